@@ -1,0 +1,31 @@
+# make report [PROFILE=quick] [MUSDB=/path/to/musdb18] [SET="name=value …"]
+# make test
+# Both set up what they need; a finished set-up is not repeated.
+
+PROFILE ?= quick
+PYTHON := .venv/bin/python
+SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
+.SHELLFLAGS := -eu -c
+.PHONY: report test lint ffmpeg
+
+report: .venv/ready ffmpeg
+	@$(PYTHON) -m lib.pipeline $(PROFILE) $(if $(MUSDB),"musdb_root=$(MUSDB)") $(SET)
+
+test: .venv/ready ffmpeg
+	@$(PYTHON) -m pytest
+
+lint: .venv/ready
+	@$(PYTHON) -m ruff check lib notebooks tests benchmarks
+
+.venv/ready: requirements.txt
+	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "Python 3.11 is needed; python3.11 was not found on the path."; exit 1; }
+	@echo "Installing Python packages into .venv (about two minutes, 6 GB)"
+	@$(SYSTEM_PYTHON) -m venv .venv || { .ci/apt python3.11-venv && $(SYSTEM_PYTHON) -m venv --clear .venv; } || \
+		{ echo "The venv module is missing: install python3.11-venv, or use conda env create -f environment.yml"; exit 1; }
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+ffmpeg:
+	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || .ci/apt ffmpeg || \
+		{ echo "ffmpeg and ffprobe are needed: apt-get install ffmpeg, brew install ffmpeg or conda install -c conda-forge ffmpeg"; exit 1; }

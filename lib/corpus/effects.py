@@ -1,0 +1,130 @@
+"""Studio effects on float32 stereo audio (2, samples) at 44,100 Hz."""
+
+import numpy as np
+from scipy import fft, ndimage, signal
+
+RATE = 44_100
+BLOCK = 64          # samples of a gain step of the dynamics
+
+
+def decibels(value):
+    """The amplitude factor of `value` decibels."""
+    return np.float32(10 ** (value / 20))
+
+
+def equaliser(bands, size):
+    """Magnitude response (size // 2 + 1,) of `bands`: (kind, hertz, decibels) with kind low, high, peak, cut or rumble.
+
+    `low` and `high` are shelves, `peak` is an octave wide, `cut` and `rumble` are low-pass and high-pass filters of
+    12 dB per octave and need no decibels.
+    """
+    octave = np.log2(np.maximum(np.arange(size // 2 + 1) * (RATE / size), 1.0)).astype(np.float32)
+    total = np.zeros(size // 2 + 1, np.float32)
+    for kind, frequency, gain in bands:
+        distance = octave - np.float32(np.log2(frequency))
+        if kind == "peak":
+            total += gain * np.exp(-(distance / 0.6) ** 2)
+        elif kind in ("low", "high"):
+            total += gain / (1 + np.exp(np.clip(distance * (4 if kind == "low" else -4), -40, 40)))
+        else:
+            total -= 10 * np.log10(1 + np.float32(2) ** np.clip(distance * (4 if kind == "cut" else -4), -40, 40))
+    return 10 ** (total / 20)
+
+
+def filtered(sound, bands, room=None, wet=0.0):
+    """`sound` through an equaliser, and plus its reverberation in the impulse response `room` (2, taps), `wet` in dB."""
+    samples = sound.shape[-1]
+    size = fft.next_fast_len(samples + (room.shape[1] if room is not None else 2048), real=True)
+    spectrum = fft.rfft(sound, size) * equaliser(bands, size)
+    if room is not None:
+        spectrum = spectrum + decibels(wet) * spectrum.mean(axis=0) * fft.rfft(room, size)
+    return fft.irfft(spectrum, size)[..., :samples]
+
+
+def impulse_response(seconds, random):
+    """A room or plate (2, taps) of unit energy: delay, a few early reflections, noise that darkens as it dies (RT60)."""
+    taps = int(min(seconds, 3.0) * RATE)
+    time = np.arange(taps, dtype=np.float32) / RATE
+    noise = random.randn(2, taps).astype(np.float32)
+    dark = signal.lfilter([0.25], [1, -0.75], noise).astype(np.float32)
+    bright = random.uniform(0.3, 1.0)
+    tail = 2 * dark * np.exp(-6.9 * time / seconds) + bright * noise * np.exp(-6.9 * time / (0.35 * seconds))
+    tail *= np.minimum(time / 0.01, 1)
+    for side in range(2):
+        early = (random.uniform(0.004, 0.045, 6) * RATE).astype(int)
+        tail[side, early[early < taps]] += random.uniform(1, 6)
+    before = np.zeros((2, int(random.uniform(0, 0.03) * RATE)), np.float32)
+    tail = np.concatenate([before, tail], axis=1)
+    return tail / np.sqrt((tail ** 2).sum() / 2)
+
+
+def compressed(sound, threshold, ratio, release):
+    """Compression above `threshold` (dB, of the mean square), with `release` in seconds."""
+    blocks = -(-sound.shape[1] // BLOCK)
+    power = np.zeros(blocks * BLOCK, np.float32)
+    power[:sound.shape[1]] = (sound ** 2).mean(axis=0)
+    pole = np.exp(-BLOCK / RATE / release)
+    smooth = signal.lfilter([1 - pole], [1, -pole], power.reshape(blocks, BLOCK).mean(axis=1))
+    level = 10 * np.log10(np.maximum(smooth, ndimage.uniform_filter1d(smooth, 5)) + 1e-9)
+    return sound * curve(decibels(-np.maximum(level - threshold, 0) * (1 - 1 / ratio)), sound.shape[1])
+
+
+def limiter(sound, ceiling):
+    """Gain (samples,) that keeps `sound` below `ceiling` (amplitude) with a look-ahead of 3 ms."""
+    blocks = -(-sound.shape[1] // BLOCK)
+    peak = np.zeros(blocks * BLOCK, np.float32)
+    peak[:sound.shape[1]] = np.abs(sound).max(axis=0)
+    gain = np.minimum(1, ceiling / np.maximum(peak.reshape(blocks, BLOCK).max(axis=1), 1e-6))
+    gain = ndimage.minimum_filter1d(gain, 9)
+    return curve(np.minimum(gain, ndimage.uniform_filter1d(ndimage.minimum_filter1d(gain, 61), 61)), sound.shape[1])
+
+
+def curve(gain, samples):
+    """Steps of `BLOCK` samples as a smooth line (samples,)."""
+    return np.interp(np.arange(samples), np.arange(len(gain)) * BLOCK + BLOCK / 2, gain).astype(np.float32)
+
+
+def driven(sound, gain):
+    """Saturation: `gain` in dB into a curve with even and odd harmonics, level kept roughly."""
+    factor = decibels(gain)
+    return (np.tanh(factor * sound + 0.1) - np.float32(np.tanh(0.1))) / np.tanh(factor) if gain > 0 else sound
+
+
+def panned(sound, place):
+    """`sound` (2, samples) or (samples,) at `place` from -1 (left) to 1 (right), at constant power."""
+    angle = (place + 1) * np.pi / 4
+    gains = np.float32(np.sqrt(2)) * np.array([[np.cos(angle)], [np.sin(angle)]], np.float32)
+    return gains * sound
+
+
+def echo(sound, delay, feedback, repeats=3):
+    """Ping-pong repeats of the middle, `delay` in samples."""
+    middle, result = sound.mean(axis=0), sound.copy()
+    for n in range(1, repeats + 1):
+        if n * delay < len(middle):
+            result[n % 2, n * delay:] += feedback ** n * middle[:-n * delay]
+    return result
+
+
+def chorus(sound, random, depth=0.0015):
+    """Both channels against delayed copies whose delay (seconds) sways: width."""
+    samples = sound.shape[1]
+    time = np.arange(samples)
+    result = np.empty_like(sound)
+    for side in range(2):
+        sway = depth * (1.6 + np.sin(2 * np.pi * random.uniform(0.3, 1.2) * time / RATE + random.uniform(0, 6)))
+        result[side] = 0.75 * sound[side] + 0.6 * np.interp(time - RATE * sway, time, sound[side])
+    return result
+
+
+def pump(samples, beat, depth):
+    """Gain (samples,) that ducks on every beat (`beat` in seconds), as a side chain does."""
+    inside = np.arange(samples) / RATE % beat / beat
+    return (1 - depth * np.exp(-((inside / 0.3) ** 2))).astype(np.float32)
+
+
+def loudness(sound):
+    """Level in dB of the parts of `sound` (2, samples) that are not silent; -120 for silence."""
+    blocks = (sound[:, :sound.shape[1] // 4410 * 4410] ** 2).reshape(2, -1, 4410).mean(axis=(0, 2))
+    active = blocks[blocks > 1e-3 * blocks.max(initial=0)]
+    return 10 * np.log10(active.mean() + 1e-12) if len(active) else -120.0

@@ -1,0 +1,204 @@
+"""Singers: melodies with words, sung from the bank of syllables `voices.npz` by source and filter.
+
+The bank holds what WORLD (Morise et al., 2016) finds in speech; `make_voices.py` makes it and states its licence.
+Here a syllable is stretched to a note, its envelope is decoded for every pitch period and turned into a
+minimum-phase pulse (real cepstrum, Oppenheim & Schafer), and pulses and shaped noise are overlapped and added.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+from scipy import fft
+
+RATE = 44_100            # hertz
+FRAME_SECONDS = 0.008    # of the bank
+PULSE = 1536             # samples of a pulse's Fourier transform
+NOISE = 512              # samples of a noise frame; its hop is a quarter
+CHUNK = 512              # pulses transformed together: stays in cache
+ZERO = 180               # the bank's code of 0 dB
+
+
+@functools.cache
+def bank():
+    """The bank as a dictionary of arrays, and for each voice the numbers of its syllables."""
+    with np.load(Path(__file__).with_name("voices.npz")) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    return arrays, [np.flatnonzero(arrays["owner"] == v) for v in range(len(arrays["voices"]))]
+
+
+def decoder(size, shift, tilt):
+    """Matrix (bands, size // 2 + 1) from a frame in dB to a spectrum in dB, and the offset (size // 2 + 1,).
+
+    `shift` moves the formants (1.1 = up by 10 %), `tilt` in dB per octave above 500 Hz colours the singer.
+    """
+    known = bank()[0]["frequencies"].astype(float)
+    wanted = np.arange(size // 2 + 1) * RATE / size
+    source = np.clip(wanted / shift, known[0], known[-1])
+    matrix = np.stack([np.interp(source, known, one) for one in np.eye(len(known))])
+    return matrix, tilt * np.log2(np.maximum(wanted, 500) / 500) - 12.0 * (wanted < 60)
+
+
+def timeline(notes, words, samples):
+    """For every frame of a line, the row of the bank (fractional), the gain and the voicing.
+
+    `notes` is a list of (start, duration, pitch, velocity) in seconds; `words` the syllable of each. A note is
+    onset (before its start), vowel nucleus (stretched) and coda (inside its end). Returns arrays of length
+    frames: row, gain.
+    """
+    arrays, _ = bank()
+    frames = int(samples / RATE / FRAME_SECONDS) + 2
+    row, gain = np.zeros(frames), np.zeros(frames)
+    begins = []
+    for number, ((start, _, _, _), word) in enumerate(zip(notes, words, strict=True)):
+        begin = max(start / FRAME_SECONDS - 0.8 * arrays["marks"][word][0], 0)
+        begins.append(max(begin, notes[number - 1][0] / FRAME_SECONDS + 6) if number else begin)
+    begins.append(np.inf)
+    for number, ((start, duration, _, velocity), word) in enumerate(zip(notes, words, strict=True)):
+        base, begin = arrays["starts"][word], begins[number]
+        nucleus, settled, _, end = (int(m) for m in arrays["marks"][word])
+        stop = (start + max(duration, 0.09)) / FRAME_SECONDS
+        legato = stop > begins[number + 1] - 12
+        stop = begins[number + 1] if legato else stop
+        lead = min(nucleus, max(start / FRAME_SECONDS - begin, 1) * 1.25)
+        tail = min(end - settled, 0.5 * max(stop - start / FRAME_SECONDS, 0))
+        at = np.arange(int(np.ceil(begin)), min(int(np.ceil(stop)), frames))
+        row[at] = base + np.interp(at, [begin, begin + lead, max(stop - tail, begin + lead + 1), stop + 1],
+                                   [nucleus - lead, nucleus, settled, settled + tail - 1])
+        fall = np.clip((stop - at) / 4.0, 0.4 if legato else 0, 1)
+        gain[at] = np.clip((at - begin + 1) / 3.0, 0, 1) * fall * (velocity / 100.0) ** 1.2
+    return row, gain
+
+
+def pitch_curve(notes, style, random, samples):
+    """Fundamental frequency (samples,) in hertz: glides into the notes, vibrato on long ones, slow drift."""
+    hop = 64
+    time = np.arange(0, samples + hop, hop) / RATE
+    keys = np.full(len(time), float(notes[0][2]))
+    deep = np.zeros(len(time))
+    for number, (start, duration, key, _) in enumerate(notes):
+        previous = notes[number - 1][2] if number and start - sum(notes[number - 1][:2]) < 0.25 else None
+        origin = key - style["scoop"] * random.uniform(0, 1) if previous is None else previous
+        since = time - start + 0.5 * style["glide"]
+        at = since >= 0
+        x = np.clip(since[at] / style["glide"], 0, 1)
+        keys[at] = origin + (key - origin) * (3 - 2 * x) * x * x
+        sung = at & (time < start + duration)
+        deep[sung] = np.clip((time[sung] - start - style["delay"]) / 0.3, 0, 1) * (duration > 0.35)
+    rate = style["rate"] * (1 + 0.04 * np.sin(2 * np.pi * 0.31 * time + random.uniform(0, 6)))
+    keys = keys + style["depth"] * deep * np.sin(2 * np.pi * np.cumsum(rate) * hop / RATE)
+    drift = np.convolve(random.randn(len(time) + 199), np.hanning(200) / np.sqrt(0.375 * 200), "valid")
+    keys = keys + style["drift"] * np.clip(drift, -2, 2)
+    return np.interp(np.arange(samples) / RATE, time, 440.0 * 2.0 ** ((keys - 69) / 12))
+
+
+def minimum_phase(decibels, delay):
+    """Pulses (n, PULSE) whose spectra have the magnitudes `decibels` (n, PULSE // 2 + 1), later by `delay` samples."""
+    log = (decibels * np.float32(np.log(10) / 20)).astype(np.float32)
+    cepstrum = fft.irfft(log, PULSE, axis=1)
+    cepstrum[:, 1:PULSE // 2] *= 2
+    cepstrum[:, PULSE // 2 + 1:] = 0
+    shift = np.float32(-2 * np.pi / PULSE) * np.arange(PULSE // 2 + 1, dtype=np.float32)
+    complex_log = fft.rfft(cepstrum, PULSE, axis=1) + 1j * delay[:, None].astype(np.float32) * shift
+    return fft.irfft(np.exp(complex_log), PULSE, axis=1)
+
+
+def frames_at(row, position):
+    """Decoded frames (n, bands + 1) in dB of the bank at fractional frame `position` of the line."""
+    codes = bank()[0]["codes"]
+    row = row[np.clip(np.round(position).astype(int), 0, len(row) - 1)]
+    low = np.minimum(row.astype(int), len(codes) - 2)
+    part = (row - low)[:, None].astype(np.float32)
+    return codes[low] * (1 - part) + codes[low + 1] * part - ZERO
+
+
+def add_at(sound, starts, pieces):
+    """Add `pieces` (n, size) to `sound` at sample `starts` (n,)."""
+    size = pieces.shape[1]
+    for start, piece in zip(starts, pieces, strict=True):
+        sound[start:start + size] += piece
+
+
+def sing(notes, words, style, random, samples):
+    """Mono audio (samples,) of `style`'s singer with `words` (syllable numbers) on `notes`, about 0 dB at full voice.
+
+    `notes`: list of (start, duration, pitch, velocity) in seconds, MIDI keys and 1-127, in order of time.
+    """
+    if not notes:
+        return np.zeros(samples, np.float32)
+    row, gain = timeline(notes, words, samples)
+    frequency = pitch_curve(notes, style, random, samples)
+    phase = np.cumsum(frequency / RATE)
+    ticks = np.arange(1, int(phase[-1]))
+    instants = np.interp(ticks, phase, np.arange(samples))
+    position = instants / RATE / FRAME_SECONDS
+    nearest = np.clip(np.round(position).astype(int), 0, len(row) - 1)
+    voicing = bank()[0]["voiced"][np.round(row).astype(int)] & (gain > 0)
+    chosen = voicing[nearest] & (np.interp(position, np.arange(len(gain)), gain) > 1e-3)
+    instants, position = instants[chosen], position[chosen]
+    jitter = style["jitter"] * random.randn(len(instants))
+    sound = np.zeros(samples + 2 * PULSE + 2 * NOISE, np.float32)
+    matrix, offset = decoder(PULSE, style["shift"], style["tilt"])
+    bins = np.arange(PULSE // 2 + 1) * RATE / PULSE
+    husky = np.interp(bins, [0, 4000, 8000, 14_000], [0, 0, -5, -14])    # the upper band of a voice is noise
+    for first in range(0, len(instants), CHUNK):
+        part = slice(first, first + CHUNK)
+        frame = frames_at(row, position[part])
+        level = 20 * np.log10(np.interp(position[part], np.arange(len(gain)), gain) + 1e-6)
+        level += 10 * np.log10(RATE / frequency[np.minimum(instants[part].astype(int), samples - 1)])
+        decibels = frame[:, :-1] @ matrix + offset + husky + (level + jitter[part])[:, None]
+        whole = np.floor(instants[part]).astype(int)
+        add_at(sound, whole, minimum_phase(decibels, instants[part] - whole))
+    noise = breath(row, gain, voicing, style, random, samples)
+    sound[:len(noise)] += noise
+    return sound[:samples] * np.float32(10 ** (style["level"] / 20))
+
+
+def breath(row, gain, voicing, style, random, samples):
+    """The noise of a line: consonants, breathiness and the upper band, white noise shaped by the bank's envelopes."""
+    hop = NOISE // 4
+    count = samples // hop + 4
+    white = random.randn(samples + 2 * NOISE).astype(np.float32)
+    position = np.arange(count) * hop / RATE / FRAME_SECONDS
+    nearest = np.clip(np.round(position).astype(int), 0, len(row) - 1)
+    frame = frames_at(row, position)
+    matrix, offset = decoder(NOISE, style["shift"], style["tilt"])
+    bins = np.arange(NOISE // 2 + 1) * RATE / NOISE
+    rough = np.clip(frame[:, -1:], -50, 0)
+    weight = np.interp(bins, [0, 1500, 4000, 8000, 14_000], [-40, -22, -8, -1, 0])
+    voiced = np.minimum(weight + 0.4 * rough + style["breath"], 0)
+    decibels = frame[:, :-1] @ matrix + offset + np.where(voicing[nearest][:, None], voiced, 0)
+    level = np.interp(position, np.arange(len(gain)), gain)
+    amplitude = (level[:, None] * 10 ** (decibels / 20)).astype(np.float32)
+    window = np.hanning(NOISE + 1)[:NOISE].astype(np.float32)
+    pieces = np.lib.stride_tricks.sliding_window_view(white, NOISE)[::hop][:count] * window
+    pieces = fft.irfft(fft.rfft(pieces, axis=1) * amplitude[:len(pieces)], NOISE, axis=1) * window
+    sound = np.zeros(samples + 4 * NOISE, np.float32)
+    add_at(sound, np.arange(len(pieces)) * hop, pieces / 1.5)
+    return sound[NOISE // 2:]
+
+
+def singer(random, voices, shifts, number):
+    """The style of singer `number` (a dictionary that `sing` takes) among `voices` (numbers of the bank's voices).
+
+    `shifts` are the factors of the formants to choose from. Singer k of a list is always the same person: voice and
+    formants follow from the number, the manner of the song from `random`.
+    """
+    voice = voices[number % len(voices)]
+    shift = shifts[number // len(voices) % len(shifts)]
+    high = shift * (1.16 if bank()[0]["voices"][voice] == "slt" else 1.0)
+    return {
+        "voice": voice, "shift": shift, "name": f"{bank()[0]['voices'][voice]} x{shift:g}",
+        "centre": int(np.clip(round(57 + 55 * (high - 1.0) + random.randint(-2, 3)), 48, 69)),
+        "tilt": random.uniform(-1.0, 2.0), "breath": random.uniform(-6, 8), "jitter": random.uniform(0.1, 0.6),
+        "rate": random.uniform(4.8, 6.3), "depth": random.uniform(0.1, 0.45), "delay": random.uniform(0.1, 0.4),
+        "glide": random.uniform(0.05, 0.14), "scoop": random.uniform(0, 3), "drift": random.uniform(0.02, 0.05),
+        "level": -20.0,
+    }
+
+
+def lyrics(random, voice, count):
+    """`count` syllable numbers of `voice`; words recur, as they do in songs."""
+    own = bank()[1][voice]
+    verse = own[random.randint(len(own), size=max(count // 2, 6))]
+    return [int(verse[(n + 3 * (random.rand() < 0.2)) % len(verse)]) for n in range(count)]

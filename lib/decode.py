@@ -1,0 +1,205 @@
+"""A musdb folder → one array per track.
+
+`musdb` defines the format (stem numbers, file names, validation split). Its `DB` class runs ffprobe on every stem of
+every track, 60 ms each and a traceback on a bad one, so the folder is listed here; a test holds that both agree.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import musdb
+import numpy as np
+import soundfile
+import stempeg
+import yaml
+from tqdm import tqdm
+
+from lib.data import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
+from lib.errors import UserError
+from lib.files import atomic, read_json, write_json
+from lib.provenance import ROOT
+
+
+def list_musdb(root):
+    """Files of a musdb folder: {"train": {name: path}, "valid": ..., "test": ...}.
+
+    `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The validation tracks are those of
+    the folder's own `musdb.yaml` if there is one, else musdb's list; if none of them is there, every seventh track.
+
+    Raises `UserError` when the folder is missing or holds no track.
+    """
+    root = find_musdb(root)
+    found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
+    if not any(found.values()):
+        raise UserError(
+            f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
+            f"{root}/train/Artist - Title.stem.mp4 (stems), and the same under test/."
+        )
+    names = set(_musdb_setup(root)["validation_tracks"]) & set(found["train"])
+    if not names and len(found["train"]) > 1:
+        names = set(sorted(found["train"])[::7])
+    train = {name: path for name, path in found["train"].items() if name not in names}
+    return {"train": train, "valid": {name: found["train"][name] for name in sorted(names)}, "test": found["test"]}
+
+
+def find_musdb(root):
+    """The folder that `root` names: "sample" (musdb fetches its public 7-second previews), or a path, from here or from
+    the repository. Raises `UserError` when there is none."""
+    if root == "sample":
+        folder = ROOT / "data" / "musdb-sample"
+        try:
+            musdb.DB(root=str(folder), download=True)
+        except Exception as error:  # the network's, the archive's and musdb's own
+            raise UserError(
+                f"musdb could not fetch its previews into {folder} ({error}); give musdb_root a folder instead."
+            ) from error
+        return folder
+    folder = ROOT / Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"musdb_root {folder} is not a folder; give the folder that holds train/ and test/.")
+    return folder
+
+
+def real_excerpt():
+    """{name: path} of six seconds of a MUSDB18 test track, which the stempeg package carries."""
+    path = Path(stempeg.example_stem_path())
+    return {path.name.removesuffix(".stem.mp4"): path}
+
+
+def _list_subset(folder):
+    if not folder.is_dir():
+        return {}
+    tracks = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(".stem.mp4"):
+            tracks[path.name.removesuffix(".stem.mp4")] = path
+        elif path.is_dir() and not path.name.startswith("."):
+            tracks[path.name] = path
+    return tracks
+
+
+def _musdb_setup(root=None):
+    own = Path(root or "", "musdb.yaml")
+    path = own if root and own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
+    return yaml.safe_load(path.read_text())
+
+
+def read_track(path):
+    """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
+
+    Raises `UserError` for a missing or unreadable stem, another sample rate, mono, unequal lengths, no samples,
+    NaN or infinite samples, a silent mixture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        parts = [_read_wav(path / f"{name}.wav") for name in ("mixture", *SOURCES)]
+        lengths = {len(part) for part in parts}
+        if len(lengths) > 1:
+            raise UserError(f"The stems of {path} differ in length ({sorted(lengths)} samples); they must be equal.")
+        audio = np.stack(parts)
+    else:
+        audio = _read_stem_file(path)
+    if audio.shape[1] == 0:
+        raise UserError(f"{path} holds no samples.")
+    if not np.isfinite(audio).all():
+        raise UserError(f"{path} holds NaN or infinite samples; export it again.")
+    if not audio[0].any():
+        raise UserError(f"The mixture of {path} is silent throughout; remove the track.")
+    # Decoded AAC overshoots full scale now and then: saturate, as every 16-bit player does.
+    quantised = np.clip(np.rint(audio * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+    return np.ascontiguousarray(quantised.transpose(0, 2, 1))
+
+
+def _read_wav(path):
+    if not path.is_file():
+        raise UserError(f"{path} is missing; every track needs mixture, drums, bass, other and vocals as wav files.")
+    try:
+        audio, samplerate = soundfile.read(path, dtype="float32", always_2d=True)
+        truncated = _promised_bytes(path) > path.stat().st_size
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
+    _check_format(path, samplerate, audio.shape[1])
+    if truncated:
+        raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
+    return audio
+
+
+def _promised_bytes(path):
+    """The file's length by its own RIFF header; libsndfile silently reads what is there."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8)[4:], "little")
+
+
+def _read_stem_file(path):
+    try:
+        audio, samplerate = stempeg.read_stems(str(path), dtype=np.float32)
+    except Exception as error:  # - ffmpeg's own message is a page long
+        raise UserError(f"Cannot decode {path}; the file is damaged, truncated or no .stem.mp4 file.") from error
+    if audio.ndim != 3 or len(audio) != len(SOURCES) + 1:
+        raise UserError(f"{path} does not hold five streams (mixture, drums, bass, other, vocals).")
+    _check_format(path, int(samplerate), audio.shape[2])
+    return audio
+
+
+def _check_format(path, samplerate, channels):
+    if samplerate != SAMPLERATE:
+        raise UserError(f"{path} has {samplerate} Hz; musdb folders have {SAMPLERATE} Hz, so resample it first.")
+    if channels != CHANNELS:
+        raise UserError(f"{path} has {channels} channel(s); stereo is needed.")
+
+
+def _fingerprint(path):
+    files = [path] if path.is_file() else [path / f"{name}.wav" for name in ("mixture", *SOURCES)]
+    facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def fingerprint_folder(root):
+    """A hash of the files of a musdb folder (paths, sizes, times)."""
+    sets = list_musdb(root)
+    return hashlib.sha256(
+        "".join(_fingerprint(path) for tracks in sets.values() for path in tracks.values()).encode()
+    ).hexdigest()[:16]
+
+
+def decode(tracks, cache, label="decode", workers=None):
+    """Decode `tracks` {name: path} into folder `cache`, and return a list of `Track`s in the order of the names.
+
+    A track whose source files have not changed (path, size, time) is not decoded again, so an interrupted run
+    resumes. Several are decoded at once by threads: the work is in libsndfile, ffmpeg and numpy.
+    """
+    cache = Path(cache)
+
+    def one(item):
+        name, path = item
+        fingerprint = _fingerprint(path)
+        array = cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.npy"
+        note = array.with_suffix(".json")
+        if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
+            return Track(**read_json(note))
+        audio = read_track(path)
+        with atomic(array) as temporary, temporary.open("wb") as file:
+            np.save(file, audio)
+        mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
+        track = Track(
+            name=name,
+            path=_portable(array),
+            samples=audio.shape[-1],
+            mean=float(mono.mean()),
+            std=float(mono.std()),
+            source=fingerprint,
+        )
+        write_json(note, asdict(track))
+        return track
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(tqdm(pool.map(one, tracks.items()), label, len(tracks), ascii=True, unit="track", mininterval=1))
+
+
+def _portable(path):
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

@@ -1,0 +1,292 @@
+"""Demucs v1, the generator: from the waveform of a mixture to the waveforms of its stems.
+
+Source: Défossez, Usunier, Bottou, Bach, *Music Source Separation in the Waveform Domain* (arXiv 1911.13254),
+and the authors' MIT-licensed repository at commit dcee007a. Same numbers, same initial weights from the same
+seed, same state-dict keys; written anew.
+
+    model = Demucs(channels=64)
+    estimates = model(mixture)      # (batch, 2, time) -> (batch, 4, 2, a little less time)
+    model = Demucs.load_published("demucs.th")
+"""
+
+import collections
+import contextlib
+import gzip
+import inspect
+import json
+import math
+import mmap
+import pickle  # noqa: S403  only to subclass its Unpickler with an allow-list
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from lib.errors import UserError
+from lib.files import atomic
+
+ORIGINAL = "demucs.model.Demucs"  # what the original's checkpoints call this network
+
+
+def center_trim(tensor, reference):
+    """The middle of `tensor` along time (its last dimension), as long as `reference`: a tensor or a length.
+
+    Of an odd surplus, the right side loses one sample more. Raises `ValueError` when `tensor` is the shorter.
+    """
+    length = reference if isinstance(reference, int) else reference.shape[-1]
+    surplus = tensor.shape[-1] - length
+    if surplus < 0:
+        raise ValueError(f"cannot trim {tensor.shape[-1]} samples to {length}")
+    return tensor.narrow(-1, surplus // 2, length)
+
+
+class BiLSTM(nn.Module):
+    """Bidirectional LSTM over time, projected back to its input's width: (batch, width, time) both ways."""
+
+    def __init__(self, width, layers):
+        super().__init__()
+        self.lstm = nn.LSTM(width, width, layers, bidirectional=True)
+        self.linear = nn.Linear(2 * width, width)
+
+    def forward(self, x):
+        return self.linear(self.lstm(x.permute(2, 0, 1))[0]).permute(1, 2, 0)
+
+
+class Demucs(nn.Module):
+    """U-Net of strided convolutions on the waveform with an LSTM in the middle (paper, section 4).
+
+    Attributes: `sources`, `audio_channels`, `samplerate`, and `arguments`, all keywords of this instance.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources=4,  # stems
+        audio_channels=2,
+        channels=64,  # width of the first layer; the paper's model has 100
+        depth=6,  # encoder layers, and as many decoder layers
+        rewrite=True,  # a 1x1 convolution in each encoder layer, one of `context` in each decoder layer
+        glu=True,  # gated linear units after those, else ReLU
+        upsample=False,  # Wave-U-Net: decimation and linear interpolation instead of strided convolutions
+        rescale=0.1,  # pulls the initial standard deviation of the weights toward this; 0 leaves them
+        kernel_size=8,
+        stride=4,
+        growth=2.0,  # each layer is this many times wider than the one outside it
+        lstm_layers=2,  # 0: no LSTM
+        context=3,  # frames that the decoder's convolution sees
+        samplerate=44100,  # Hz; only carried along
+    ):
+        super().__init__()
+        self.arguments = dict(
+            sources=sources, audio_channels=audio_channels, channels=channels, depth=depth, rewrite=rewrite,
+            glu=glu, upsample=upsample, rescale=rescale, kernel_size=kernel_size, stride=stride,
+            growth=growth, lstm_layers=lstm_layers, context=context, samplerate=samplerate,
+        )  # fmt: skip
+        self.sources, self.audio_channels, self.samplerate = sources, audio_channels, samplerate
+        self.depth, self.kernel_size, self.stride, self.context = depth, kernel_size, stride, context
+        self.upsample = upsample
+
+        # Layers draw their weights in the order in which they are made: `final` first, then each encoder
+        # layer followed by its mirror image, then the LSTM.
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        outputs = sources * audio_channels
+        self.final = nn.Conv1d(channels + audio_channels, outputs, 1) if upsample else None
+        resize, step = (nn.Conv1d, 1) if upsample else (nn.ConvTranspose1d, stride)
+        gates = 2 if glu else 1
+
+        outside, width = audio_channels, channels
+        for level in range(depth):
+            down = [nn.Conv1d(outside, width, kernel_size, step), nn.ReLU()]
+            if rewrite:
+                down += [nn.Conv1d(width, gates * width, 1), nn.GLU(dim=1) if glu else nn.ReLU()]
+            self.encoder.append(nn.Sequential(*down))
+
+            up = []
+            if rewrite:
+                up += [nn.Conv1d(width, gates * width, context), nn.GLU(dim=1) if glu else nn.ReLU()]
+            if level == 0:
+                up += [resize(width, channels if upsample else outputs, kernel_size, step)]
+            else:
+                up += [resize(width, outside, kernel_size, step), nn.ReLU()]
+            self.decoder.insert(0, nn.Sequential(*up))
+            outside, width = width, int(growth * width)
+
+        self.lstm = BiLSTM(outside, lstm_layers) if lstm_layers else None
+        if rescale:
+            self._rescale(rescale)
+
+    @torch.no_grad()
+    def _rescale(self, reference):
+        """Divide each convolution by sqrt(std of its weights / reference) (paper, "weights rescaling")."""
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+                scale = (layer.weight.std() / reference).sqrt()
+                layer.weight /= scale
+                layer.bias /= scale
+
+    def valid_length(self, length):
+        """The samples to put in for at least `length` samples of estimate, with none left over in any layer.
+
+        It is the shortest such input, except with `upsample`, where the original's formula is generous. With
+        `context` 1 and no `upsample` the estimate is as long as this input.
+        """
+        for _ in range(self.depth):
+            if self.upsample:
+                length = math.ceil(length / self.stride) + self.kernel_size - 1
+            else:
+                length = math.ceil((length - self.kernel_size) / self.stride) + 1
+            length = max(1, length) + self.context - 1
+        for _ in range(self.depth):
+            if self.upsample:
+                length = length * self.stride + self.kernel_size - 1
+            else:
+                length = (length - 1) * self.stride + self.kernel_size
+        return length
+
+    def forward(self, mixture):
+        """Mixture (batch, audio_channels, time) -> estimates (batch, sources, audio_channels, shorter time).
+
+        Nothing is padded: the estimates belong to the middle of the mixture (`center_trim` it to compare).
+        """
+        x, skips = mixture, []
+        for layer in self.encoder:
+            x = layer(x)
+            skips.append(x)
+            if self.upsample:
+                x = x[..., :: self.stride]
+        if self.lstm is not None:
+            x = self.lstm(x)
+        for layer in self.decoder:
+            if self.upsample:
+                x = _interpolate(x, self.stride)
+            x = layer(x + center_trim(skips.pop(), x))
+        if self.final is not None:
+            x = self.final(torch.cat([x, center_trim(mixture, x)], dim=1))
+        return x.unflatten(1, (self.sources, self.audio_channels))
+
+    @classmethod
+    def load_published(cls, path):
+        """The model in a checkpoint that the original wrote, plain or gzip-compressed, in float32.
+
+        Such a file is `torch.save((class, args, kwargs, state))`: a pickle, from which nothing is run here.
+        Raises `UserError` when it is missing, damaged or foreign, or names anything but Demucs and tensors.
+        """
+        try:
+            name, args, kwargs, state = _read_published(path)
+            if name != ORIGINAL:
+                raise ValueError("not Demucs")
+            positional = dict(zip(inspect.signature(cls).parameters, args, strict=False))
+            return _assemble(positional | kwargs, state)
+        except Exception as error:  # damaged and foreign files fail in more ways than can be listed
+            raise _unreadable(path, error, "Demucs v1 checkpoint") from error
+
+
+def save_weights(model, path, dtype=torch.float32):
+    """Write `model` and its constructor's arguments to `path` (safetensors), atomically, as `dtype` numbers.
+
+    Raises `UserError` when `path` cannot be written.
+    """
+    state = {name: value.to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
+    with atomic(path) as temporary:
+        try:
+            safetensors.torch.save_file(state, temporary, {"demucs": json.dumps(model.arguments)})
+        except safetensors.SafetensorError as error:  # how it reports, for instance, a full disk
+            raise OSError(str(error)) from error
+
+
+def load_weights(path):
+    """The `Demucs` that `save_weights` wrote to `path`, on the CPU, in float32 whatever the file's precision.
+
+    Raises `UserError` when the file is missing, damaged or not from `save_weights`.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            arguments = json.loads(file.metadata()["demucs"])
+            return _assemble(arguments, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except Exception as error:  # as above
+        raise _unreadable(path, error, "weights file of this project") from error
+
+
+def _interpolate(x, factor):
+    """(batch, channels, time) -> (batch, channels, (time - 1) * factor), linearly."""
+    fraction = torch.arange(factor, device=x.device, dtype=x.dtype) / factor
+    return (x[..., :-1, None] * (1 - fraction) + x[..., 1:, None] * fraction).flatten(2)
+
+
+def _assemble(arguments, state):
+    """The model of these constructor arguments and weights; made on the meta device, so that it draws no
+    random numbers and a file that asks for another size than it holds costs no memory."""
+    with torch.device("meta"):
+        model = Demucs(**arguments)
+    model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
+    return model
+
+
+def _unreadable(path, error, what):
+    """The `UserError` for a file that did not load as `what`."""
+    if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+        return UserError(f"{path} names {named[1]}, which no {what} needs: nothing of it was run, do not use it.")
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"Cannot read {path}: {error.strerror}; give the path of a {what}.")
+    if not Path(path).is_file():
+        return UserError(f"Cannot read {path}: there is no such file; give the path of a {what}.")
+    return UserError(f"{path} is damaged or not a {what}; get it again, or give another.")
+
+
+# Reading the original's checkpoints. Since torch 1.6 they are zip archives, for which `weights_only` is the
+# wall against what a pickle can do. It refuses the older container, where a class is a persistent id with its
+# source code, so that one goes through an unpickler of our own. In both, the class's name becomes a string:
+# nothing that could be called, nor altered by the pickle.
+
+
+class _AllowList(pickle.Unpickler):
+    """Unpickles tensors (torch adds their storages) and the name of the original's class, nothing else."""
+
+    def find_class(self, module, name):
+        if (found := f"{module}.{name}") == ORIGINAL:
+            return ORIGINAL
+        if found == "collections.OrderedDict":
+            return collections.OrderedDict
+        if found == "torch._utils._rebuild_tensor_v2":  # a new function: a pickle may set attributes of it
+            return lambda *arguments: torch._utils._rebuild_tensor_v2(*arguments)
+        raise pickle.UnpicklingError(f"GLOBAL {found} is not on the allow-list")
+
+    def __setattr__(self, attribute, value):
+        # torch gives us its `persistent_load` this way. For a class it would compare the source code in the
+        # file with the installed one, and might write the difference to disk; we want only the name.
+        def persistent_load(saved):
+            return saved[1] if saved[0] == "module" else value(saved)
+
+        super().__setattr__(attribute, persistent_load if attribute == "persistent_load" else value)
+
+
+class _AllowListPickle:
+    """What `torch.load` uses of a pickle module."""
+
+    Unpickler = _AllowList
+
+    @staticmethod
+    def load(file, **options):
+        return _AllowList(file, **options).load()
+
+
+def _read_published(path):
+    """What was pickled in a checkpoint of the original, with the string `ORIGINAL` for its class."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(Path(path).open("rb"))
+        if file.read(2) == b"\x1f\x8b":  # gzip, which cannot jump to a zip archive's table of contents
+            packed = stack.enter_context(gzip.open(path))
+            file = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(packed, file)
+            file.flush()
+        # A map instead of the file: torch would try a file without a zip header as a tar archive first.
+        content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        if content[:2] == b"PK":
+            with torch.serialization.safe_globals([(ORIGINAL, ORIGINAL)]):
+                return torch.load(content, map_location="cpu", weights_only=True)
+        return torch.load(content, map_location="cpu", pickle_module=_AllowListPickle, weights_only=False)

@@ -1,0 +1,132 @@
+"""Run the report: the notebooks in order, each only when something it depends on has changed.
+
+    python -m lib.pipeline PROFILE [name=value …]
+
+PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
+their HTML and index.html go to results/<run>/. A stamp per notebook holds the hash of its source, its parameters, the
+library and what came before it; a step whose stamp still fits is not repeated.
+"""
+
+import hashlib
+import json
+import logging
+import sys
+
+import yaml
+
+from lib.decode import fingerprint_folder
+from lib.errors import UserError
+from lib.files import write_json
+from lib.parameters import notebook_parameters
+from lib.provenance import ROOT
+from lib.site import write_index, write_page
+
+NOTEBOOKS = ROOT / "notebooks"
+# Each notebook, and those whose results it reads.
+STEPS = {"01-data": [], "02-train": ["01-data"], "03-sdr-table": ["02-train"], "04-discriminator": ["02-train"]}
+
+
+def read_profile(name, overrides=()):
+    """Parameters of profile `name`, with `name=value` words over them; raises `UserError` on a bad name or word."""
+    path = NOTEBOOKS / "profiles" / f"{name}.yaml"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise UserError(f"There is no profile {name!r} in notebooks/profiles; choose one of {known}.")
+    try:
+        parameters = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
+    if not isinstance(parameters, dict):
+        raise UserError(f"{path} must hold lines of the form name: value.")
+    known = {parameter for step in STEPS for parameter in notebook_parameters(NOTEBOOKS / f"{step}.ipynb")}
+    for word in overrides:
+        parameter, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"{word!r} is not of the form name=value.")
+        try:
+            parameters[parameter] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
+    for parameter in parameters:
+        if parameter not in known:
+            raise UserError(f"No notebook has a parameter {parameter!r}; known are {', '.join(sorted(known))}.")
+    return {"run": name} | parameters
+
+
+def run(profile, overrides=()):
+    """Bring results/<run>/ up to date; returns that folder."""
+    parameters = read_profile(profile, overrides)
+    folder = ROOT / "results" / str(parameters["run"])
+    library = _hash(*(path.read_bytes() for path in sorted((ROOT / "lib").rglob("*.py"))))
+    keys, changed = {}, False
+    for step, needs in STEPS.items():
+        source = NOTEBOOKS / f"{step}.ipynb"
+        own = {name: value for name, value in parameters.items() if name in notebook_parameters(source)}
+        keys[step] = _hash(
+            source.read_bytes(),
+            json.dumps(own, sort_keys=True).encode(),
+            library.encode(),
+            *(keys[need].encode() for need in needs),
+            _fingerprint(own.get("musdb_root", "embedded")).encode(),
+        )
+        stamp, page = folder / ".stamps" / f"{step}.json", folder / f"{step}.html"
+        if stamp.exists() and json.loads(stamp.read_text()) == keys[step] and page.exists():
+            print(f"{step}: up to date")
+            continue
+        print(f"{step}: running", flush=True)
+        _execute(source, folder / f"{step}.ipynb", own)
+        write_page(folder / f"{step}.ipynb", page)
+        write_json(stamp, keys[step])
+        changed = True
+    if changed or not (folder / "index.html").exists():
+        write_index(folder, STEPS)
+    print(f"The report: {folder / 'index.html'}")
+    return folder
+
+
+def _execute(source, output, parameters):
+    """Execute a notebook to `output`; on failure the previous `output` stays, and `output`.failed shows where."""
+    import papermill
+
+    temporary = output.with_name(f".{output.name}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, log_output=True, progress_bar=False)
+    except papermill.PapermillExecutionError as error:
+        failed = output.with_name(f"{output.stem}.failed.ipynb")
+        temporary.replace(failed)
+        cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
+        raise UserError(f"{source.stem} stopped: {cause}") from error
+    output.with_name(f"{output.stem}.failed.ipynb").unlink(missing_ok=True)
+    temporary.replace(output)
+
+
+def _fingerprint(root):
+    """What the step depends on outside this repository."""
+    return "" if root in ("embedded", "sample") else fingerprint_folder(root)
+
+
+def _hash(*parts):
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()[:16]
+
+
+def main(arguments=None):
+    """Command line; see the module's docstring."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    for noisy in ("papermill.translators", "papermill.execute", "traitlets", "blib2to3"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    run(arguments[0], arguments[1:])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,169 @@
+"""The report's figures. Every function takes data that was read elsewhere and returns a Figure.
+
+A figure is closed before it is returned, so that a notebook shows it once: as the last expression of a cell.
+The figures of training are in `lib.plots_training`, the theme in `lib.style`; both are reached through here.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from scipy import signal
+
+from lib.player import player
+from lib.plots_training import (
+    heldout_curves,
+    learning_curves,
+    logit_curves,
+    logit_histograms,
+    memorisation_curves,
+)
+from lib.statistics import COLUMNS, STEMS, prediction_interval
+from lib.style import COLOURS, arm_colour, arm_label, hertz_axis, legend_below, panels, use_style
+
+__all__ = [
+    "COLOURS", "difference_intervals", "heldout_curves", "learning_curves", "levels", "logit_curves",
+    "logit_histograms", "long_term_spectra", "memorisation_curves", "player", "sdr_strip", "seed_noise",
+    "stem_spectrograms", "use_style",
+]  # fmt: skip
+
+
+def stem_spectrograms(audio, samplerate):
+    """Power spectrogram of each stem in dB below the loudest point of all, on a log-frequency axis.
+
+    audio: {stem: array (channels, time)}, all of one length; samplerate in Hz.
+    """
+    edges = np.geomspace(40, samplerate / 2, 85)
+    images = {}
+    for stem, samples in audio.items():
+        frequencies, seconds, magnitude = signal.spectrogram(
+            np.mean(samples, axis=0), samplerate, nperseg=4096, noverlap=3072, mode="magnitude"
+        )
+        # the largest bin of each band; a band narrower than a bin (11 Hz) gets the nearest one
+        bands = np.maximum.reduceat(magnitude, np.searchsorted(frequencies, edges[:-1]))
+        step = max(1, len(seconds) // 120)  # no more columns than the figure has room for
+        images[stem] = 20 * np.log10(bands[:, ::step] + 1e-9), seconds[::step]
+    top = max(image.max() for image, _ in images.values())
+
+    figure, axes = panels(2, 5.2, "Where does each stem have its energy?", rows=2, sharex=True, sharey=True)
+    for axis, (stem, (image, seconds)) in zip(axes, images.items(), strict=True):
+        mesh = axis.pcolormesh(
+            seconds,
+            np.sqrt(edges[1:] * edges[:-1]),
+            image - top,
+            vmin=-80,
+            vmax=0,
+            cmap=plt.get_cmap("magma", 16),
+            rasterized=True,
+        )
+        axis.set(yscale="log", title=stem.capitalize(), xlim=(0, samples.shape[1] / samplerate))
+        axis.grid(False)
+        hertz_axis(axis.yaxis)
+    for axis in axes[::2]:
+        axis.set_ylabel("frequency (Hz)")
+    for axis in axes[-2:]:
+        axis.set_xlabel("time (s)")
+    figure.colorbar(mesh, ax=axes, label="level (dB re loudest)", aspect=40)
+    return figure
+
+
+def long_term_spectra(audio, samplerate):
+    """Long-term average spectrum of each stem in third-octave bands, dB re full scale.
+
+    audio: {stem: array (channels, time) or a list of such arrays}; samplerate in Hz.
+    """
+    edges = 1000 * 2 ** (np.arange(-14, 14) / 3)
+    edges = edges[edges < samplerate / 2]
+    figure, (axis,) = panels(1, 3.2, "How is each stem's energy spread over frequency?")
+    for stem, samples in audio.items():
+        power = []
+        for track in samples if isinstance(samples, list) else [samples]:
+            frequencies, spectrum = signal.welch(track, samplerate, nperseg=16384, scaling="spectrum")
+            power.append(np.add.reduceat(spectrum.mean(axis=0), np.searchsorted(frequencies, edges))[:-1])
+        band_level = 10 * np.log10(np.mean(power, axis=0) + 1e-12)
+        axis.plot(np.sqrt(edges[1:] * edges[:-1]), band_level, color=COLOURS[stem], label=stem)
+    axis.set(xscale="log", xlabel="frequency (Hz)", ylabel="band level (dBFS)")
+    axis.set_ylim(bottom=max(axis.get_ylim()[0], axis.get_ylim()[1] - 90))  # a filtered stem falls without end
+    hertz_axis(axis.xaxis)
+    legend_below(figure, axis)
+    return figure
+
+
+def levels(table):
+    """Loudness of every track, per stem. table: DataFrame, one row per track, a column per stem, RMS in
+    dBFS."""
+    figure, (axis,) = panels(1, 2.6, "How loud is each stem, from track to track?")
+    long = table[list(STEMS)].replace(-np.inf, np.nan).melt(var_name="stem", value_name="level")
+    options = {"data": long, "x": "level", "y": "stem", "hue": "stem", "palette": COLOURS, "ax": axis, "legend": False}
+    sns.boxplot(**options, width=0.55, fliersize=0, boxprops={"alpha": 0.25}, linewidth=1)
+    sns.stripplot(**options, size=4, jitter=0.16, alpha=0.8)
+    axis.set(xlabel="RMS level (dBFS)", ylabel="")
+    return figure
+
+
+def seed_noise(seeds, gan):
+    """Is the GAN's row outside the spread of one recipe's seeds?
+
+    seeds: `lib.report.published_seeds()`; gan: Series of the reported row (dB per column).
+    """
+    interval = prediction_interval(seeds)
+    figure, (axis,) = panels(1, 3.4, "Does the reported GAN leave the range of one more Demucs v1 run?")
+    for x, column in enumerate(COLUMNS):
+        mean, half_width = interval.loc[column, ["mean", "half_width"]]
+        first = x == 0
+        axis.bar(
+            x, 2 * half_width, 0.5, bottom=-half_width, color=COLOURS[column], alpha=0.18,
+            label="95 % prediction interval of one more run" if first else None,
+        )  # fmt: skip
+        axis.plot(
+            x + np.linspace(-0.12, 0.12, len(seeds)), seeds[column] - mean, "o", color=COLOURS[column], ms=5,
+            label=f"Demucs v1, seeds {seeds.index[0]}–{seeds.index[-1]}" if first else None,
+        )  # fmt: skip
+        axis.plot(
+            x, gan[column] - mean, "D", color=COLOURS["gan"], mec="white", ms=9,
+            label="Demucs v1 + GAN, as reported" if first else None,
+        )  # fmt: skip
+    axis.axhline(0, color="#666666", lw=1)
+    axis.set_xticks(range(len(COLUMNS)), [f"{c.capitalize()}\n{interval.loc[c, 'mean']:.2f} dB" for c in COLUMNS])
+    reach = 1.15 * max(interval["half_width"].max(), (gan[list(COLUMNS)] - interval["mean"]).abs().max())
+    axis.set(ylabel="SDR − mean of the seeds (dB)", ylim=(-reach, reach))
+    axis.grid(axis="x", visible=False)
+    legend_below(figure, axis)
+    return figure
+
+
+def sdr_strip(tracks, metric="SDR"):
+    """Every test track under every arm, averaged over seeds, a track's points joined; the bar is the median.
+
+    tracks: rows of `lib.report.measured`; metric: SDR, ISR, SIR or SAR (dB).
+    """
+    arms = list(tracks["arm"].unique())
+    figure, axes = panels(len(STEMS), 3.2, f"Which tracks gain or lose {metric}, and in which stem?", sharey=True)
+    for axis, stem in zip(axes, STEMS, strict=True):
+        rows = tracks[tracks["target"] == stem]
+        grid = rows.pivot_table(index="track", columns="arm", values=metric)[arms]
+        axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
+        for x, arm in enumerate(arms):
+            colour = arm_colour(arm)
+            axis.scatter(np.full(len(grid), x), grid[arm], color=colour, s=16, zorder=2)
+            axis.hlines(grid[arm].median(), x - 0.3, x + 0.3, color=colour, lw=3, zorder=3)
+        axis.set_xticks(range(len(arms)), map(arm_label, arms), rotation=30 if len(arms) > 3 else 0)
+        axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
+        axis.title.set_color(COLOURS[stem])
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel(f"{metric} per track (dB)")
+    return figure
+
+
+def difference_intervals(intervals):
+    """Differences with their intervals. intervals: {arm: `lib.report.bootstrap_interval` against L1}."""
+    figure, (axis,) = panels(1, 2.8, "Which differences from L1 are larger than chance?")
+    for number, (arm, table) in enumerate(intervals.items()):
+        x = np.arange(len(COLUMNS)) + (number - (len(intervals) - 1) / 2) * 0.18
+        errors = np.abs(table[["low", "high"]].to_numpy().T - table["difference"].to_numpy())
+        axis.errorbar(x, table["difference"], errors, fmt="o", color=arm_colour(arm), capsize=4, label=arm_label(arm))
+    axis.axhline(0, color="#666666", lw=1)
+    axis.set_xticks(range(len(COLUMNS)), [column.capitalize() for column in COLUMNS])
+    axis.set(ylabel="SDR difference (dB), 95 %")
+    axis.grid(axis="x", visible=False)
+    legend_below(figure, axis)
+    return figure

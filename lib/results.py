@@ -1,0 +1,158 @@
+"""Readers of result files: museval's, the trainer's, and the published ones.
+
+results/<run>/<arm>-<seed>/metrics.jsonl                what training logged
+results/<run>/<arm>-<seed>/eval/<test set>/*.json       one museval file per track, and about.json
+results/<run>/mixture/eval/<test set>/*.json            the mixture as every estimate
+results/reference/                                      others' figures, with source
+"""
+
+import gzip
+import json
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import UserError
+from lib.statistics import stem_table
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
+METRICS = ("SDR", "ISR", "SIR", "SAR")
+ARMS = {"mixture": "Mixture ÷ 4 as every estimate", "l1": "L1", "gan": "L1 + GAN"}  # others go by their name
+TEST_SETS = ("test", "shifted", "real excerpt")
+
+
+def read_museval(folder):
+    """A folder of museval result files (.json or .json.gz, one per track, in `folder` or `folder/test`).
+
+    Returns a DataFrame with one row per (track, target): `SDR`, `ISR`, `SIR`, `SAR`, each the median over
+    frames without NaN (museval's mark of a silent reference or estimate) in dB, and `frames`, the number of
+    finite SDR frames. The track is the file's name. Raises `UserError` for a folder without results, a track
+    that stands there twice, and a file that is not a museval result.
+    """
+    folder = Path(folder)
+    files = _result_files(folder) or _result_files(folder / "test")
+    if not files:
+        raise UserError(
+            f"No museval results (*.json or *.json.gz) in {folder}; check the path or evaluate first."
+        )
+    rows = []
+    for file in files:
+        track = re.sub(r"\.json(\.gz)?$", "", file.name)
+        rows += [{"track": track, **row} for row in _read_track(file)]
+    table = pd.DataFrame(rows)
+    if repeated := sorted(set(table.loc[table.duplicated(["track", "target"]), "track"])):
+        raise UserError(f"{folder} holds more than one result for {', '.join(repeated)}; remove all but one.")
+    return table
+
+
+def _result_files(folder):
+    files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.json.gz"))
+    return [file for file in files if file.name != "about.json"]
+
+
+def _read_track(file):
+    """Rows of one museval file, a dict per target."""
+    try:
+        content = file.read_bytes()
+        targets = json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)["targets"]
+        rows = []
+        for target in targets:
+            metrics = [[frame["metrics"][name] for name in METRICS] for frame in target["frames"]]
+            frames = pd.DataFrame(metrics, columns=METRICS, dtype=float)
+            finite = int(np.isfinite(frames["SDR"]).sum())
+            rows.append({"target": target["name"], **frames.median(), "frames": finite})
+        return rows
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}); evaluate that track again.") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{file} is not a museval result (no {error}); evaluate that track again.") from error
+
+
+def published_seeds():
+    """The five published Demucs v1 runs (seeds 42-46, trained on MUSDB18): SDR in dB, one row per seed,
+    computed from per-track medians; columns drums, bass, other, vocals and all, the mean of the four."""
+    tracks = published_tracks()
+    return pd.DataFrame(
+        {
+            seed: stem_table(rows, expected_tracks=set(tracks["track"]))
+            for seed, rows in tracks.groupby("seed")
+        }
+    ).T.rename_axis("seed")
+
+
+def published_tracks():
+    """Per-track results of those five runs, columns as in `read_museval` plus model, seed and data."""
+    tracks = pd.read_csv(REFERENCE / "museval_track_medians.csv")
+    return tracks[(tracks["model"] == "Demucs") & (tracks["data"] == "musdb")]
+
+
+def published_systems():
+    """Published SDR per system in dB, with `source` and `recomputed` ("yes", or "as reported" by that
+    source)."""
+    return pd.read_csv(REFERENCE / "published_sdr.csv").set_index("model")
+
+
+def measured(run, test_set="test"):
+    """Per-track results of every evaluated arm of `run` (a folder such as results/quick).
+
+    Returns a DataFrame with one row per (arm, seed, track, target): system, arm, seed (missing for the
+    mixture), test_set, track, target, SDR, ISR, SIR, SAR (dB), frames. Raises `UserError` if nothing was
+    evaluated.
+    """
+    tables = []
+    for arm, seed, folder in evaluated(run, test_set):
+        labels = {"system": ARMS.get(arm, arm), "arm": arm, "seed": seed, "test_set": test_set}
+        tables.append(read_museval(folder).assign(**labels).astype({"seed": "Int64"}))
+    if not tables:
+        raise UserError(
+            f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first."
+        )
+    columns = ["system", "arm", "seed", "test_set", "track", "target", *METRICS, "frames"]
+    return pd.concat(tables, ignore_index=True)[columns]
+
+
+def evaluated(run, test_set):
+    """(arm, seed, folder) of every arm evaluated on `test_set`, in the order of `ARMS`, then by name and
+    seed."""
+    found = []
+    for folder in Path(run).glob(f"*/eval/{test_set}"):
+        name = folder.parent.parent.name
+        if not _result_files(folder):
+            continue
+        if match := re.fullmatch(r"(.+)-(\d+)", name):
+            found.append((match[1], int(match[2]), folder))
+        elif name == "mixture":
+            found.append((name, pd.NA, folder))
+    rank = {arm: number for number, arm in enumerate(ARMS)}
+    return sorted(found, key=lambda entry: (rank.get(entry[0], len(rank)), entry[0], str(entry[1]).zfill(9)))
+
+
+def evaluated_sets(run):
+    """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
+    names = {folder.name for folder in Path(run).glob("*/eval/*") if _result_files(folder)}
+    return [*(name for name in TEST_SETS if name in names), *sorted(names.difference(TEST_SETS))]
+
+
+def read_metrics(arm_folder):
+    """`metrics.jsonl` of an arm as a DataFrame, one row per evaluation. A last line cut short by a stopped
+    run is dropped; a missing or otherwise malformed file raises `UserError`."""
+    path = Path(arm_folder) / "metrics.jsonl"
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise UserError(f"Cannot read {path} ({error.strerror}); train this arm first.") from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise UserError(
+                    f"Line {number} of {path} is not JSON ({error}); train this arm again."
+                ) from error
+    if not records:
+        raise UserError(f"{path} holds no evaluation yet; train this arm first.")
+    return pd.DataFrame(records)

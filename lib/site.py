@@ -1,0 +1,91 @@
+"""The pages of a run: HTML of each notebook, and an index.html that opens from disk without a network."""
+
+import base64
+import re
+from html import escape
+from pathlib import Path
+
+import nbformat
+
+from lib.files import write_bytes
+from lib.provenance import made_by
+from lib.readings import findings
+from lib.report import sdr_table, style_table
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2330; --paper: #fff; --soft: #5b6475; --line: #d9dde5; --link: #0b62b8; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e9ef; --paper: #14171d; --soft: #9aa4b5; --line: #333a46; --link: #7db7f0; } }
+body { margin: 0 auto; max-width: 58rem; padding: 2.5rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
+       font: 17px/1.6 system-ui, sans-serif; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; } h2 { margin-top: 2.5rem; font-size: 1.3rem; }
+a { color: var(--link); } .soft { color: var(--soft); font-size: .9rem; }
+figure { margin: 1.5rem 0; } figure img { width: 100%; border-radius: 6px; background: #fff; }
+.wide { overflow-x: auto; } nav li { margin: .3rem 0; }
+"""
+
+
+def write_page(notebook, page):
+    """Convert an executed notebook to one HTML file that loads nothing from elsewhere."""
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        mathjax_url="", require_js_url="", jquery_url="", exclude_input_prompt=True, exclude_output_prompt=True
+    )
+    text, _ = exporter.from_filename(str(notebook))
+    write_bytes(page, text.encode())
+
+
+def write_index(run, steps):
+    """Write index.html of folder `run`: the findings, the SDR table, the main figures and links to the notebooks."""
+    run = Path(run)
+    notebooks = {step: nbformat.read(run / f"{step}.ipynb", as_version=4) for step in steps}
+    links = "".join(
+        f'<li><a href="{step}.html">{escape(_title(notebook))}</a> <span class="soft">{step}</span></li>'
+        for step, notebook in notebooks.items()
+    )
+    figures = "".join(
+        _figure(cell)
+        for notebook in notebooks.values()
+        for cell in notebook.cells
+        if "figure" in cell.metadata.get("tags", [])
+    )
+    table = style_table(sdr_table(run, _museval_folders(notebooks["03-sdr-table"])))
+    facts = made_by()
+    page = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Demucs v1 + GAN: the update</title><style>{STYLE}</style></head><body>
+<h1>Demucs v1 + GAN: the update</h1>
+<p>{" ".join(escape(sentence) for sentence in findings(run))}</p>
+<h2>SDR per stem</h2><div class="wide">{getattr(table, "data", table)}</div>
+<h2>What to look at first</h2>{figures}
+<h2>The report</h2><nav><ol>{links}</ol></nav>
+<p class="soft">Run “{escape(run.name)}”, commit {escape(facts["commit"])}, {escape(facts["machine"])},
+torch {escape(facts["torch"])}.</p>
+</body></html>
+"""
+    write_bytes(run / "index.html", page.encode())
+
+
+def _museval_folders(notebook):
+    """What 03-sdr-table was given, so that both tables have the same rows."""
+    return notebook.metadata.get("papermill", {}).get("parameters", {}).get("museval_folders", {})
+
+
+def _title(notebook):
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def _figure(cell):
+    """A cell's pictures, with the first line of the cell (a comment) as caption."""
+    caption = escape(re.sub(r"^#\s*", "", cell.source.splitlines()[0]))
+    images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+    return "".join(
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{_packed(image)}">'
+        f'<figcaption class="soft">{caption}</figcaption></figure>'
+        for image in images
+    )
+
+
+def _packed(image):
+    return base64.b64encode(base64.b64decode(image)).decode()  # without the line breaks of notebooks

@@ -1,0 +1,57 @@
+"""The look of the report's figures: one theme, one colour per stem and per arm, one way to lay out panels."""
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+
+# Okabe & Ito's colour-blind-safe set: one colour per stem and one per arm, wherever they appear. The sets that the
+# discriminator sees are navy (real) and ochre (generated), the held-out ones lighter and dashed.
+COLOURS = {
+    "drums": "#0072B2", "bass": "#E69F00", "other": "#009E73", "vocals": "#CC79A7", "all": "#444444",
+    "mixture": "#999999", "l1": "#000000", "gan": "#D55E00", "gan-cures": "#56B4E9",
+    "real_train": "#22408C", "real_heldout": "#7F9BDB", "fake_train": "#94660F", "fake_heldout": "#DDAA4A",
+}  # fmt: skip
+WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
+
+
+def use_style():
+    """Set the theme of every figure that follows."""
+    sns.set_theme(context="notebook", style="whitegrid", font_scale=0.8)
+    plt.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True, "lines.linewidth": 1.6,
+        "axes.titlesize": "medium", "axes.titlelocation": "left", "axes.edgecolor": "#666666",
+        "axes.spines.top": False, "axes.spines.right": False, "grid.color": "#E6E6E6", "legend.frameon": False,
+        "figure.titlesize": "large", "figure.titleweight": "bold",
+    })  # fmt: skip
+
+
+def panels(columns, height, title, rows=1, **options):
+    """A figure of notebook width with a grid of axes; it is closed already, see the module's docstring."""
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
+    plt.close(figure)
+    figure.suptitle(title, x=0.01, ha="left")
+    return figure, axes.ravel()
+
+
+def legend_below(figure, axis, columns=4):
+    """One legend for all panels, outside of them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+
+
+def hertz_axis(axis):
+    """Ticks at 100, 200, 500, 1k ... of a logarithmic axis in Hz."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def arm_colour(arm):
+    """Colour of an arm, also given as <arm>-<seed>; arms beyond the palette share one."""
+    return COLOURS.get(arm, COLOURS.get(arm.rpartition("-")[0], "#8A5AAB"))
+
+
+def arm_label(arm):
+    """An arm's short name on an axis."""
+    return {"l1": "L1", "gan": "L1 + GAN"}.get(arm, arm)

@@ -1,0 +1,183 @@
+"""The embedded corpus: same bytes from the same seed, exact sums, a layout that musdb reads, a voice in tune."""
+
+import json
+import shutil
+
+import musdb
+import numpy as np
+import pytest
+import soundfile
+
+from lib.corpus import default_soundfont, generate, render, styles, track, voice
+from lib.errors import UserError
+
+SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5, "progress": False}
+SOURCES = ("drums", "bass", "other", "vocals")
+
+
+def contents(root):
+    """Bytes of every file under `root` by relative path."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def tracks(root):
+    return sorted(path.parent for path in root.rglob("mixture.wav"))
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("corpus") / "one", workers=1, **SMALL)
+
+
+def test_same_bytes_for_any_number_of_workers(corpus, tmp_path):
+    assert contents(generate(tmp_path / "two", workers=2, **SMALL)) == contents(corpus)
+
+
+def test_song_depends_only_on_seed_split_and_number(corpus, tmp_path):
+    few = SMALL | {"train": 0, "valid": 0, "test": 1, "shifted": 0}
+    (alone,) = tracks(generate(tmp_path / "few", **few))
+    assert contents(alone) == contents(corpus / "test" / alone.name)
+    (other,) = tracks(generate(tmp_path / "other", **(few | {"seed": 6})))
+    assert (other / "mixture.wav").read_bytes() != (alone / "mixture.wav").read_bytes()
+
+
+def test_mixture_is_the_exact_sum_and_nothing_clips(corpus):
+    assert len(tracks(corpus)) == 7
+    for folder in tracks(corpus):
+        audio = {}
+        for stem in ("mixture", *SOURCES):
+            info = soundfile.info(folder / f"{stem}.wav")
+            assert (info.samplerate, info.channels, info.subtype, info.frames) == (44_100, 2, "PCM_16", 264_600)
+            audio[stem] = soundfile.read(folder / f"{stem}.wav", dtype="int16")[0].astype(int)
+            assert np.abs(audio[stem]).max() < 32_767                        # the ends of the range are not touched
+            assert abs(audio[stem].mean()) < 66, "an offset above -54 dB"
+        assert np.array_equal(audio["mixture"], sum(audio[stem] for stem in SOURCES))
+
+
+def test_every_stem_sounds_in_most_of_a_track(corpus):
+    for folder in tracks(corpus):
+        for stem in SOURCES:
+            audio, rate = soundfile.read(folder / f"{stem}.wav")
+            blocks = (audio[:len(audio) // rate * rate] ** 2).reshape(-1, rate * 2).mean(axis=1)
+            assert (blocks > 1e-6).mean() >= 0.5, f"{stem} of {folder.name} is below -60 dB in most seconds"
+
+
+def test_musdb_reads_train_valid_test_and_shifted(corpus):
+    def names(root, setup="musdb.yaml", **choice):
+        return [t.name for t in musdb.DB(str(root), setup_file=setup, is_wav=True, **choice)]
+
+    train, valid = (names(corpus, subsets="train", split=split) for split in ("train", "valid"))
+    assert (len(train), len(valid), len(names(corpus, subsets="test"))) == (3, 1, 2)
+    assert not set(train) & set(valid)
+    shifted = musdb.DB(str(corpus / "shifted"), setup_file="../musdb.yaml", is_wav=True, subsets="test")
+    assert len(shifted) == 1
+    audio = shifted[0].audio
+    assert audio.shape == (264_600, 2)
+    assert np.allclose(audio, shifted[0].stems[1:].sum(axis=0), atol=1e-4)   # musdb's own reading of the stems
+
+
+def test_resumes_where_it_stopped(corpus, tmp_path):
+    root = tmp_path / "half"
+    shutil.copytree(corpus, root)
+    before = contents(root)
+    (root / "corpus.json").rename(root / "corpus.partial.json")              # as if it had been stopped
+    (root / "musdb.yaml").unlink()
+    lost, *kept = tracks(root)
+    shutil.rmtree(lost)
+    (root / ".partial" / "train-0").mkdir(parents=True)
+    (root / ".partial" / "train-0" / "drums.wav").write_bytes(b"half a file")
+    times = {path: path.stat().st_mtime_ns for folder in kept for path in folder.iterdir()}
+    generate(root, workers=1, **SMALL)
+    assert contents(root) == before
+    assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "a finished track was rendered again"
+
+
+def test_finished_corpus_returns_at_once_and_refuses_other_parameters(corpus, monkeypatch):
+    monkeypatch.setattr("lib.corpus.run", lambda *_: pytest.fail("rendered again"))
+    assert generate(corpus, **SMALL) == corpus
+    with pytest.raises(UserError, match="seed 5 instead of 6"):
+        generate(corpus, **(SMALL | {"seed": 6}))
+    with pytest.raises(UserError, match="seconds 6.0 instead of 7.0"):
+        generate(corpus, **(SMALL | {"seconds": 7}))
+    assert json.loads((corpus / "corpus.json").read_text())["train"] == 3
+
+
+@pytest.mark.parametrize("wrong", [{"train": -1}, {"seconds": 1}, {"seed": -1}, {"soundfont": "nowhere.sf2"},
+                                   {"train": 0, "valid": 0, "test": 0, "shifted": 0}])
+def test_impossible_parameters_are_refused(tmp_path, wrong):
+    with pytest.raises(UserError):
+        generate(tmp_path / "never", **(SMALL | wrong))
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_failing_worker_is_reported_and_nothing_is_called_finished(tmp_path):
+    broken = tmp_path / "broken.sf2"
+    broken.write_bytes(b"no SoundFont")
+    with pytest.raises(UserError, match="could not be made"):
+        generate(tmp_path / "root", soundfont=broken, **SMALL)
+    assert not (tmp_path / "root" / "corpus.json").exists()
+
+
+def test_splits_share_no_singer_no_style_and_no_song():
+    def songs(split, count):
+        return [track.plan(split, 5, k) for k in range(count)]
+
+    singers = {split: {singer["name"] for _, singer in songs(split, 60)} for split in track.SPLITS}
+    assert singers["test"].isdisjoint(singers["train"] | singers["valid"])
+    assert singers["shifted"].isdisjoint(singers["train"] | singers["valid"] | singers["test"])
+    assert singers["valid"].isdisjoint(singers["train"])
+    voices = {split: {singer["voice"] for _, singer in songs(split, 60)} for split in track.SPLITS}
+    assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])    # the very speakers differ
+    assert {style for style, _ in songs("shifted", 60)} == set(styles.HELD_OUT)
+    assert {style for style, _ in songs("train", 60)} == set(styles.FAMILIAR)
+    melodies = [tuple(key for _, _, key, _ in track.compose(split, 5, k, 12.0)[0].lines[0][1])
+                for split in track.SPLITS for k in range(8)]
+    assert len(set(melodies)) == len(melodies)
+    assert len({track.name(split, 5, k) for split in track.SPLITS for k in range(200)}) == 800
+
+
+@pytest.mark.parametrize("style", styles.STYLES)
+def test_every_style_gives_every_stem_notes(style):
+    for number, seconds in enumerate((4.0, 6.0, 20.0, 60.0)):
+        song = track.Composer(style, seconds, 58, np.random.RandomState(number)).song()
+        assert {part.stem for part in song.parts} == {"drums", "bass", "other"}
+        assert len(song.lines[0][1]) >= 2
+        for notes in [part.notes for part in song.parts] + [notes for _, notes, _ in song.lines]:
+            assert all(0 <= start < seconds and length > 0 and 0 <= key <= 127 and 1 <= velocity <= 127
+                       for start, length, key, velocity in notes)
+
+
+def steady_pitch(sound, expected):
+    """Fundamental frequency in cents above `expected` hertz, from the phase advance of the first harmonic."""
+    hop, window = 441, np.hanning(4410)
+    frames = np.lib.stride_tricks.sliding_window_view(sound, 4410)[::hop] * window
+    phase = np.angle(frames @ np.exp(-2j * np.pi * expected * np.arange(4410) / 44_100))
+    turns = np.diff(np.unwrap(phase)) - 2 * np.pi * expected * hop / 44_100
+    turns = (turns + np.pi) % (2 * np.pi) - np.pi
+    return 1200 * np.log2(1 + turns.mean() * 44_100 / (2 * np.pi * hop) / expected)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_singer_is_in_tune(number):
+    random = np.random.RandomState(number)
+    singer = voice.singer(random, range(4), (1.0,), number) | {"depth": 0.0, "drift": 0.0}
+    words = voice.lyrics(random, singer["voice"], 3)
+    notes = [(0.3, 1.2, singer["centre"], 100), (1.7, 1.2, singer["centre"] + 4, 100), (3.1, 1.2, singer["centre"] - 3, 100)]
+    sound = voice.sing(notes, words, singer, random, 4 * 44_100 + 22_050)
+    again = voice.sing(notes, words, singer, np.random.RandomState(9), 4 * 44_100 + 22_050)
+    assert not np.array_equal(sound, again), "another random stream breathes otherwise"
+    for start, length, key, _ in notes:
+        steady = sound[int((start + 0.35 * length) * 44_100):int((start + 0.75 * length) * 44_100)]
+        assert abs(steady_pitch(steady, 440 * 2 ** ((key - 69) / 12))) < 10   # cents, the just noticeable difference
+
+
+def test_vocals_are_deterministic():
+    takes = []
+    for _ in range(2):
+        song, singer = track.compose("train", 5, 0, 5.0)
+        takes.append(render.vocals(song, singer, 5 * 44_100, np.random.RandomState(1)))
+    assert np.array_equal(*takes)
+
+
+def test_default_soundfont_is_found_without_importing_pretty_midi():
+    assert default_soundfont().stat().st_size > 5e6                           # TimGM6mb has 6 MB

@@ -1,0 +1,151 @@
+"""Reading musdb folders, the cache, and excerpts."""
+
+import shutil
+
+import conftest
+import musdb
+import numpy as np
+import pytest
+import soundfile
+
+from lib import data, decode
+from lib.errors import UserError
+
+
+def test_splits_and_audio_agree_with_musdb(musdb_folder):
+    files = decode.list_musdb(musdb_folder)
+    for split in ("train", "valid"):
+        theirs = musdb.DB(str(musdb_folder), setup_file="musdb.yaml", is_wav=True, subsets="train", split=split)
+        assert sorted(files[split]) == sorted(track.name for track in theirs)
+    theirs = musdb.DB(str(musdb_folder), is_wav=True, subsets="test")
+    assert sorted(files["test"]) == sorted(track.name for track in theirs)
+    track = theirs[0]
+    ours = decode.read_track(files["test"][track.name]) / 32_768
+    np.testing.assert_array_equal(ours[0].T, track.audio)
+    np.testing.assert_array_equal(ours[1:].transpose(0, 2, 1), np.stack([track.targets[s].audio for s in data.SOURCES]))
+
+
+def test_stem_file_agrees_with_musdb(real_excerpt, tmp_path):
+    (tmp_path / "test").mkdir()
+    shutil.copy(real_excerpt, tmp_path / "test")
+    [(name, path)] = decode.list_musdb(tmp_path)["test"].items()
+    theirs = musdb.DB(str(tmp_path), subsets="test")[0]
+    assert name == theirs.name
+    ours = decode.read_track(path) / 32_768
+    # 16 bits: at most half a step from the decoder's float samples
+    np.testing.assert_allclose(ours[0].T, theirs.audio, atol=0.5001 / 32_768)
+    for k, source in enumerate(data.SOURCES):
+        np.testing.assert_allclose(ours[k + 1].T, theirs.targets[source].audio, atol=0.5001 / 32_768)
+
+
+def test_mixture_is_the_sum_of_the_stems_and_statistics_are_the_mono_mixtures(index):
+    sets, _ = data.read_index(index)
+    assert {name: len(tracks) for name, tracks in sets.items()} == {"train": 4, "valid": 2, "test": 2}
+    for track in sets["train"]:
+        audio = np.asarray(track.audio(), np.int32)
+        np.testing.assert_array_equal(audio[0], audio[1:].sum(0))
+        mono = audio[0].mean(0) / 32_768
+        assert track.mean == pytest.approx(mono.mean(), abs=1e-12)
+        assert track.std == pytest.approx(mono.std(), rel=1e-9)
+
+
+def test_cache_is_reused_and_notices_a_changed_source(tmp_path):
+    conftest.write_track(tmp_path / "in" / "train" / "A - B", conftest.synthetic_stems(1, 1.0))
+    tracks = decode.list_musdb(tmp_path / "in")["train"]
+    [first] = decode.decode(tracks, tmp_path / "cache")
+    written = (tmp_path / "cache").stat().st_mtime_ns
+    [again] = decode.decode(tracks, tmp_path / "cache")
+    assert again == first and (tmp_path / "cache").stat().st_mtime_ns == written, "nothing is decoded twice"
+    shutil.rmtree(tmp_path / "in")
+    conftest.write_track(tmp_path / "in" / "train" / "A - B", conftest.synthetic_stems(2, 1.0))
+    [changed] = decode.decode(tracks, tmp_path / "cache")
+    assert changed.std != first.std
+
+
+def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
+    for k in range(8):
+        (tmp_path / "train" / f"Track {k}").mkdir(parents=True)
+    files = decode.list_musdb(tmp_path)
+    assert list(files["valid"]) == ["Track 0", "Track 7"] and len(files["train"]) == 6
+
+
+def break_track(folder, how):
+    stem = folder / "bass.wav"
+    audio, rate = soundfile.read(stem)
+    if how == "missing":
+        stem.unlink()
+    elif how == "rate":
+        soundfile.write(stem, audio, 48_000)
+    elif how == "mono":
+        soundfile.write(stem, audio[:, 0], rate)
+    elif how == "nan":
+        audio[5] = np.nan
+        soundfile.write(stem, audio, rate, subtype="FLOAT")
+    elif how == "unequal":
+        soundfile.write(stem, audio[:-7], rate)
+    elif how == "empty":
+        stem.write_bytes(b"")
+    elif how == "truncated":
+        stem.write_bytes(stem.read_bytes()[: stem.stat().st_size // 2])
+    elif how == "text":
+        stem.write_text("no audio")
+    elif how == "silent":
+        for path in folder.glob("*.wav"):
+            soundfile.write(path, 0 * audio, rate)
+    elif how == "no samples":
+        for path in folder.glob("*.wav"):
+            soundfile.write(path, audio[:0], rate)
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [
+        ("missing", "bass.wav is missing"),
+        ("rate", "48000 Hz"),
+        ("mono", "1 channel"),
+        ("nan", "NaN"),
+        ("unequal", "differ in length"),
+        ("empty", "damaged or no wav"),
+        ("truncated", "truncated|damaged"),
+        ("text", "damaged or no wav"),
+        ("silent", "silent throughout"),
+        ("no samples", "no samples"),
+    ],
+)
+def test_a_bad_track_gets_one_sentence_that_names_it(tmp_path, how, says):
+    folder = tmp_path / "A - B"
+    conftest.write_track(folder, conftest.synthetic_stems(1, 0.5))
+    break_track(folder, how)
+    with pytest.raises(UserError, match=says) as error:
+        decode.read_track(folder)
+    assert "A - B" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_folders_get_one_sentence(tmp_path):
+    with pytest.raises(UserError, match="not a folder"):
+        decode.list_musdb(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="holds no track"):
+        decode.list_musdb(tmp_path)
+    (tmp_path / "broken.stem.mp4").write_bytes(b"\0" * 1000)
+    with pytest.raises(UserError, match="broken.stem.mp4"):
+        decode.read_track(tmp_path / "broken.stem.mp4")
+    with pytest.raises(UserError, match="run the notebook 01-data"):
+        data.read_index(tmp_path / "data.json")
+
+
+def test_excerpts_are_normalised_slices(index):
+    sets, _ = data.read_index(index)
+    excerpts = data.Excerpts(sets["train"], samples=44_100, stride=22_050)
+    assert len(excerpts) == 4 * 7, "1 + (4 s - 1 s) / 0.5 s starts in each of four tracks"
+    track, start = excerpts[8]
+    assert (track, start) == (sets["train"][1], 22_050)
+    out = np.empty((2, 1_000), np.float32)
+    excerpts.read(8, out, source=2, offset=50, order=(1, 0), sign=-1.0)
+    wanted = -(track.stems()[2, ::-1, 22_100:23_100] - track.mean) / track.std
+    np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)  # float32
+
+
+def test_an_excerpt_longer_than_a_track_is_refused(index):
+    sets, _ = data.read_index(index)
+    with pytest.raises(UserError, match="less than one excerpt"):
+        data.Excerpts(sets["train"], samples=5 * 44_100, stride=1)

@@ -1,0 +1,69 @@
+"""The notebooks' guard refuses what papermill would only warn of."""
+
+import json
+
+import pytest
+
+from lib.errors import UserError
+from lib.report import check_parameters
+
+PARAMETERS = """# what to run
+steps: int = 400  # help
+lr: float = 3e-4
+musdb_root: str | None = None
+seeds: list[int] = [0, 1]
+folders: dict[str, str] = {}
+fast: bool = True"""
+
+
+@pytest.fixture
+def notebooks(tmp_path):
+    cells = [
+        {"cell_type": "markdown", "source": ["# steps: int = 3"]},
+        {"cell_type": "code", "source": ["%matplotlib inline"]},
+        {"cell_type": "code", "source": ["shifts: int = 2\n", "metric: str = 'fast'"]},
+        {"cell_type": "code", "source": ["hidden: int = 3"]},
+    ]
+    (tmp_path / "03-sdr-table.ipynb").write_text(json.dumps({"cells": cells}))
+    return tmp_path
+
+
+def check(injected, notebooks):
+    check_parameters(["", "%pylab", "import os", PARAMETERS, "# Parameters\n" + injected, "x: int = 1"], notebooks)
+
+
+@pytest.mark.parametrize(
+    "injected",
+    ["", "steps = 4", "lr = 1", "lr = float('nan')", "musdb_root = None", "musdb_root = '/m'", "seeds = []",
+     "folders = {'a': 'b'}", "fast = False", "shifts = 'of a sibling'", "metric = 'museval'", "steps = -1"],
+)  # fmt: skip
+def test_known_parameters_pass(injected, notebooks):
+    check(injected, notebooks)
+
+
+@pytest.mark.parametrize(
+    ("injected", "says"),
+    [
+        ("step = 4", "did you mean 'steps'"),
+        ("shift = 4", "did you mean 'shifts'"),
+        ("zzz = 4", "'zzz'; known are .*steps"),
+        ("hidden = 4", "'hidden'"),
+        ("steps = 4.5", "'steps' must be int, but 4.5 is float"),
+        ("steps = True", "'steps' must be int, but True is bool"),
+        ("lr = '1e-4'", "'lr' must be float"),
+        ("musdb_root = 3", r"must be str \| None"),
+        ("seeds = ['a']", r"must be list\[int\]"),
+        ("folders = {'a': 1}", r"must be dict\[str, str\]"),
+        ("fast = 1", "must be bool"),
+    ],
+)
+def test_unknown_or_unfit_parameters_are_refused(injected, says, notebooks):
+    with pytest.raises(UserError, match=says):
+        check(injected, notebooks)
+
+
+def test_a_run_by_hand_injects_nothing_and_a_broken_notebook_is_named(notebooks):
+    check_parameters(["", PARAMETERS], notebooks)
+    (notebooks / "05-broken.ipynb").write_text("{")
+    with pytest.raises(UserError, match="05-broken.ipynb"):
+        check_parameters([PARAMETERS], notebooks)

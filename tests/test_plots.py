@@ -1,0 +1,115 @@
+"""Every figure is drawn from fabricated data: labelled, in the colours of stem and arm, small enough to commit."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from lib import plots, report
+from lib.plots_training import LOGIT_EDGES, SETS
+from lib.report import METRICS, STEMS
+
+RATE = 44_100
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_style()
+
+
+def audio(seconds=6):
+    """Filtered noise, a hard case for PNG."""
+    random = np.random.default_rng(0)
+    return {stem: 0.1 * random.normal(size=(2, int(seconds * RATE))) for stem in STEMS}
+
+
+def metrics(evaluations=24):
+    random = np.random.default_rng(0)
+    rows = []
+    for number in range(evaluations):
+        row = dict.fromkeys(
+            ["l1_train", "l1_valid", "r_t", "r_f", "r_v_logit", "p"]
+            + [f"{name}_{split}" for name in ("tpr", "tnr", "auc", "bce") for split in ("train", "heldout")],
+            0.5 + random.normal() / 20,
+        )
+        for name in SETS:
+            logits = random.normal(number / 4, 2, 500)
+            row |= {f"{name}_mean": logits.mean(), f"{name}_p10": -1.0, f"{name}_p90": 3.0}
+            row[f"{name}_histogram"] = np.histogram(logits.clip(-12, 12), LOGIT_EDGES)[0].tolist()
+        # the trainer writes null where the ratio has no denominator
+        rows.append(row | {"step": 100 * number, "r_v_sigma": None if number == 0 else 0.3})
+    return pd.DataFrame(rows)
+
+
+def tracks():
+    random = np.random.default_rng(0)
+    return pd.DataFrame([
+        {"arm": arm, "seed": seed, "track": f"T{t}", "target": stem} | dict.fromkeys(METRICS, random.normal())
+        for arm in ("mixture", "l1", "gan") for seed in (0, 1) for t in range(5) for stem in STEMS
+    ])  # fmt: skip
+
+
+def rows(arm):
+    return tracks().query("arm == @arm")
+
+
+FIGURES = {
+    "stem_spectrograms": lambda: plots.stem_spectrograms(audio(), RATE),
+    "long_term_spectra": lambda: plots.long_term_spectra(audio() | {"bass": [*audio().values()]}, RATE),
+    "levels": lambda: plots.levels(pd.DataFrame([[-20.0, -22, -np.inf, -19], [-25, -21, -20, -30]], columns=STEMS)),
+    "seed_noise": lambda: plots.seed_noise(
+        report.published_seeds(), report.published_systems().loc["Demucs v1 + GAN (seed)"]
+    ),
+    "sdr_strip": lambda: plots.sdr_strip(tracks()),
+    "difference_intervals": lambda: plots.difference_intervals(
+        {"gan": report.bootstrap_interval(rows("l1"), rows("gan"), resamples=50)}
+    ),
+    "learning_curves": lambda: plots.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
+    "logit_curves": lambda: plots.logit_curves(metrics()),
+    "memorisation_curves": lambda: plots.memorisation_curves(metrics()),
+    "logit_histograms": lambda: plots.logit_histograms(metrics()),
+    "heldout_curves": lambda: plots.heldout_curves(metrics()),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_labelled_and_small(name):
+    figure = FIGURES[name]()
+    png = io.BytesIO()
+    figure.savefig(png, bbox_inches="tight")
+    assert len(png.getvalue()) < 80_000
+    assert figure.get_suptitle().endswith("?")
+    for axis in figure.axes:  # panels of a grid share the outer ones' labels
+        assert axis.get_xlabel() or axis.get_ylabel() or axis.get_title("left")
+        assert re.fullmatch(r"|step|logit|.+\(.+\)", axis.get_xlabel())  # with a unit in brackets where it has one
+
+
+def test_every_figure_is_closed_so_that_a_notebook_shows_it_once():
+    import matplotlib.pyplot as plt
+
+    plots.learning_curves({"l1-0": metrics()})
+    assert not plt.get_fignums()
+
+
+def test_one_evaluation_is_enough():
+    for figure in (plots.logit_histograms, plots.logit_curves, plots.memorisation_curves, plots.heldout_curves):
+        figure(metrics(1)).canvas.draw()
+
+
+def test_colours_are_distinct_and_follow_the_arm():
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
+    figure = plots.learning_curves({"gan-12": metrics()})
+    assert figure.axes[0].lines[0].get_color() == plots.COLOURS["gan"]
+
+
+def test_player_holds_ten_seconds_of_vorbis_and_an_escaped_label():
+    sound = 3 * np.stack([np.sin(np.arange(12 * RATE) / 20), np.zeros(12 * RATE)])  # beyond full scale
+    html = plots.player(sound, RATE, "<b>drums</b>").data
+    assert "&lt;b&gt;drums" in html
+    decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
+    assert decoded.shape == (10 * RATE, 2) and rate == RATE
+    assert 0.9 < np.abs(decoded[:, 0]).max() < 1.1 and np.abs(decoded[:, 1]).max() < 0.01

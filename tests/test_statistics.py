@@ -1,0 +1,98 @@
+"""Intervals and tests against hand-computed cases."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import report
+from lib.errors import UserError
+from lib.statistics import COLUMNS, STEMS, _holm
+
+GAN = report.published_systems().loc["Demucs v1 + GAN (seed)", list(COLUMNS)].astype(float)
+
+
+def test_no_reported_difference_leaves_the_range_of_one_more_run():
+    p = report.two_sided_p(GAN, report.published_seeds())
+    assert p.round(2).tolist() == [0.73, 0.19, 0.19, 0.21, 0.83]
+
+
+def test_p_and_interval_agree_at_the_edge():
+    seeds = report.published_seeds()
+    interval = report.prediction_interval(seeds)
+    np.testing.assert_allclose(report.two_sided_p(interval["mean"] + interval["half_width"], seeds), 0.05)
+
+
+def test_a_single_seed_has_no_interval():
+    with pytest.raises(UserError, match="two seeds"):
+        report.prediction_interval(report.published_seeds().iloc[:1])
+
+
+def arm(values):
+    """Rows of one arm; values: (seeds, tracks) of SDR, the same in every stem."""
+    return pd.DataFrame([
+        {"seed": s, "track": f"T{t}", "target": stem, "SDR": value}
+        for s, tracks in enumerate(values) for t, value in enumerate(tracks) for stem in STEMS
+    ])  # fmt: skip
+
+
+def test_bootstrap_of_a_constant_difference_has_no_width():
+    base = np.random.default_rng(0).normal(size=(3, 7))
+    interval = report.bootstrap_interval(arm(base), arm(base + 0.25), resamples=200)
+    np.testing.assert_allclose(interval[["difference", "low", "high"]], 0.25)
+    assert set(interval["seeds"]) == {3} and set(interval["tracks"]) == {7}
+
+
+def test_bootstrap_resamples_seeds_and_tracks_as_wholes():
+    # The difference is a seed's part plus a track's part. Resampled seeds give s with SD 1 / sqrt(2), resampled
+    # tracks t with SD 2 / sqrt(2); together sqrt(.5 + 2) = 1.58. Tracks drawn anew per seed would give 1.22.
+    seed_part, track_part = np.array([[-1.0], [1.0]]), np.array([[-2.0, 2.0]])
+    base = np.zeros((2, 2))
+    interval = report.bootstrap_interval(arm(base), arm(base + seed_part + track_part), statistic="mean")
+    # s takes -1, 0, 1 and t takes -2, 0, 2 with chances 1/4, 1/2, 1/4: both extremes of the sum have chance 1/16
+    np.testing.assert_allclose(interval[["difference", "low", "high"]].iloc[0], [0, -3, 3], atol=1e-12)
+    narrower = report.bootstrap_interval(arm(base), arm(base + seed_part + track_part), "mean", level=0.8)
+    np.testing.assert_allclose(narrower[["low", "high"]].iloc[0], [-2, 2])  # P(sum <= -2) = 3/16 > 10 %
+
+
+def test_bootstrap_is_the_difference_of_the_tables_rows_and_repeatable():
+    random = np.random.default_rng(1)
+    base, other = arm(random.normal(size=(3, 9))), arm(random.normal(size=(3, 9)))
+    first, second = (report.bootstrap_interval(base, other, resamples=300) for _ in range(2))
+    pd.testing.assert_frame_equal(first, second)
+
+    def row(rows):
+        return pd.DataFrame([report.stem_table(group) for _, group in rows.groupby("seed")]).mean()
+
+    np.testing.assert_allclose(first["difference"], row(other) - row(base))
+    assert (first["low"] < first["difference"]).all() and (first["difference"] < first["high"]).all()
+
+
+def test_bootstrap_leaves_silent_stems_out():
+    base = np.array([[1.0, 2.0, np.nan, 4.0]])
+    interval = report.bootstrap_interval(arm(base), arm(base + 1), statistic="mean", resamples=100)
+    np.testing.assert_allclose(interval["difference"], 1)
+
+
+def test_wilcoxon_is_exact_and_averages_seeds_first():
+    # six tracks that all gain: the smallest exact two-sided p is 2 / 2^6, and Holm multiplies equal ones by 4
+    gains = np.array([[1.0, 2, 3, 4, 5, 6], [-0.5] * 6])  # means .25 ... 2.75: all positive
+    table = report.wilcoxon_holm(arm(np.zeros((2, 6))), arm(gains))
+    np.testing.assert_allclose(table["p"], 2 / 64)
+    np.testing.assert_allclose(table["p_holm"], 4 * 2 / 64)
+    np.testing.assert_allclose(table["median_difference"], 1.5)
+    same = report.wilcoxon_holm(arm(gains), arm(gains))
+    assert (same["p"] == 1).all()
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, made monotone .04 .06 .06 .06
+    np.testing.assert_allclose(_holm(np.array([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(_holm(np.array([0.9, 0.5])), [1, 1])
+
+
+def test_arms_that_cannot_be_paired_are_refused():
+    base = arm(np.zeros((1, 2)))
+    with pytest.raises(UserError, match="share no seed"):
+        report.wilcoxon_holm(base, base.assign(seed=7))
+    with pytest.raises(UserError, match="'T1'"):
+        report.bootstrap_interval(base, base[base["track"] == "T0"])

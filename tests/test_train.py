@@ -1,0 +1,218 @@
+"""The real trainer, through its real launcher, at a tiny size."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from lib.config import Config, parse
+from lib.errors import UserError
+from lib.launch import claim, launch, trained
+from lib.provenance import ROOT
+
+TIMINGS = ("seconds", "steps_per_second")
+
+
+def tiny(index, **changes):
+    """Four channels, half-second excerpts: about 15 steps per second."""
+    base = dict(
+        data=str(index), steps=8, batch=8, lr=3e-3, lr_final=1e-3, channels=4, depth=4, lstm_layers=1, seconds=0.3,
+        shift_seconds=0.2, stride_seconds=0.3, discriminator_width=8, evaluate_every=4, evaluation_excerpts=6,
+    )  # fmt: skip
+    return Config(**(base | changes))
+
+
+def metrics(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def pretrained(index, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "pretrain-1"
+    launch(tiny(index), folder)
+    return folder
+
+
+def gan(index, pretrained, **changes):
+    return tiny(index, start_from=str(pretrained), adversarial_weight=0.01, adversarial_start=2, **changes)
+
+
+def test_training_learns_and_leaves_what_it_promises(index, tmp_path):
+    folder = tmp_path / "l1-1"
+    launch(tiny(index, steps=60, evaluate_every=20), folder)
+    lines = metrics(folder)
+    assert [line["step"] for line in lines] == [20, 40, 60]
+    assert lines[-1]["l1_valid"] < 0.9 * lines[0]["l1_valid"], "sixty steps lower the held-out error"
+    note = json.loads((folder / "config.json").read_text())
+    assert note["finished"] and note["config"]["steps"] == 60 and {"commit", "machine"} <= set(note["made_by"])
+    assert trained(tmp_path) == ["l1-1"]
+
+
+def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
+    launch(tiny(index), tmp_path / "again")
+    assert metrics(tmp_path / "again") == metrics(pretrained)
+    assert weights(tmp_path / "again") == weights(pretrained)
+    launch(tiny(index, seed=43), tmp_path / "other")
+    assert weights(tmp_path / "other") != weights(pretrained)
+
+
+@pytest.mark.parametrize("arm", ["l1", "gan"])
+def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm):
+    make = gan if arm == "gan" else lambda index, _, **changes: tiny(index, **changes)
+    # The game amplifies rounding: so both learn slowly enough for twenty steps to stay comparable.
+    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=1e-4)
+    for nproc in (1, 2):
+        launch(config, tmp_path / str(nproc), nproc)
+    one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
+    assert len(one) == len(two) == 20
+    for a, b in zip(one, two, strict=True):
+        for name in ("l1_train", "l1_valid", "discriminator", "adversarial"):
+            if name in a:
+                assert b[name] == pytest.approx(a[name], rel=1e-5), (a["step"], name)
+
+
+def test_gan_arm_records_the_four_sets_and_plays_by_its_schedule(index, pretrained, tmp_path):
+    launch(gan(index, pretrained, steps=4, evaluate_every=1, adversarial_ramp=2), tmp_path / "gan-1")
+    lines = metrics(tmp_path / "gan-1")
+    assert ["adversarial" in line for line in lines] == [False, False, True, True]
+    assert {"r_t", "r_v_sigma", "r_v_logit", "r_f", "p", "tpr_heldout", "real_heldout_histogram"} <= set(lines[-1])
+
+
+def start(folder):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-m", "lib.train", str(folder)], cwd=ROOT, env=environment)
+
+
+def kill_after(folder, lines):
+    """SIGKILL the run once its log holds `lines` evaluations, which is between two checkpoints."""
+    process, log = start(folder), folder / "metrics.jsonl"
+    for _ in range(600):
+        if process.poll() is not None or (log.exists() and len(log.read_text().splitlines()) >= lines):
+            break
+        time.sleep(0.05)
+    time.sleep(0.15)
+    assert process.poll() is None, "the run ended before it could be killed; make it longer"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(index, pretrained, tmp_path):
+    config = gan(index, pretrained, steps=60, evaluate_every=6)
+    environment_threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        for name in ("whole", "killed"):
+            claim(config, tmp_path / name)
+        assert start(tmp_path / "whole").wait() == 0
+        kill_after(tmp_path / "killed", 2)
+        kill_after(tmp_path / "killed", 4)
+        assert start(tmp_path / "killed").wait() == 0
+    finally:
+        os.environ.pop("OMP_NUM_THREADS") if environment_threads is None else None
+    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
+    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
+
+
+def test_finished_work_is_not_repeated_and_other_parameters_do_not_destroy_it(index, pretrained, tmp_path, capsys):
+    folder = tmp_path / "l1-1"
+    launch(tiny(index), folder)
+    launch(tiny(index), folder)
+    assert "not repeated" in capsys.readouterr().out
+    first = weights(folder)
+    launch(tiny(index, lr=1e-3), folder)
+    assert weights(folder) != first
+    written = (folder / "config.json").stat().st_mtime_ns
+    config, finished = claim(tiny(index), folder)
+    assert finished and weights(folder) == first, "the earlier result comes back"
+    assert (folder / "config.json").stat().st_mtime_ns != written
+
+
+def test_an_arm_starts_anew_when_its_checkpoint_changed(index, pretrained, tmp_path):
+    base, arm = tmp_path / "pretrain-1", tmp_path / "l1-1"
+    launch(tiny(index, steps=2), base)
+    config, _ = claim(tiny(index, start_from=str(base)), arm)
+    launch(tiny(index, steps=3), base)
+    changed, finished = claim(tiny(index, start_from=str(base)), arm)
+    assert changed.start_digest != config.start_digest and not finished
+
+
+def test_best_weights_are_those_of_the_lowest_heldout_loss(index, tmp_path):
+    # A learning rate that wrecks the network after the first evaluations
+    launch(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best"), tmp_path / "best")
+    lines = metrics(tmp_path / "best")
+    state = torch.load(tmp_path / "best" / "state.pt", weights_only=True)
+    assert state["best"] == min(line["l1_valid"] for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"batch": 6}, "multiple of"),
+        ({"seconds": 30.0}, "less than one excerpt"),
+        ({"start_from": "nowhere"}, "nowhere"),
+        ({"data": "nowhere.json"}, "01-data"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_sentence(index, tmp_path, change, says):
+    with pytest.raises(UserError, match=says) as error:
+        launch(tiny(index, **change), tmp_path / "bad")
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_named(index, pretrained, tmp_path):
+    folder = tmp_path / "l1-1"
+    claim(tiny(index), folder)
+    (folder / "state.pt").write_bytes((pretrained / "state.pt").read_bytes()[:5000])
+    with pytest.raises(UserError, match="state.pt is damaged"):
+        launch(tiny(index), folder)
+    torch.save({"some": "thing"}, folder / "state.pt")
+    with pytest.raises(UserError, match="state.pt"):
+        launch(tiny(index), folder)
+    with pytest.raises(UserError, match="another size"):
+        launch(tiny(index, channels=5, start_from=str(pretrained)), tmp_path / "l1-2")
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, tmp_path):
+    folder = tmp_path / "wild"
+    with pytest.raises(UserError, match="became infinite or NaN"):
+        launch(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
+    assert not (folder / "model.safetensors").exists()
+    if (folder / "state.pt").exists():
+        state = torch.load(folder / "state.pt", weights_only=True)["generator"]
+        assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["steps"], "name=value"),
+        (["stepz=3"], "stepz"),
+        (["steps=many"], "type int"),
+        (["steps=0"], "above 0"),
+        (["lr=nan"], "finite"),
+        (["keep=worst"], "last or best"),
+        (["discriminator=oracle"], "choose one of patch"),
+        (["adversarial_weight=-1"], "negative"),
+    ],
+)
+def test_bad_parameters_are_named(tmp_path, words, says):
+    with pytest.raises(UserError, match=says):
+        parse([f"data={tmp_path}/data.json", *words], tmp_path)
+
+
+def test_configuration_survives_its_file(index):
+    config = tiny(index)
+    assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
+    with pytest.raises(UserError, match="Unknown training parameter colour"):
+        Config.from_dict({"data": "x", "colour": 1})
