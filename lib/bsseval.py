@@ -24,11 +24,9 @@ Where the time goes elsewhere and not here:
 * energies: by Parseval from the spectra of the windows, without an inverse transform.
 
 Limits of the measure itself: ratios above about 100 dB are rounding noise, here and in museval; and on stems decoded
-from AAC to float the highest octave is empty, G is singular to working precision and SIR is ill-posed (museval's own
-values move by 0.15 dB when all signals are scaled by 0.7). Round such signals to 16 bits, then both agree.
+from AAC to float nothing is left above the codec's cutoff, G is singular to working precision and SIR is ill-posed
+(museval's own values move by 0.15 dB when all signals are scaled by 0.7). Round such signals to 16 bits: both agree.
 """
-
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -37,12 +35,12 @@ from lib.errors import UserError
 
 try:
     import numba
-except ImportError:  # a GPU needs none, and a CPU gets the same numbers from torch, at about a third of the speed
+except ImportError:  # a GPU needs none, and a CPU gets the same numbers from torch in three times the time
     numba = None
 
 TAPS = 512  # length of the distortion filters, museval's default
 FRAME = 16384  # FFT length of the correlations
-BLOCK_BYTES = {"cpu": 2**24, "cuda": 2**30}  # spectra held at a time; on a CPU they should stay in the cache
+BLOCK_BYTES = {"cpu": 2**25, "cuda": 2**30}  # spectra held at a time; on a CPU they should stay in the cache
 TOLERANCE = 1e-11  # relative residual of the normal equations below which no better solver is tried
 
 
@@ -54,7 +52,8 @@ def evaluate(references, estimates, win=44100, hop=44100):
     one when the track is not longer than `win`. A window in which any reference or estimate has a channel sum of zero
     at every sample is NaN for all sources; a ratio without any error is inf. Sources are not permuted.
 
-    The result depends on the number of threads (`torch.set_num_threads`) only, never on the run.
+    The same input gives the same bits on every run with the same number of torch threads. One thread is the efficient
+    choice: evaluate several tracks in as many processes (about 100 MiB each besides the tracks, whatever their length).
     Raises `UserError` for wrong shapes, window sizes or values, and for a source silent over the whole track.
     """
     references, estimates = _tensor(references, "references"), _tensor(estimates, "estimates")
@@ -73,8 +72,8 @@ def evaluate(references, estimates, win=44100, hop=44100):
     sources, samples, channels = estimates.shape
     win = int(min(win, samples))
     starts = [int(k * hop) for k in range(int((samples - win + hop) // hop))]
-    together, alone = _filters(_correlations(signals), sources, channels)
     n_fft = _fast_length(win + TAPS - 1)
+    together, alone = _filters(_correlations(signals), sources, channels)
     together, alone = (_planes(torch.fft.rfft(filters, n_fft)).contiguous() for filters in (together, alone))
 
     energies = []
@@ -124,15 +123,14 @@ def _fast_length(n):
 
 
 def _spectra(signals, starts, length, n_fft):
-    """Yield planes (frames, channels of references then estimates, 2, bins), a few of the frames at `starts` at a time.
+    """Yield planes (frames, channels of references then estimates, 2, bins), some of the frames at `starts` at a time.
 
-    Buffers are used again and again: fresh memory costs a CPU more than the transform that fills it.
+    Each overwrites the one before: to touch fresh memory takes a CPU as long as the transforms.
     """
     sources, _, channels = signals[0].shape
-    options = {"dtype": torch.float64, "device": signals[0].device}
-    frame = torch.zeros(2, sources, channels, n_fft, **options)
-    at_once = min(len(starts), max(1, BLOCK_BYTES[frame.device.type] // frame.nbytes))
-    planes = torch.empty(at_once, 2 * sources * channels, 2, n_fft // 2 + 1, **options)
+    frame = torch.zeros(2, sources, channels, n_fft, dtype=torch.float64, device=signals[0].device)
+    at_once = max(1, min(len(starts), BLOCK_BYTES[frame.device.type] // frame.nbytes))
+    planes = frame.new_empty(at_once, 2 * sources * channels, 2, n_fft // 2 + 1)
     for first in range(0, len(starts), at_once):
         block = starts[first : first + at_once]
         for target, start in zip(planes, block, strict=False):
@@ -156,14 +154,14 @@ def _complex(planes):
 def _correlations(signals):
     """r_ij(k) = Σ_t x_i(t) x_j(t + k) of references i with references and estimates j, (TAPS, channels, 2 channels)."""
     samples, channels = signals[0].shape[1], signals[0].shape[0] * signals[0].shape[2]
-    hop = FRAME - 2 * (TAPS - 1)
-    result = 0
-    for first, length, sign in (0, hop + TAPS - 1, 1), (hop, TAPS - 1, -1):
-        n_fft = _fast_length(length + TAPS - 1)
+    overlap, result = TAPS - 1, 0
+    hop = FRAME - 2 * overlap
+    for first, length, sign in (0, hop + overlap, 1), (hop, overlap, -1):  # the frames, less what two of them share
+        n_fft = _fast_length(length + overlap)
         cross = torch.zeros(channels, 2 * channels, 2, n_fft // 2 + 1, dtype=torch.float64, device=signals[0].device)
         for spectra in _spectra(signals, range(first, samples, hop), length, n_fft):
             if not torch.isfinite(spectra[..., 0]).all():
-                raise UserError("The references or estimates hold NaN or infinite samples; repair or leave them out.")
+                raise UserError("The references or estimates hold NaN or infinite samples; repair them first.")
             _add_cross_spectra(spectra, cross)
         cross = _complex(cross)
         for i in range(channels):
@@ -197,9 +195,12 @@ def _solve(auto, cross):
     cross *= (scale * keep)[:, None, :, None]
 
     spectrum = torch.fft.rfft(torch.cat([auto, torch.zeros_like(auto[:, :1]), auto[:, 1:].flip(1).mT], 1), dim=1)
-    best, least = None, np.inf
+    best, least = torch.zeros_like(cross), np.inf
     for inverse in (_levinson, _cholesky, _lu)[auto.is_cuda :]:
-        apply, filters = inverse(auto), torch.zeros_like(cross)
+        try:
+            apply, filters = inverse(auto), torch.zeros_like(cross)
+        except np.linalg.LinAlgError:  # the recursion met a singular block
+            continue
         for _ in range(5):
             residual = cross - torch.fft.irfft(spectrum @ torch.fft.rfft(filters, 2 * TAPS, 1), dim=1)[:, :TAPS]
             error = (residual.norm(dim=(1, 2)) / cross.norm(dim=(1, 2)).clamp(min=1e-300)).max().item()
@@ -268,6 +269,7 @@ def _dense(auto):
 
 
 def _flat(solve, x):
+    """`solve` on matrices (batch, m TAPS, outputs), for `x` (batch, TAPS, m, outputs)."""
     return solve(x.transpose(1, 2).flatten(1, 2)).unflatten(1, (-1, TAPS)).transpose(1, 2)
 
 
@@ -284,7 +286,7 @@ def _lu(auto):
 def _add_cross_spectra(spectra, cross):
     """cross[i, j] += Σ_frames conj(spectra_i) spectra_j, in planes, for references i and all j ≥ i."""
     if numba and not spectra.is_cuda:
-        _over_bins(_cross_spectra_of_bins, spectra.numpy(), cross.numpy())
+        _add_cross_spectra_compiled(spectra.numpy(), cross.numpy())
         return
     spectra = _complex(spectra)
     for i in range(len(cross)):
@@ -294,8 +296,7 @@ def _add_cross_spectra(spectra, cross):
 def _energies(spectra, together, alone, channels):
     """Energies (frames, sources, 7) of s, ŝ − s, P_j − s, P − P_j, ŝ − P, P_j and P."""
     if numba and not spectra.is_cuda:
-        arrays = spectra.numpy(), together.numpy(), alone.numpy()
-        result = torch.from_numpy(sum(_over_bins(_energies_of_bins, *arrays)))
+        result = torch.from_numpy(_energies_compiled(spectra.numpy(), together.numpy(), alone.numpy()))
     else:
         (s, estimate), together, alone = _complex(spectra).chunk(2, dim=1), _complex(together), _complex(alone)
         p = torch.einsum("oif,wif->wof", together, s)
@@ -306,25 +307,16 @@ def _energies(spectra, together, alone, channels):
     return result.unflatten(1, (-1, channels)).sum(2)
 
 
-def _over_bins(kernel, *arrays):
-    """Results of `kernel(*arrays, first, last)` over ranges of bins, one range per thread."""
-    edges = np.linspace(0, arrays[0].shape[-1], torch.get_num_threads() + 1).astype(int)
-    if len(edges) == 2:
-        return [kernel(*arrays, *edges)]
-    with ThreadPoolExecutor(len(edges) - 1) as pool:
-        return list(pool.map(lambda first, last: kernel(*arrays, first, last), edges[:-1], edges[1:]))
-
-
 if numba:
     # Both kernels take short runs of bins, which stay in the cache, with real and imaginary parts apart, which suits
     # vector units; loops index slices from zero: an index that might be negative would keep them scalar.
     compiled = numba.njit(nogil=True, fastmath=True, cache=True)
-    RUN = 256
+    RUN = 512
 
     @compiled
-    def _cross_spectra_of_bins(spectra, cross, first, last):
-        for start in range(first, last, RUN):
-            bins = slice(start, min(start + RUN, last))
+    def _add_cross_spectra_compiled(spectra, cross):
+        for start in range(0, spectra.shape[-1], RUN):
+            bins = slice(start, min(start + RUN, spectra.shape[-1]))
             for i in range(len(cross)):
                 for j in range(i, cross.shape[1]):
                     re, im = cross[i, j, 0, bins], cross[i, j, 1, bins]
@@ -336,37 +328,37 @@ if numba:
                             im[f] += a[f] * d[f] - b[f] * c[f]
 
     @compiled
-    def _filtered(filters, signals, re, im):
+    def _filtered(filters, spectra, bins, re, im):
         re[:] = 0
         im[:] = 0
         for i in range(len(filters)):
-            u, v, a, b = filters[i, 0], filters[i, 1], signals[i, 0], signals[i, 1]
+            a, b, c, d = filters[i, 0, bins], filters[i, 1, bins], spectra[i, 0, bins], spectra[i, 1, bins]
             for f in range(len(re)):
-                re[f] += u[f] * a[f] - v[f] * b[f]
-                im[f] += u[f] * b[f] + v[f] * a[f]
+                re[f] += a[f] * c[f] - b[f] * d[f]
+                im[f] += a[f] * d[f] + b[f] * c[f]
 
     @compiled
-    def _energies_of_bins(spectra, together, alone, first, last):
+    def _energies_compiled(spectra, together, alone):
         outputs, inputs = alone.shape[:2]
         result = np.zeros((len(spectra), outputs, 7))
         buffers = np.empty((4, RUN))
-        for start in range(first, last, RUN):
-            bins = slice(start, min(start + RUN, last))
-            p, q, p_j, q_j = buffers[:, : bins.stop - start]
+        for start in range(0, spectra.shape[-1], RUN):
+            bins = slice(start, min(start + RUN, spectra.shape[-1]))
+            n = bins.stop - start
+            p, q, p_j, q_j = buffers[0, :n], buffers[1, :n], buffers[2, :n], buffers[3, :n]
             for w in range(len(spectra)):
-                x = spectra[w, :, :, bins]
+                x = spectra[w]
                 for o in range(outputs):
-                    j = o // inputs * inputs
-                    _filtered(together[o, :, :, bins], x, p, q)
-                    _filtered(alone[o, :, :, bins], x[j : j + inputs], p_j, q_j)
-                    s, t, e, d = x[o, 0], x[o, 1], x[outputs + o, 0], x[outputs + o, 1]
+                    _filtered(together[o], x, bins, p, q)
+                    _filtered(alone[o], x[o // inputs * inputs :], bins, p_j, q_j)
+                    s, t, u, v = x[o, 0, bins], x[o, 1, bins], x[outputs + o, 0, bins], x[outputs + o, 1, bins]
                     e0 = e1 = e2 = e3 = e4 = e5 = e6 = 0.0
-                    for f in range(len(s)):
+                    for f in range(n):
                         e0 += s[f] ** 2 + t[f] ** 2
-                        e1 += (e[f] - s[f]) ** 2 + (d[f] - t[f]) ** 2
+                        e1 += (u[f] - s[f]) ** 2 + (v[f] - t[f]) ** 2
                         e2 += (p_j[f] - s[f]) ** 2 + (q_j[f] - t[f]) ** 2
                         e3 += (p[f] - p_j[f]) ** 2 + (q[f] - q_j[f]) ** 2
-                        e4 += (e[f] - p[f]) ** 2 + (d[f] - q[f]) ** 2
+                        e4 += (u[f] - p[f]) ** 2 + (v[f] - q[f]) ** 2
                         e5 += p_j[f] ** 2 + q_j[f] ** 2
                         e6 += p[f] ** 2 + q[f] ** 2
                     result[w, o] += np.array([e0, e1, e2, e3, e4, e5, e6])

@@ -16,11 +16,11 @@ import numpy as np
 import soundfile
 import stempeg
 import yaml
-from tqdm import tqdm
 
 from lib.data import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
+from lib.progress import progress
 from lib.provenance import ROOT
 
 
@@ -197,7 +197,7 @@ def decode(tracks, cache, label="decode", workers=None):
         return track
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return list(tqdm(pool.map(one, tracks.items()), label, len(tracks), ascii=True, unit="track", mininterval=1))
+        return list(progress(label, len(tracks), pool.map(one, tracks.items())))
 
 
 def _portable(path):

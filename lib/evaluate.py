@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lib.data import SAMPLERATE, SOURCES
 from lib.demucs import load_weights
 from lib.errors import UserError
 from lib.files import read_json, write_bytes, write_json
+from lib.progress import progress
 from lib.provenance import made_by
 from lib.separate import separate
 
@@ -54,18 +54,16 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
     if not missing:
         return
     jobs = [(track, _file(folder, track), weights, metric, shifts) for track in missing]
-    workers = min(workers or os.cpu_count(), len(jobs))
+    workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
-        list(
-            tqdm(
-                pool.map(_evaluate_track, jobs),
-                f"{folder.parent.parent.name} on {folder.name}",
-                len(jobs),
-                ascii=True,
-                unit="track",
-                mininterval=1,
-            )
-        )
+        list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
+
+
+def _affordable(tracks, metric):
+    """How many tracks at once fit into free memory: museval peaks at 5.3 GB on four minutes, ours stays below 1 GB."""
+    longest = max(track.samples for track in tracks) / SAMPLERATE
+    needed = 1e9 + (20e6 * longest if metric == "museval" else 2e6 * longest)
+    return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
 
 
 def _file(folder, track):

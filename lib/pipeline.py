@@ -10,6 +10,7 @@ library and what came before it; a step whose stamp still fits is not repeated.
 import hashlib
 import json
 import logging
+import re
 import sys
 
 import yaml
@@ -22,6 +23,7 @@ from lib.provenance import ROOT
 from lib.site import write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
+_CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
 # Each notebook, and those whose results it reads.
 STEPS = {"01-data": [], "02-train": ["01-data"], "03-sdr-table": ["02-train"], "04-discriminator": ["02-train"]}
 
@@ -120,8 +122,8 @@ def main(arguments=None):
         print(__doc__)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    for noisy in ("papermill.translators", "papermill.execute", "traitlets", "blib2to3"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    logging.getLogger("papermill").addFilter(lambda record: not _CHATTER.match(record.getMessage()))
+    logging.getLogger("traitlets").setLevel(logging.ERROR)
     run(arguments[0], arguments[1:])
 
 

@@ -20,7 +20,7 @@ def learning_curves(metrics):
     for arm, rows in metrics.items():
         axis.plot(rows["step"], rows["l1_valid"], color=arm_colour(arm), label=f"{arm}, validation")
         axis.plot(rows["step"], rows["l1_train"], color=arm_colour(arm), ls=":", label=f"{arm}, training")
-    axis.set(xlabel="step", ylabel="L1 loss (mean |error|)")
+    axis.set(xlabel="step", ylabel="L1 loss (mean |error|)", xlim=(0, None))
     legend_below(figure, axis, columns=6)
     return figure
 

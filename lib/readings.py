@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import UserError
-from lib.instruments import verdict
+from lib.instruments import SETS, verdict
 from lib.results import ARMS, evaluated_sets, measured, published_seeds, published_systems, read_metrics
 from lib.statistics import (
     COLUMNS,
@@ -89,11 +89,11 @@ def discriminator_metrics(folder):
 def logits(metrics):
     """What the four sets of logits say at the last evaluation."""
     last = metrics.iloc[-1]
+    means = {name: _plain(last[f"{name}_mean"]) for name in SETS}
     return (
-        f"At the last evaluation (step {last['step']:,.0f}) the mean logit of real stems is "
-        f"{last['real_train_mean']:.2f} on training tracks and {last['real_heldout_mean']:.2f} on held-out ones; "
-        f"of generated stems "
-        f"{last['fake_train_mean']:.2f} and {last['fake_heldout_mean']:.2f}.".replace("-", "−")
+        f"At the last evaluation (step {last['step']:,.0f}) the mean logit of real stems is {means['real_train']} on "
+        f"training tracks and {means['real_heldout']} on held-out ones; of generated stems {means['fake_train']} and "
+        f"{means['fake_heldout']}."
     )
 
 
@@ -125,7 +125,8 @@ def findings(run):
 
 def _noise_finding():
     seeds, gan = published_seeds(), published_systems().loc["Demucs v1 + GAN (seed)"]
-    half, difference = prediction_interval(seeds)["half_width"], gan[list(STEMS)] - seeds[list(STEMS)].mean()
+    half = prediction_interval(seeds)["half_width"]
+    difference = gan[list(STEMS)].astype(float) - seeds[list(STEMS)].mean()
     inside = (difference.abs() <= half[list(STEMS)]).sum()
     return (
         "One more run of plain Demucs v1 may differ from its published mean by "

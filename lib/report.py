@@ -199,13 +199,27 @@ def write_tables(run, museval_folders=None):
     return table, tracks
 
 
+def markdown_table(table, sections):
+    """The rows of `sections` as a Markdown table (system and SDR in dB), as it stands in the README."""
+    lines = ["| SDR in dB | Drums | Bass | Other | Vocals | All |", "|---|--:|--:|--:|--:|--:|"]
+    for section in sections:
+        lines.append(f"| *{section}* | | | | | |")
+        for _, row in table[table["section"] == section].iterrows():
+            form = "{:+.2f}" if row["system"].startswith(DIFFERENCE) else "{:.2f}"
+            cells = [form.format(row[column]).replace("-", "−") for column in COLUMNS]
+            lines.append(f"| {row['system']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 CSS = """<style>
-.sdr {border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums}
-.sdr th, .sdr td {padding: 3px 9px; text-align: right; border: 0; background: white; color: #222; vertical-align: top}
-.sdr th {border-bottom: 1.5px solid #333} .sdr .t {text-align: left}
-.sdr .h {text-align: left; font-weight: 600; padding-top: 12px; border-bottom: 1px solid #bbb}
-.sdr .n {color: #666; font-size: 11px; text-align: left}
-.sdr .up {color: #0b62a3} .sdr .down {color: #b34700}
+table.sdr {border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; color: #1d2330}
+table.sdr tr, table.sdr tr:nth-child(odd), table.sdr tr:hover {background: white}
+table.sdr th, table.sdr td {padding: 3px 9px; text-align: right; border: 0; background: white; vertical-align: top;
+  white-space: nowrap}
+table.sdr th {border-bottom: 1.5px solid #333} table.sdr .t {text-align: left}
+table.sdr td.h {text-align: left; font-weight: 600; padding-top: 12px; border-bottom: 1px solid #bbb}
+table.sdr td.n {color: #777; font-size: 11px; text-align: left; white-space: normal; min-width: 16em}
+table.sdr td.up {color: #0b62a3} table.sdr td.down {color: #b34700}
 </style>"""
 
 

@@ -1,16 +1,16 @@
 """The pages of a run: HTML of each notebook, and an index.html that opens from disk without a network."""
 
 import base64
-import re
 from html import escape
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 
 from lib.files import write_bytes
 from lib.provenance import made_by
 from lib.readings import findings
-from lib.report import sdr_table, style_table
+from lib.report import style_table
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2330; --paper: #fff; --soft: #5b6475; --line: #d9dde5; --link: #0b62b8; }
@@ -19,7 +19,7 @@ STYLE = """
 body { margin: 0 auto; max-width: 58rem; padding: 2.5rem 1.25rem 4rem; background: var(--paper); color: var(--ink);
        font: 17px/1.6 system-ui, sans-serif; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 .5rem; } h2 { margin-top: 2.5rem; font-size: 1.3rem; }
-a { color: var(--link); } .soft { color: var(--soft); font-size: .9rem; }
+a { color: var(--link); } .soft, figcaption { color: var(--soft); font-size: .9rem; }
 figure { margin: 1.5rem 0; } figure img { width: 100%; border-radius: 6px; background: #fff; }
 .wide { overflow-x: auto; } nav li { margin: .3rem 0; }
 """
@@ -44,19 +44,14 @@ def write_index(run, steps):
         f'<li><a href="{step}.html">{escape(_title(notebook))}</a> <span class="soft">{step}</span></li>'
         for step, notebook in notebooks.items()
     )
-    figures = "".join(
-        _figure(cell)
-        for notebook in notebooks.values()
-        for cell in notebook.cells
-        if "figure" in cell.metadata.get("tags", [])
-    )
-    table = style_table(sdr_table(run, _museval_folders(notebooks["03-sdr-table"])))
+    figures = "".join(_figures(run, step, notebook) for step, notebook in notebooks.items())
+    table = style_table(pd.read_csv(run / "sdr_table.csv", dtype={"seeds": str}))
     facts = made_by()
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Demucs v1 + GAN: the update</title><style>{STYLE}</style></head><body>
 <h1>Demucs v1 + GAN: the update</h1>
-<p>{" ".join(escape(sentence) for sentence in findings(run))}</p>
+<ul>{"".join(f"<li>{escape(sentence)}</li>" for sentence in findings(run))}</ul>
 <h2>SDR per stem</h2><div class="wide">{getattr(table, "data", table)}</div>
 <h2>What to look at first</h2>{figures}
 <h2>The report</h2><nav><ol>{links}</ol></nav>
@@ -67,25 +62,24 @@ torch {escape(facts["torch"])}.</p>
     write_bytes(run / "index.html", page.encode())
 
 
-def _museval_folders(notebook):
-    """What 03-sdr-table was given, so that both tables have the same rows."""
-    return notebook.metadata.get("papermill", {}).get("parameters", {}).get("museval_folders", {})
-
-
 def _title(notebook):
     return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
-def _figure(cell):
-    """A cell's pictures, with the first line of the cell (a comment) as caption."""
-    caption = escape(re.sub(r"^#\s*", "", cell.source.splitlines()[0]))
-    images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-    return "".join(
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{_packed(image)}">'
-        f'<figcaption class="soft">{caption}</figcaption></figure>'
-        for image in images
-    )
+def _figures(run, step, notebook):
+    """Write the pictures of the cells tagged `figure` beside the pages, and return the HTML that shows them.
 
-
-def _packed(image):
-    return base64.b64encode(base64.b64decode(image)).decode()  # without the line breaks of notebooks
+    A cell's first line, a comment, is the caption. The page carries the pictures itself; the files are for others.
+    """
+    found = []
+    for cell in notebook.cells:
+        if "figure" not in cell.metadata.get("tags", []):
+            continue
+        caption = escape(cell.source.splitlines()[0].lstrip("# "))
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                image = base64.b64decode(output.data["image/png"])
+                write_bytes(run / f"{step}-figure-{len(found) + 1}.png", image)
+                source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+                found.append(f'<figure><img alt="{caption}" src="{source}"><figcaption>{caption}</figcaption></figure>')
+    return "".join(found)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lib.corpus import default_soundfont, generate, render, styles, track, voice
+from lib.corpus import default_soundfont, generate, render, soundfont, styles, track, voice
 from lib.errors import UserError
 
 SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5, "progress": False}
@@ -49,7 +49,7 @@ def test_mixture_is_the_exact_sum_and_nothing_clips(corpus):
             info = soundfile.info(folder / f"{stem}.wav")
             assert (info.samplerate, info.channels, info.subtype, info.frames) == (44_100, 2, "PCM_16", 264_600)
             audio[stem] = soundfile.read(folder / f"{stem}.wav", dtype="int16")[0].astype(int)
-            assert np.abs(audio[stem]).max() < 32_767                        # the ends of the range are not touched
+            assert np.abs(audio[stem]).max() < 32_767  # the ends of the range are not touched
             assert abs(audio[stem].mean()) < 66, "an offset above -54 dB"
         assert np.array_equal(audio["mixture"], sum(audio[stem] for stem in SOURCES))
 
@@ -58,7 +58,7 @@ def test_every_stem_sounds_in_most_of_a_track(corpus):
     for folder in tracks(corpus):
         for stem in SOURCES:
             audio, rate = soundfile.read(folder / f"{stem}.wav")
-            blocks = (audio[:len(audio) // rate * rate] ** 2).reshape(-1, rate * 2).mean(axis=1)
+            blocks = (audio[: len(audio) // rate * rate] ** 2).reshape(-1, rate * 2).mean(axis=1)
             assert (blocks > 1e-6).mean() >= 0.5, f"{stem} of {folder.name} is below -60 dB in most seconds"
 
 
@@ -69,18 +69,18 @@ def test_musdb_reads_train_valid_test_and_shifted(corpus):
     train, valid = (names(corpus, subsets="train", split=split) for split in ("train", "valid"))
     assert (len(train), len(valid), len(names(corpus, subsets="test"))) == (3, 1, 2)
     assert not set(train) & set(valid)
-    shifted = musdb.DB(str(corpus / "shifted"), setup_file="../musdb.yaml", is_wav=True, subsets="test")
+    shifted = musdb.DB(str(corpus / "shifted"), setup_file="musdb.yaml", is_wav=True, subsets="test")
     assert len(shifted) == 1
     audio = shifted[0].audio
     assert audio.shape == (264_600, 2)
-    assert np.allclose(audio, shifted[0].stems[1:].sum(axis=0), atol=1e-4)   # musdb's own reading of the stems
+    assert np.allclose(audio, shifted[0].stems[1:].sum(axis=0), atol=1e-4)  # musdb's own reading of the stems
 
 
 def test_resumes_where_it_stopped(corpus, tmp_path):
     root = tmp_path / "half"
     shutil.copytree(corpus, root)
     before = contents(root)
-    (root / "corpus.json").rename(root / "corpus.partial.json")              # as if it had been stopped
+    (root / "corpus.json").rename(root / "corpus.partial.json")  # as if it had been stopped
     (root / "musdb.yaml").unlink()
     lost, *kept = tracks(root)
     shutil.rmtree(lost)
@@ -102,8 +102,16 @@ def test_finished_corpus_returns_at_once_and_refuses_other_parameters(corpus, mo
     assert json.loads((corpus / "corpus.json").read_text())["train"] == 3
 
 
-@pytest.mark.parametrize("wrong", [{"train": -1}, {"seconds": 1}, {"seed": -1}, {"soundfont": "nowhere.sf2"},
-                                   {"train": 0, "valid": 0, "test": 0, "shifted": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"train": -1},
+        {"seconds": 1},
+        {"seed": -1},
+        {"soundfont": "nowhere.sf2"},
+        {"train": 0, "valid": 0, "test": 0, "shifted": 0},
+    ],
+)
 def test_impossible_parameters_are_refused(tmp_path, wrong):
     with pytest.raises(UserError):
         generate(tmp_path / "never", **(SMALL | wrong))
@@ -127,11 +135,14 @@ def test_splits_share_no_singer_no_style_and_no_song():
     assert singers["shifted"].isdisjoint(singers["train"] | singers["valid"] | singers["test"])
     assert singers["valid"].isdisjoint(singers["train"])
     voices = {split: {singer["voice"] for _, singer in songs(split, 60)} for split in track.SPLITS}
-    assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])    # the very speakers differ
+    assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])  # the very speakers differ
     assert {style for style, _ in songs("shifted", 60)} == set(styles.HELD_OUT)
     assert {style for style, _ in songs("train", 60)} == set(styles.FAMILIAR)
-    melodies = [tuple(key for _, _, key, _ in track.compose(split, 5, k, 12.0)[0].lines[0][1])
-                for split in track.SPLITS for k in range(8)]
+    melodies = [
+        tuple(key for _, _, key, _ in track.compose(split, 5, k, 12.0)[0].lines[0][1])
+        for split in track.SPLITS
+        for k in range(8)
+    ]
     assert len(set(melodies)) == len(melodies)
     assert len({track.name(split, 5, k) for split in track.SPLITS for k in range(200)}) == 800
 
@@ -143,8 +154,10 @@ def test_every_style_gives_every_stem_notes(style):
         assert {part.stem for part in song.parts} == {"drums", "bass", "other"}
         assert len(song.lines[0][1]) >= 2
         for notes in [part.notes for part in song.parts] + [notes for _, notes, _ in song.lines]:
-            assert all(0 <= start < seconds and length > 0 and 0 <= key <= 127 and 1 <= velocity <= 127
-                       for start, length, key, velocity in notes)
+            assert all(
+                0 <= start < seconds and length > 0 and 0 <= key <= 127 and 1 <= velocity <= 127
+                for start, length, key, velocity in notes
+            )
 
 
 def steady_pitch(sound, expected):
@@ -162,13 +175,27 @@ def test_singer_is_in_tune(number):
     random = np.random.RandomState(number)
     singer = voice.singer(random, range(4), (1.0,), number) | {"depth": 0.0, "drift": 0.0}
     words = voice.lyrics(random, singer["voice"], 3)
-    notes = [(0.3, 1.2, singer["centre"], 100), (1.7, 1.2, singer["centre"] + 4, 100), (3.1, 1.2, singer["centre"] - 3, 100)]
+    notes = [
+        (0.3, 1.2, singer["centre"], 100),
+        (1.7, 1.2, singer["centre"] + 4, 100),
+        (3.1, 1.2, singer["centre"] - 3, 100),
+    ]
     sound = voice.sing(notes, words, singer, random, 4 * 44_100 + 22_050)
     again = voice.sing(notes, words, singer, np.random.RandomState(9), 4 * 44_100 + 22_050)
     assert not np.array_equal(sound, again), "another random stream breathes otherwise"
     for start, length, key, _ in notes:
-        steady = sound[int((start + 0.35 * length) * 44_100):int((start + 0.75 * length) * 44_100)]
-        assert abs(steady_pitch(steady, 440 * 2 ** ((key - 69) / 12))) < 10   # cents, the just noticeable difference
+        steady = sound[int((start + 0.35 * length) * 44_100) : int((start + 0.75 * length) * 44_100)]
+        assert abs(steady_pitch(steady, 440 * 2 ** ((key - 69) / 12))) < 10  # cents, the just noticeable difference
+
+
+@pytest.mark.parametrize(("program", "key"), [(0, 60), (24, 52), (30, 64), (33, 33), (65, 70), (80, 76)])
+def test_instruments_are_in_tune_and_end(program, key):
+    font = soundfont.load(default_soundfont())
+    sound = soundfont.play(font, program, [(0.1, 1.0, key, 100)], 132_300)
+    frequency = 440 * 2 ** ((key - 69) / 12)
+    assert abs(steady_pitch(sound.mean(axis=0)[13_230:39_690], frequency)) < 10   # cents
+    assert np.abs(sound).max() > 0.02
+    assert np.abs(sound[:, 110_000:]).max() < 0.01 * np.abs(sound).max(), "still sounding 1.4 s after its end"
 
 
 def test_vocals_are_deterministic():
@@ -180,4 +207,4 @@ def test_vocals_are_deterministic():
 
 
 def test_default_soundfont_is_found_without_importing_pretty_midi():
-    assert default_soundfont().stat().st_size > 5e6                           # TimGM6mb has 6 MB
+    assert default_soundfont().stat().st_size > 5e6  # TimGM6mb has 6 MB

@@ -5,12 +5,13 @@ It stands in for MUSDB18 on a machine that has none, so that everything runs on 
     from lib.corpus import generate
     root = generate("data/corpus", train=40, valid=8, test=8, shifted=4, seconds=17.0, seed=1)
     musdb.DB(root, setup_file="musdb.yaml", is_wav=True, subsets="train", split="valid")
-    musdb.DB(root / "shifted", setup_file="../musdb.yaml", is_wav=True, subsets="test")
+    musdb.DB(root / "shifted", setup_file="musdb.yaml", is_wav=True, subsets="test")
 
 `compose.py` turns `styles.py` into notes, `synth.py`, `voice.py` and `effects.py` turn notes into sound, `render.py`
 mixes, `track.py` writes a track and `__main__.py` is the process that does so.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -23,14 +24,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
-from tqdm import tqdm
 
-from lib.corpus.track import SPLITS, folder, name
 from lib.corpus.render import STEMS
+from lib.corpus.track import SPLITS, folder, name
 from lib.errors import UserError
 from lib.files import read_json, write_bytes, write_json
+from lib.progress import progress as show
 
-CORPUS_VERSION = "1"        # another number for any change that changes a sample
+CORPUS_VERSION = "1"  # another number for any change that changes a sample
 
 
 def default_soundfont() -> Path:
@@ -39,7 +40,9 @@ def default_soundfont() -> Path:
     for place in spec.submodule_search_locations if spec else ():
         if (path := Path(place) / "TimGM6mb.sf2").exists():
             return path
-    raise UserError("The SoundFont TimGM6mb.sf2 of pretty_midi is missing: pip install -r requirements.txt, or pass soundfont=.")
+    raise UserError(
+        "The SoundFont TimGM6mb.sf2 of pretty_midi is missing: pip install -r requirements.txt, or pass soundfont=."
+    )
 
 
 def setup(valid):
@@ -50,19 +53,31 @@ def setup(valid):
         "mixture": "mixture.wav",
         "sources": {stem: f"{stem}.wav" for stem in ("drums", "bass", "other", "vocals")},
         "stem_ids": {"mixture": 0, "drums": 1, "bass": 2, "other": 3, "vocals": 4},
-        "targets": stems | {"accompaniment": {"drums": 1, "bass": 1, "other": 1}, "linear_mixture": dict.fromkeys(STEMS, 1)},
+        "targets": stems
+        | {"accompaniment": {"drums": 1, "bass": 1, "other": 1}, "linear_mixture": dict.fromkeys(STEMS, 1)},
         "validation_tracks": list(valid),
     }
 
 
-def generate(root, *, train: int = 40, valid: int = 8, test: int = 8, shifted: int = 4, seconds: float = 17.0, seed: int = 0,
-             soundfont=None, workers: int | None = None, progress: bool = True) -> Path:
+def generate(
+    root,
+    *,
+    train: int = 40,
+    valid: int = 8,
+    test: int = 8,
+    shifted: int = 4,
+    seconds: float = 17.0,
+    seed: int = 0,
+    soundfont=None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Path:
     """Compose and render the corpus into the folder `root`; returns its path.
 
     Written are `train/` (training and validation tracks), `test/` and `shifted/test/` (styles that no other track
-    has), a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz per track, and `musdb.yaml`, which names
-    the validation tracks. `corpus.json` (parameters, version, hash) comes last: a finished corpus returns at once,
-    an unfinished one goes on with the tracks it lacks.
+    has): a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz per track, and `musdb.yaml` (in `root` and
+    in `shifted/`), which names the validation tracks. `corpus.json` (parameters, version, hash) comes last: a finished
+    corpus returns at once, an unfinished one goes on with the tracks it lacks. One process at a time makes a corpus.
 
     `train`, `valid`, `test` and `shifted` count tracks of `seconds` each. The same `seed` makes the same bytes on a
     machine, whatever the `workers` (processes; all cores by default); track k depends on nothing but the seed,
@@ -76,13 +91,18 @@ def generate(root, *, train: int = 40, valid: int = 8, test: int = 8, shifted: i
         raise UserError(f"The corpus cannot have {counts} tracks: counts are 0 or more, and at least one is not 0.")
     if not 4 <= seconds <= 600:
         raise UserError(f"seconds={seconds} is no length for a track: choose 4 to 600.")
-    if not 0 <= seed < 2 ** 32:
+    if not 0 <= seed < 2**32:
         raise UserError(f"seed={seed} is no seed: choose 0 to 4294967295.")
     soundfont = Path(soundfont) if soundfont else default_soundfont()
     if not soundfont.is_file():
         raise UserError(f"There is no SoundFont {soundfont}: pass the path of an .sf2 file.")
-    wanted = {"version": CORPUS_VERSION, **counts, "seconds": float(seconds), "seed": int(seed),
-              "soundfont": hashlib.sha256(soundfont.read_bytes()).hexdigest()[:16]}
+    wanted = {
+        "version": CORPUS_VERSION,
+        **counts,
+        "seconds": float(seconds),
+        "seed": int(seed),
+        "soundfont": hashlib.sha256(soundfont.read_bytes()).hexdigest()[:16],
+    }
     wanted["hash"] = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     check_same(root, wanted)
     if (root / "corpus.json").exists():
@@ -92,10 +112,11 @@ def generate(root, *, train: int = 40, valid: int = 8, test: int = 8, shifted: i
     tracks = [(split, k) for split in SPLITS for k in range(counts[split])]
     missing = [(split, k) for split, k in tracks if not folder(root, split, seed, k).exists()]
     jobs = [[str(root), split, seed, k, float(seconds), str(soundfont)] for split, k in missing]
-    with tqdm(total=len(tracks), initial=len(tracks) - len(missing), desc="corpus", unit="track", disable=not progress) as bar:
+    with show("corpus", len(tracks), initial=len(tracks) - len(missing), disable=not progress) as bar:
         run(jobs, max(1, min(workers or os.cpu_count() or 1, len(jobs))), bar)
     text = yaml.safe_dump(setup(name("valid", seed, k) for k in range(valid)), sort_keys=False)
-    write_bytes(root / "musdb.yaml", text.encode())
+    for place in (root, root / "shifted"):
+        write_bytes(place / "musdb.yaml", text.encode())
     shutil.rmtree(root / ".partial", ignore_errors=True)
     (root / "corpus.partial.json").rename(root / "corpus.json")
     return root
@@ -106,10 +127,15 @@ def check_same(root, wanted):
     for path in (root / "corpus.json", root / "corpus.partial.json"):
         if path.exists():
             found = read_json(path)
-            other = [f"{key} {found.get(key)} instead of {value}" for key, value in wanted.items()
-                     if key != "hash" and found.get(key) != value]
+            other = [
+                f"{key} {found.get(key)} instead of {value}"
+                for key, value in wanted.items()
+                if key != "hash" and found.get(key) != value
+            ]
             if other:
-                raise UserError(f"{root} holds a corpus with {', '.join(other)}: choose another folder or delete this one.")
+                raise UserError(
+                    f"{root} holds a corpus with {', '.join(other)}: choose another folder or delete this one."
+                )
 
 
 def run(jobs, workers, bar):
@@ -127,7 +153,9 @@ def run(jobs, workers, bar):
 
     def serve():
         command = [sys.executable, "-m", "lib.corpus"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as worker:  # noqa: S603
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as worker:  # noqa: S603
             try:
                 while not errors:
                     worker.stdin.write(json.dumps(todo.get_nowait()) + "\n")
@@ -140,12 +168,17 @@ def run(jobs, workers, bar):
                 pass
             except OSError as error:
                 errors.append(f"a worker process ended early ({error})")
-            worker.stdin.close()
+            with contextlib.suppress(OSError):
+                worker.stdin.close()
 
     threads = [threading.Thread(target=serve, daemon=True) for _ in range(workers if jobs else 0)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException:
+        errors.append("it was interrupted")  # the processes end after the track they are at
+        raise
     if errors:
         raise UserError(f"The corpus could not be made: {errors[0]}.")

@@ -14,5 +14,5 @@ for line in sys.stdin:
         write(*json.loads(line))
         answer = "done"
     except Exception as error:  # whatever it is, the process that waits must hear of it
-        answer = f"{type(error).__name__}: {error}"
+        answer = " ".join(f"{type(error).__name__}: {error}".split())
     print(answer, flush=True)

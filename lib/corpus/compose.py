@@ -8,21 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lib.corpus import styles
-
-DRUMS = {"kick": 36, "snare": 38, "rim": 37, "clap": 39, "hat": 42, "open": 46, "ride": 51, "crash": 49,
-         "shaker": 70, "tambourine": 54, "cowbell": 56, "conga": 63}
-VELOCITY = {"X": 116, "x": 96, "o": 74, "g": 42}
-PERCUSSION = {"shaker": ("xoxoxoxoxoxoxoxo", "o.x.o.x.o.x.o.x."), "tambourine": ("....x.......x...", "o.x.o.x.o.x.o.x."),
-              "conga": ("x..x..x...x.xx..", "..xx..x...xx..x."), "cowbell": ("x...x...x...x...", "x.x..x.x.x..x.x."),
-              "clap": ("....X.......X...",), "rim": ("...x..x...x..x..", "..x...x....x..x.")}
-PHRASES = {  # two-bar rhythms of melodies: dense ones for slow songs, sparse ones for fast songs
-    "dense": ("x-x-x-xxx-x-x---x-x-xx-xx-----..", "..xxx-x-xxx-x---..xxx-x-x-x-----", "x-xx-xx-x-x-x-x-x-xx-xx-x-----..",
-              "xxx-x-x-xx-x-x--x-x-x-x-x-----..", "....x-xxx-x-x-x-x--x--x-x-------"),
-    "middle": ("x---x-x-x---x---x-x-x-x-x-----..", "..x-x-x-x-x-x---..x-x-x-x-------", "x-x-x-x-x-----..x-x-x-x-x-----..",
-               "x--x--x-x--x--x-x---x---x-------", "....x-x-x-x-x-x-x---x-x-x-----..", "x-----x-x---x---x-x-x---x-----.."),
-    "sparse": ("x---x---x-----x-x---x---x-------", "x-------x---x---x---x---x-------", "....x---x---x---x-----x-x-------",
-               "x-----x---x---x-x---x-----------", "x---x---x---x---x-------x-----.."),
-}
+from lib.corpus.notes import DRUMS, PERCUSSION, PHRASES, VELOCITY, Grid, Harmony, hits, pick
 
 
 @dataclass
@@ -32,7 +18,7 @@ class Part:
     stem: str
     kind: str
     source: object
-    gain: float                          # decibels
+    gain: float  # decibels
     notes: list = field(default_factory=list)
 
 
@@ -50,90 +36,29 @@ class Song:
     lines: list
 
 
-class Grid:
-    """Sixteenths to seconds, with swing, and human deviations from both."""
-
-    def __init__(self, style, random):
-        self.tempo = random.uniform(*style["tempo"])
-        self.step = 15.0 / self.tempo
-        self.bar = style.get("steps", 16)
-        self.swing = (style.get("swing", 0.0) * random.uniform(0.8, 1.1), style.get("swing16", 0.0) * random.uniform(0.5, 1.5))
-        self.loose = random.uniform(0.001, 0.009) * (0.4 if style.get("electronic") else 1.0)
-        self.random = random
-
-    def seconds(self, step):
-        """Time of `step` (sixteenths from the start, may be fractional)."""
-        for unit, swing in zip((4, 2), self.swing, strict=True):
-            beat, inside = divmod(step / unit, 1.0)
-            middle = 0.5 + swing / 2
-            inside = inside * middle / 0.5 if inside < 0.5 else middle + (inside - 0.5) * (1 - middle) / 0.5
-            step = (beat + inside) * unit
-        return step * self.step
-
-    def note(self, start, steps, pitch, velocity, late=0.0, gate=0.95):
-        """A played note: `start` and `steps` on the grid, `late` in seconds, velocity and time loosened."""
-        begin = self.seconds(start) + late + self.loose * self.random.randn()
-        length = max(gate * (self.seconds(start + steps) - self.seconds(start)), 0.04)
-        return max(begin, 0.0), length, int(pitch), int(np.clip(velocity + 7 * self.random.randn(), 8, 127))
-
-
-def pick(random, options):
-    """One of `options`."""
-    return options[random.randint(len(options))]
-
-
-def hits(pattern, bar):
-    """(step, steps, mark) of the notes of a pattern; `-` prolongs the note before it."""
-    pattern = pattern[:bar].ljust(bar, ".")
-    starts = [n for n, mark in enumerate(pattern) if mark not in ".-"]
-    for n in starts:
-        end = n + 1
-        while end < bar and pattern[end] == "-":
-            end += 1
-        yield n, end - n, pattern[n]
-
-
-class Harmony:
-    """Key, mode and chords of a section; chord tones and scale tones as MIDI keys."""
-
-    def __init__(self, style, key, mode, progression):
-        self.key, self.scale, self.progression = key, styles.MODES[mode], progression
-        self.tones, self.dominant = styles.TONES[style["tones"]], style["tones"] == "dominant"
-
-    def scale_tone(self, degree):
-        """Semitones above the key note of scale step `degree` (any integer)."""
-        octave, step = divmod(int(degree), 7)
-        return 12 * octave + self.scale[step]
-
-    def chord(self, bar):
-        """Pitch classes of the chord of `bar`, the root first."""
-        degree = self.progression[bar % len(self.progression)]
-        if self.dominant:
-            return [(self.key + self.scale_tone(degree) + n) % 12 for n in (0, 4, 7, 10)]
-        return [(self.key + self.scale_tone(degree + n)) % 12 for n in self.tones]
-
-    def voicing(self, bar, centre, voices=4):
-        """Close voicing of the chord of `bar` around `centre`, without the root where the chord has a ninth."""
-        classes = self.chord(bar)
-        classes = (classes[1:] if len(classes) > 4 else classes)[:voices]
-        return sorted(centre - 6 + (c - centre + 6) % 12 for c in classes)
-
-
 class Composer:
     """Composes one song; every method draws from the same random stream."""
 
     def __init__(self, name, seconds, centre, random):
-        self.style, self.name, self.random, self.centre, self.length = styles.STYLES[name], name, random, centre, seconds
+        self.style, self.name, self.random = styles.STYLES[name], name, random
+        self.centre, self.length = centre, seconds
         self.grid = Grid(self.style, random)
         self.mode = pick(random, self.style["modes"])
         self.key = random.randint(12)
-        family = "major" if self.mode in ("major", "mixolydian") else "minor"
+        family = self.mode if self.mode in ("major", "mixolydian") else "minor"
         family = "blues" if self.style.get("blues") and random.rand() < 0.7 else family
         kinds = ("verse", "chorus", "bridge")
-        self.harmony = {k: Harmony(self.style, self.key, self.mode, pick(random, styles.PROGRESSIONS[family])) for k in kinds}
+        self.harmony = {
+            k: Harmony(self.style, self.key, self.mode, pick(random, styles.PROGRESSIONS[family])) for k in kinds
+        }
         self.bars = int(np.ceil(seconds / (self.grid.bar * self.grid.step)))
-        self.groove = {k: {part: pick(random, self.style.get(part, ("",))) for part in ("kick", "snare", "hat", "rim", "open", "ride")}
-                       for k in kinds}
+        self.groove = {
+            k: {
+                part: pick(random, self.style.get(part, ("",)))
+                for part in ("kick", "snare", "hat", "rim", "open", "ride")
+            }
+            for k in kinds
+        }
         self.sections = self.plan()
 
     def plan(self):
@@ -163,8 +88,10 @@ class Composer:
         """The kit as parts: kick, snare, cymbals with toms, percussion."""
         r, style, grid = self.random, self.style, self.grid
         kit = ("kit", pick(r, style["kits"]))
-        parts = {name: Part("drums", name, kit, gain) for name, gain in
-                 (("kick", 0.0), ("snare", -1.0), ("cymbals", -4.0), ("percussion", -7.0))}
+        parts = {
+            name: Part("drums", name, kit, gain)
+            for name, gain in (("kick", -2.0), ("snare", 0.5), ("cymbals", -5.5), ("percussion", -7.0))
+        }
         homes = {"kick": "kick", "snare": "snare", "rim": "snare", "clap": "snare", "crash": "cymbals"}
         extras = [e for e in style.get("extra", ()) if r.rand() < 0.6]
         loops = {e: pick(r, PERCUSSION[e]) for e in extras}
@@ -199,7 +126,9 @@ class Composer:
                 toms = pick(r, ((50, 48, 45, 43), (38, 38, 48, 43), (48, 45, 43, 41), (38, 38, 38, 40)))
                 for n, step in enumerate(range(cut, grid.bar, pick(r, (1, 1, 2)))):
                     tom = toms[4 * n // max(grid.bar - cut, 1) % 4]
-                    parts["snare" if tom in (38, 40) else "cymbals"].notes.append(grid.note(start + step, 1, tom, 86 + 6 * n))
+                    parts["snare" if tom in (38, 40) else "cymbals"].notes.append(
+                        grid.note(start + step, 1, tom, 86 + 6 * n)
+                    )
         return list(parts.values())
 
     def bass(self):
@@ -207,19 +136,28 @@ class Composer:
         r, grid = self.random, self.grid
         part = Part("bass", "bass", pick(r, self.style["bass_programs"]), 0.0)
         late, gate, low = r.uniform(-0.003, 0.009), r.uniform(0.6, 1.0), r.randint(26, 33)
+        sustained = r.rand() < 0.6
         lines = {kind: pick(r, self.style["bass"]) for kind in self.harmony}
         for bar, inside, kind, bars in self.sounding("bass"):
             harmony = self.harmony[kind]
             chord, after = harmony.chord(inside), harmony.chord(inside + 1)
             root = low + (chord[0] - low) % 12
-            tone = {"R": root, "8": root + 12, "3": root + (chord[1] - chord[0]) % 12, "5": root + (chord[2] - chord[0]) % 12,
-                    "7": root + ((chord[3] if len(chord) > 3 else chord[0] - 2) - chord[0]) % 12, "g": root,
-                    "a": low + (after[0] - low) % 12 + pick(r, (-1, 1, 2, -2))}
+            tone = {
+                "R": root,
+                "8": root + 12,
+                "3": root + (chord[1] - chord[0]) % 12,
+                "5": root + (chord[2] - chord[0]) % 12,
+                "7": root + ((chord[3] if len(chord) > 3 else chord[0] - 2) - chord[0]) % 12,
+                "g": root,
+                "a": low + (after[0] - low) % 12 + pick(r, (-1, 1, 2, -2)),
+            }
             pattern = lines[kind] if inside < bars - 1 or r.rand() < 0.6 else pick(r, self.style["bass"])
-            for step, steps, mark in hits(pattern, grid.bar):
-                ghost = mark == "g"
-                part.notes.append(grid.note(bar * grid.bar + step, steps, tone[mark], 58 if ghost else 106 - 8 * (step % 4 > 0),
-                                            late, 0.3 if ghost else gate))
+            played = list(hits(pattern, grid.bar))
+            for (step, steps, mark), (later, _, _) in zip(played, [*played[1:], (grid.bar, 0, "")], strict=True):
+                ghost, start = mark == "g", bar * grid.bar + step
+                steps = min(later - step, steps + 3) if sustained and not ghost else steps
+                velocity = 58 if ghost else 106 - 8 * (step % 4 > 0)
+                part.notes.append(grid.note(start, steps, tone[mark], velocity, late, 0.3 if ghost else gate))
         return part
 
     def layer(self, kind, programs, rhythms, gain, always):
@@ -228,11 +166,15 @@ class Composer:
         part = Part("other", kind, pick(r, programs), gain + 1.5 * r.randn())
         where = {k for k in self.harmony if r.rand() < (0.85 if k == "chorus" else 0.6) or always} or set(self.harmony)
         rhythm = {k: pick(r, rhythms) if rhythms else "" for k in self.harmony}
-        centre, late = {"power": 46, "brass": 67, "arpeggio": 64}.get(kind, 60) + r.randint(-4, 5), r.uniform(-0.004, 0.01)
+        centre, late = (
+            {"power": 46, "brass": 67, "arpeggio": 64}.get(kind, 60) + r.randint(-4, 5),
+            r.uniform(-0.004, 0.01),
+        )
         strum = r.uniform(0.008, 0.022) if part.source in (24, 25, 26, 27, 28) else 0.002
         order = r.randint(4)
         if kind == "lead":
-            part.notes = [n for k in self.harmony if k in where for n in self.melody(self.centre + pick(r, (5, 12)), only=k)]
+            register = r.randint(60, 77)
+            part.notes = [n for k in self.harmony if k in where for n in self.melody(register, only=k)]
             return part
         for bar, inside, section, _ in self.sounding("other"):
             if section not in where:
@@ -258,21 +200,25 @@ class Composer:
     def melody(self, centre, only=None):
         """A tune around MIDI key `centre` for the singing sections, or for the sections `only`: notes in order."""
         r, grid = self.random, self.grid
+        rapped = only is None and r.rand() < self.style.get("rap", 0.0)
         speed = "dense" if grid.tempo < 88 else "sparse" if grid.tempo > 135 else "middle"
-        tunes = {}
-        notes = []
+        phrases = PHRASES["rap" if rapped else speed]
+        tunes, notes = {}, []
         for kind, first, bars, absent in self.sections:
             if only not in (None, kind):
                 continue
             if kind not in tunes:
-                tunes[kind] = self.tune(kind, centre + 3 * (kind == "chorus"), pick(r, PHRASES[speed]), pick(r, PHRASES[speed]))
+                middle = centre - 5 if rapped else centre + 3 * (kind == "chorus")
+                tunes[kind] = self.tune(kind, middle, pick(r, phrases), pick(r, phrases), 2 if rapped else 6)
             for bar, step, steps, key in tunes[kind]:
                 if bar < bars and (only or bar >= absent.get("vocals", 0)):
-                    notes.append(grid.note((first + bar) * grid.bar + step, steps, key, 94 + 10 * (step % 4 == 0), gate=0.97))
+                    notes.append(
+                        grid.note((first + bar) * grid.bar + step, steps, key, 94 + 10 * (step % 4 == 0), gate=0.97)
+                    )
         return sorted(notes)
 
-    def tune(self, kind, centre, question, answer):
-        """Four bars as (bar, step, steps, key): chord tones on strong beats, steps between, a turn home at the end."""
+    def tune(self, kind, centre, question, answer, reach):
+        """Four bars as (bar, step, steps, key): chord tones on strong beats, steps between, `reach` semitones wide."""
         r, harmony = self.random, self.harmony[kind]
         notes = []
         degree = 7 * ((centre - self.key) // 12) + pick(r, (0, 2, 4))
@@ -281,13 +227,14 @@ class Composer:
             rhythm = question if phrase == 0 or r.rand() < 0.5 else answer
             for half in range(2):
                 bar = 2 * phrase + half
-                for step, steps, _ in hits(rhythm[16 * half:16 * half + 16], self.grid.bar):
+                chord = harmony.chord(bar)
+                for step, steps, _ in hits(rhythm[16 * half : 16 * half + 16], self.grid.bar):
                     degree += pick(r, (-2, -1, -1, -1, 0, 0, 1, 1, 1, 2, 3 * (r.rand() < 0.3)))
-                    degree += (ladder[degree] < centre - 6) * pick(r, (1, 2)) - (ladder[degree] > centre + 6) * pick(r, (1, 2))
-                    chord = harmony.chord(bar)
+                    degree += (ladder[degree] < centre - reach) * pick(r, (1, 2))
+                    degree -= (ladder[degree] > centre + reach) * pick(r, (1, 2))
                     if step % 8 == 0 or steps > 4:
-                        degree = min(range(degree - 3, degree + 4),
-                                     key=lambda d: (ladder[d] % 12 not in chord, abs(ladder[d] - ladder[degree])))
+                        near = {d: abs(ladder[d] - ladder[degree]) for d in range(degree - 3, degree + 4)}
+                        degree = min(near, key=lambda d, near=near: (ladder[d] % 12 not in chord, near[d]))
                     notes.append((bar, step, steps, ladder[degree]))
         return notes
 
@@ -297,8 +244,8 @@ class Composer:
         lead = self.melody(self.centre)
         lines = [("lead", lead, list(range(len(lead))))]
         chorus = [(a * self.grid.bar, (a + n) * self.grid.bar) for k, a, n, _ in self.sections if k == "chorus"]
-        inside = [n for n, note in enumerate(lead) if any(self.grid.seconds(a) - 0.1 <= note[0] < self.grid.seconds(b) - 0.1
-                                                          for a, b in chorus)]
+        spans = [(self.grid.seconds(a) - 0.1, self.grid.seconds(b) - 0.1) for a, b in chorus]
+        inside = [n for n, note in enumerate(lead) if any(a <= note[0] < b for a, b in spans)]
         third = self.harmony["chorus"]
         for name, chance in (("double", 0.4), ("double", 0.4), ("harmony", 0.45)):
             if r.rand() > chance or not inside:
@@ -312,13 +259,26 @@ class Composer:
                     key = self.key + third.scale_tone(degree + 2)
                 notes.append((max(start + 0.012 * r.randn(), 0.0), length, key, velocity - 12))
             lines.append((name, notes, places))
+        if r.rand() < 0.22:
+            for voice in range(r.randint(1, 3)):
+                notes = [
+                    self.grid.note(
+                        bar * self.grid.bar,
+                        self.grid.bar,
+                        self.harmony[kind].voicing(inside, self.centre, 3)[voice],
+                        80,
+                    )
+                    for bar, inside, kind, _ in self.sounding("vocals")
+                    if kind != "verse"
+                ]
+                lines.append(("choir", notes, list(range(len(lead), len(lead) + len(notes)))))
         return lines
 
     def song(self):
         """The finished `Song`."""
         r = self.random
         menu = [n for n, layer in enumerate(self.style["layers"])]
-        chosen = sorted(r.permutation(menu)[:r.randint(2, min(len(menu), 4) + 1)])
+        chosen = sorted(r.permutation(menu)[: r.randint(2, min(len(menu), 4) + 1)])
         steady = [n for n in menu if self.style["layers"][n][0] in ("chord", "pad", "arpeggio", "power")]
         base = pick(r, [n for n in chosen if n in steady] or steady)
         layers = [self.layer(*self.style["layers"][n], n == base) for n in sorted({base, *chosen})]
@@ -326,6 +286,18 @@ class Composer:
         lines = self.voices()
         for part in parts:
             part.notes = sorted(n for n in part.notes if n[0] < self.length - 0.05)
-        lines = [(name, *zip(*[(n, p) for n, p in zip(notes, places, strict=True) if n[0] < self.length - 0.3], strict=True))
-                 for name, notes, places in lines if notes and notes[0][0] < self.length - 0.3]
-        return Song(self.name, self.grid.tempo, self.key, self.mode, self.length, self.style.get("pump", False), [p for p in parts if p.notes], lines)
+        lines = [
+            (name, *zip(*[(n, p) for n, p in zip(notes, places, strict=True) if n[0] < self.length - 0.3], strict=True))
+            for name, notes, places in lines
+            if notes and notes[0][0] < self.length - 0.3
+        ]
+        return Song(
+            self.name,
+            self.grid.tempo,
+            self.key,
+            self.mode,
+            self.length,
+            self.style.get("pump", False),
+            [p for p in parts if p.notes],
+            lines,
+        )

@@ -1,10 +1,13 @@
 """Studio effects on float32 stereo audio (2, samples) at 44,100 Hz."""
 
+import functools
+
 import numpy as np
 from scipy import fft, ndimage, signal
 
 RATE = 44_100
-BLOCK = 64          # samples of a gain step of the dynamics
+CURVE = 1024  # points, over the octaves from 1 Hz on, at which an equaliser's response is computed
+BLOCK = 64  # samples of a gain step of the dynamics
 
 
 def decibels(value):
@@ -18,21 +21,31 @@ def equaliser(bands, size):
     `low` and `high` are shelves, `peak` is an octave wide, `cut` and `rumble` are low-pass and high-pass filters of
     12 dB per octave and need no decibels.
     """
-    octave = np.log2(np.maximum(np.arange(size // 2 + 1) * (RATE / size), 1.0)).astype(np.float32)
-    total = np.zeros(size // 2 + 1, np.float32)
+    octave = np.linspace(0, np.log2(RATE / 2), CURVE)
+    total = np.zeros(CURVE)
     for kind, frequency, gain in bands:
-        distance = octave - np.float32(np.log2(frequency))
+        distance = octave - np.log2(frequency)
         if kind == "peak":
-            total += gain * np.exp(-(distance / 0.6) ** 2)
+            total += gain * np.exp(-((distance / 0.6) ** 2))
         elif kind in ("low", "high"):
             total += gain / (1 + np.exp(np.clip(distance * (4 if kind == "low" else -4), -40, 40)))
         else:
-            total -= 10 * np.log10(1 + np.float32(2) ** np.clip(distance * (4 if kind == "cut" else -4), -40, 40))
-    return 10 ** (total / 20)
+            total -= 10 * np.log10(1 + 2.0 ** np.clip(distance * (4 if kind == "cut" else -4), -40, 40))
+    response = (10 ** (total / 20)).astype(np.float32)
+    low, part = places(size)
+    return response[low] + (response[low + 1] - response[low]) * part
+
+
+@functools.lru_cache(maxsize=4)
+def places(size):
+    """Where the bins of a transform of `size` lie on an equaliser's curve: index and fraction (size // 2 + 1,)."""
+    octave = np.log2(np.maximum(np.arange(size // 2 + 1) * (RATE / size), 1.0))
+    place = np.minimum(octave / np.log2(RATE / 2) * (CURVE - 1), CURVE - 1.001)
+    return place.astype(np.int32), (place % 1).astype(np.float32)
 
 
 def filtered(sound, bands, room=None, wet=0.0):
-    """`sound` through an equaliser, and plus its reverberation in the impulse response `room` (2, taps), `wet` in dB."""
+    """`sound` through an equaliser, plus its reverberation in the response `room` (2, taps), `wet` in dB."""
     samples = sound.shape[-1]
     size = fft.next_fast_len(samples + (room.shape[1] if room is not None else 2048), real=True)
     spectrum = fft.rfft(sound, size) * equaliser(bands, size)
@@ -42,7 +55,7 @@ def filtered(sound, bands, room=None, wet=0.0):
 
 
 def impulse_response(seconds, random):
-    """A room or plate (2, taps) of unit energy: delay, a few early reflections, noise that darkens as it dies (RT60)."""
+    """A room or plate (2, taps) of unit energy: a few early reflections, noise that darkens as it dies (RT60)."""
     taps = int(min(seconds, 3.0) * RATE)
     time = np.arange(taps, dtype=np.float32) / RATE
     noise = random.randn(2, taps).astype(np.float32)
@@ -55,14 +68,14 @@ def impulse_response(seconds, random):
         tail[side, early[early < taps]] += random.uniform(1, 6)
     before = np.zeros((2, int(random.uniform(0, 0.03) * RATE)), np.float32)
     tail = np.concatenate([before, tail], axis=1)
-    return tail / np.sqrt((tail ** 2).sum() / 2)
+    return tail / np.sqrt((tail**2).sum() / 2)
 
 
 def compressed(sound, threshold, ratio, release):
     """Compression above `threshold` (dB, of the mean square), with `release` in seconds."""
     blocks = -(-sound.shape[1] // BLOCK)
     power = np.zeros(blocks * BLOCK, np.float32)
-    power[:sound.shape[1]] = (sound ** 2).mean(axis=0)
+    power[: sound.shape[1]] = (sound**2).mean(axis=0)
     pole = np.exp(-BLOCK / RATE / release)
     smooth = signal.lfilter([1 - pole], [1, -pole], power.reshape(blocks, BLOCK).mean(axis=1))
     level = 10 * np.log10(np.maximum(smooth, ndimage.uniform_filter1d(smooth, 5)) + 1e-9)
@@ -73,7 +86,7 @@ def limiter(sound, ceiling):
     """Gain (samples,) that keeps `sound` below `ceiling` (amplitude) with a look-ahead of 3 ms."""
     blocks = -(-sound.shape[1] // BLOCK)
     peak = np.zeros(blocks * BLOCK, np.float32)
-    peak[:sound.shape[1]] = np.abs(sound).max(axis=0)
+    peak[: sound.shape[1]] = np.abs(sound).max(axis=0)
     gain = np.minimum(1, ceiling / np.maximum(peak.reshape(blocks, BLOCK).max(axis=1), 1e-6))
     gain = ndimage.minimum_filter1d(gain, 9)
     return curve(np.minimum(gain, ndimage.uniform_filter1d(ndimage.minimum_filter1d(gain, 61), 61)), sound.shape[1])
@@ -90,6 +103,14 @@ def driven(sound, gain):
     return (np.tanh(factor * sound + 0.1) - np.float32(np.tanh(0.1))) / np.tanh(factor) if gain > 0 else sound
 
 
+def excited(sound, level):
+    """`sound` and, `level` dB below it, the treble that rectifying its slope makes: samples of 22 kHz lack it."""
+    slope = np.abs(np.diff(sound, prepend=sound[:, :1]))
+    treble = np.diff(slope, n=2, prepend=slope[:, :2])
+    power = [float(np.mean(part[:, ::4] ** 2)) + 1e-12 for part in (sound, treble)]
+    return sound + np.float32(np.sqrt(power[0] / power[1])) * decibels(level) * treble
+
+
 def panned(sound, place):
     """`sound` (2, samples) or (samples,) at `place` from -1 (left) to 1 (right), at constant power."""
     angle = (place + 1) * np.pi / 4
@@ -102,7 +123,7 @@ def echo(sound, delay, feedback, repeats=3):
     middle, result = sound.mean(axis=0), sound.copy()
     for n in range(1, repeats + 1):
         if n * delay < len(middle):
-            result[n % 2, n * delay:] += feedback ** n * middle[:-n * delay]
+            result[n % 2, n * delay :] += feedback**n * middle[: -n * delay]
     return result
 
 
@@ -117,6 +138,18 @@ def chorus(sound, random, depth=0.0015):
     return result
 
 
+def opened(sound, gain, corner):
+    """What lies above `corner` (hertz) follows `gain` (samples,): a filter that opens and closes."""
+    dark = filtered(sound, [("cut", corner, 0), ("cut", 1.3 * corner, 0)])
+    return dark + (sound - dark) * gain
+
+
+def tremolo(sound, rate, depth):
+    """Loudness swaying at `rate` (hertz), the channels against each other."""
+    sway = (0.5 * depth * np.sin(2 * np.pi * rate * np.arange(sound.shape[1]) / RATE)).astype(np.float32)
+    return sound * np.stack([1 + sway, 1 - sway])
+
+
 def pump(samples, beat, depth):
     """Gain (samples,) that ducks on every beat (`beat` in seconds), as a side chain does."""
     inside = np.arange(samples) / RATE % beat / beat
@@ -125,6 +158,6 @@ def pump(samples, beat, depth):
 
 def loudness(sound):
     """Level in dB of the parts of `sound` (2, samples) that are not silent; -120 for silence."""
-    blocks = (sound[:, :sound.shape[1] // 4410 * 4410] ** 2).reshape(2, -1, 4410).mean(axis=(0, 2))
+    blocks = (sound[:, : sound.shape[1] // 4410 * 4410] ** 2).reshape(2, -1, 4410).mean(axis=(0, 2))
     active = blocks[blocks > 1e-3 * blocks.max(initial=0)]
     return 10 * np.log10(active.mean() + 1e-12) if len(active) else -120.0

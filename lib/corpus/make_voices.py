@@ -1,7 +1,7 @@
 """Make `voices.npz`, the bank of syllables that the singers of the corpus sing (development time only).
 
     apt-get install -y flite            # Debian's speech synthesiser with its voices
-    pip install pyworld-prebuilt scipy  # the WORLD vocoder; neither is needed when songs are made
+    pip install pyworld-prebuilt        # the WORLD vocoder; neither is needed when songs are made
     python -m lib.corpus.make_voices
 
 Every voice of `VOICES` speaks the same syllables (onset, vowel, coda); WORLD (Morise et al., 2016) splits each
@@ -9,11 +9,12 @@ into spectral envelope, aperiodicity and fundamental frequency every 8 ms. Kept 
 at `FREQUENCIES`, the aperiodicity at 3 kHz in decibels and the voicing: 58 frames of 44 bytes for a syllable.
 The voices stop at 8 kHz; `extend` continues their envelopes to 20 kHz.
 
-Licences: flite and its voices kal (Cepstral LLC and CMU), awb, rms and slt (Carnegie Mellon University, Language
-Technologies Institute) may be used, changed and redistributed without fee, for any purpose, under the BSD-like
-terms of Debian's /usr/share/doc/flite/copyright, which ask that the notice is kept, that changes are marked as
-such and that the authors' names do not endorse products. This bank is a change of them: a spectral analysis of
-what they speak.
+Licence: Debian's /usr/share/doc/flite/copyright puts the voices slt, rms, kal16 and awb, as all files that it does
+not list otherwise, under the BSD-like terms of their authors (Language Technologies Institute, Carnegie Mellon
+University, Alan W Black, David Huggins-Daines and others; copyright (c) 1999-2001 Language Technologies Institute,
+Carnegie Mellon University, all rights reserved; no warranty). They may be used, changed and distributed free of
+charge for any purpose; notice, conditions and names stay, changes are marked, and the names endorse no product.
+This bank is marked as changed: it is a spectral analysis of what the voices speak.
 """
 
 import subprocess
@@ -23,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 VOICES = ("slt", "rms", "kal16", "awb")
-ONSETS = ("l m n r y w d t b p k g s sh ch jh f v th dh hh z -".split()
-          + ["s-t", "t-r", "d-r", "b-r", "f-l", "s-l", "k-r", "g-l", "s-w", "p-l"])
-VOWELS = "aa ae ah ao eh ih iy uw ow ey ay er".split()
-CODAS = ["", "", "n", "", "l", "m", "", "t", "ng", "", "s", "d", "", "z", "v", "k", "", "n-d", "r"]
+ONSETS = ("l", "m", "n", "r", "y", "w", "d", "t", "b", "p", "k", "g", "s", "sh", "ch", "jh", "f", "v", "th", "dh", "hh",
+          "z", "", "s-t", "t-r", "d-r", "b-r", "f-l", "s-l", "k-r", "g-l", "s-w", "p-l")
+VOWELS = ("aa", "ae", "ah", "ao", "eh", "ih", "iy", "uw", "ow", "ey", "ay", "er")
+CODAS = ("", "", "n", "", "l", "m", "", "t", "ng", "", "s", "d", "", "z", "v", "k", "", "n-d", "r")
 SYLLABLES = 132                    # per voice
 FRAME_SECONDS = 0.008
 RATE = 16_000                      # of the flite voices, in hertz
@@ -92,7 +93,8 @@ def analyse(audio, ends, parts):
     loudness = 10 * np.log10((10 ** (envelope[steady] / 10)).mean(axis=0).mean())
     rough = 20 * np.log10(np.stack([np.interp(3000, bins, frame) for frame in aperiodicity]) + 1e-3)
     codes = np.c_[envelope - loudness, rough]
-    frames = np.array([first - 0.02, vowel + 0.35 * (after - vowel), vowel + 0.65 * (after - vowel), after, last + 0.03])
+    nucleus = vowel + np.array([0.35, 0.65]) * (after - vowel)
+    frames = np.array([first - 0.02, *nucleus, after, last + 0.03])
     frames = np.clip(np.round(frames / FRAME_SECONDS).astype(int), 0, len(f0) - 1)
     keep = slice(frames[0], frames[-1])
     codes = np.clip(np.round(codes[keep] + ZERO), 0, 255).astype(np.uint8)

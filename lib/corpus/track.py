@@ -1,6 +1,5 @@
 """One track of the corpus: its name, its style and its singer, and how it gets into its folder."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import soundfile
 from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
+from lib.corpus.soundfont import load
 
 SPLITS = ("train", "valid", "test", "shifted")
 PLACES = {"train": "train", "valid": "train", "test": "test", "shifted": "shifted/test"}
@@ -19,10 +19,14 @@ SINGERS = {
     "test": ((3,), (1.0, 1.18, 0.92, 1.1)),
     "shifted": ((3,), (1.14, 0.96, 1.05, 1.22)),
 }
-FIRST = "Silver Amber Hollow Velvet Paper Northern Electric Quiet Golden Crooked Distant Scarlet Broken Lucky Winter Salt".split()
-SECOND = "Owls Harbour Lanterns Foxes Mirrors Rivers Avenue Sparrows Engines Meadow Pilots Tigers Gardens Radio Bells".split()
-THIRD = "Slow Bright Empty Borrowed Midnight Sunday Burning Second Little Endless Blue Hidden Wooden Falling".split()
-FOURTH = "River Light Summer Letter Station Garden Fire Morning Window Heart Ocean Road Signal Shadow".split()
+FIRST = ("Silver", "Amber", "Hollow", "Velvet", "Paper", "Northern", "Electric", "Quiet", "Golden", "Crooked",
+         "Distant", "Scarlet", "Broken", "Lucky", "Winter", "Salt")
+SECOND = ("Owls", "Harbour", "Lanterns", "Foxes", "Mirrors", "Rivers", "Avenue", "Sparrows", "Engines",
+          "Meadow", "Pilots", "Tigers", "Gardens", "Radio", "Bells")
+THIRD = ("Slow", "Bright", "Empty", "Borrowed", "Midnight", "Sunday", "Burning", "Second", "Little", "Endless",
+         "Blue", "Hidden", "Wooden", "Falling")
+FOURTH = ("River", "Light", "Summer", "Letter", "Station", "Garden", "Fire", "Morning", "Window", "Heart",
+          "Ocean", "Road", "Signal", "Shadow")
 
 
 def generator(seed, split, k, stream=0):
@@ -33,7 +37,9 @@ def generator(seed, split, k, stream=0):
 def name(split, seed, k):
     """`Artist - Title` of a track, unique in the corpus."""
     random = generator(seed, split, k, 1)
-    artist, title = ([words[random.randint(len(words))] for words in pair] for pair in ((FIRST, SECOND), (THIRD, FOURTH)))
+    artist, title = (
+        [words[random.randint(len(words))] for words in pair] for pair in ((FIRST, SECOND), (THIRD, FOURTH))
+    )
     return f"{' '.join(artist)} - {' '.join(title)} {split[0].upper()}{k + 1:03d}"
 
 
@@ -60,7 +66,7 @@ def compose(split, seed, k, seconds):
 
 def write(root, split, seed, k, seconds, font):
     """Render a track into a temporary folder of `root` and move it to its place."""
-    stems = mix(*compose(split, seed, k, seconds), font, generator(seed, split, k, 5))
+    stems = mix(*compose(split, seed, k, seconds), load(font), generator(seed, split, k, 5))
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
     place = folder(root, split, seed, k)
     temporary = Path(root) / ".partial" / f"{split}-{k}"
@@ -68,4 +74,4 @@ def write(root, split, seed, k, seconds, font):
     place.parent.mkdir(parents=True, exist_ok=True)
     for stem, audio in {"mixture": mixture, **stems}.items():
         soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
-    os.replace(temporary, place)
+    temporary.replace(place)

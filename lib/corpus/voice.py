@@ -11,12 +11,18 @@ from pathlib import Path
 import numpy as np
 from scipy import fft
 
-RATE = 44_100            # hertz
-FRAME_SECONDS = 0.008    # of the bank
-PULSE = 1536             # samples of a pulse's Fourier transform
-NOISE = 512              # samples of a noise frame; its hop is a quarter
-CHUNK = 512              # pulses transformed together: stays in cache
-ZERO = 180               # the bank's code of 0 dB
+RATE = 44_100  # hertz
+FRAME_SECONDS = 0.008  # of the bank
+PULSE = 1536  # samples of a pulse's Fourier transform
+NOISE = 512  # samples of a noise frame; its hop is a half
+CHUNK = 512  # pulses transformed together: stays in cache
+ZERO = 180  # the bank's code of 0 dB
+TILT = (0.3, 0.0, 0.3, 1.2)  # dB per octave that the recordings of slt, rms, kal16 and awb lack
+HUSKY = ((0, 4000, 8000, 14_000), (0, 0, -5, -14))  # Hz, dB: the upper band of a voice is noise
+INHALE = (
+    (0, 300, 900, 1700, 2600, 3600, 7000, 12_000, 20_000),
+    (-60, -40, -22, -12, -20, -12, -18, -26, -50),
+)  # Hz, dB
 
 
 @functools.cache
@@ -27,16 +33,30 @@ def bank():
     return arrays, [np.flatnonzero(arrays["owner"] == v) for v in range(len(arrays["voices"]))]
 
 
-def decoder(size, shift, tilt):
-    """Matrix (bands, size // 2 + 1) from a frame in dB to a spectrum in dB, and the offset (size // 2 + 1,).
+def decoder(size, style, colour):
+    """Matrix (bands, size // 2 + 1) and offset (size // 2 + 1,) from a frame in dB to a spectrum in dB.
 
-    `shift` moves the formants (1.1 = up by 10 %), `tilt` in dB per octave above 500 Hz colours the singer.
+    The singer's `shift` moves the formants (1.1 = up by 10 %), `tilt` in dB per octave above 500 Hz and `colour`
+    (hertz, dB) are added.
     """
     known = bank()[0]["frequencies"].astype(float)
     wanted = np.arange(size // 2 + 1) * RATE / size
-    source = np.clip(wanted / shift, known[0], known[-1])
+    source = np.clip(wanted / style["shift"], known[0], known[-1])
     matrix = np.stack([np.interp(source, known, one) for one in np.eye(len(known))])
-    return matrix, tilt * np.log2(np.maximum(wanted, 500) / 500) - 12.0 * (wanted < 60)
+    offset = style["tilt"] * np.log2(np.maximum(wanted, 500) / 500) - 60 * np.clip(1 - wanted / 80, 0, 1)
+    return matrix.astype(np.float32), (offset + np.interp(wanted, *colour)).astype(np.float32)
+
+
+def minimum_phase(decibels):
+    """Logarithms and minus the phases (..., PULSE // 2 + 1) of minimum-phase spectra with magnitudes `decibels`.
+
+    The map is linear: real cepstrum, its causal half doubled, transformed back (Oppenheim & Schafer).
+    """
+    log = decibels * np.log(10) / 20
+    cepstrum = fft.irfft(log, PULSE)
+    cepstrum[..., 1 : PULSE // 2] *= 2
+    cepstrum[..., PULSE // 2 + 1 :] = 0
+    return log.astype(np.float32), -fft.rfft(cepstrum).imag.astype(np.float32)
 
 
 def timeline(notes, words, samples):
@@ -63,8 +83,11 @@ def timeline(notes, words, samples):
         lead = min(nucleus, max(start / FRAME_SECONDS - begin, 1) * 1.25)
         tail = min(end - settled, 0.5 * max(stop - start / FRAME_SECONDS, 0))
         at = np.arange(int(np.ceil(begin)), min(int(np.ceil(stop)), frames))
-        row[at] = base + np.interp(at, [begin, begin + lead, max(stop - tail, begin + lead + 1), stop + 1],
-                                   [nucleus - lead, nucleus, settled, settled + tail - 1])
+        row[at] = base + np.interp(
+            at,
+            [begin, begin + lead, max(stop - tail, begin + lead + 1), stop + 1],
+            [nucleus - lead, nucleus, settled, settled + tail - 1],
+        )
         fall = np.clip((stop - at) / 4.0, 0.4 if legato else 0, 1)
         gain[at] = np.clip((at - begin + 1) / 3.0, 0, 1) * fall * (velocity / 100.0) ** 1.2
     return row, gain
@@ -92,41 +115,36 @@ def pitch_curve(notes, style, random, samples):
     return np.interp(np.arange(samples) / RATE, time, 440.0 * 2.0 ** ((keys - 69) / 12))
 
 
-def minimum_phase(decibels, delay):
-    """Pulses (n, PULSE) whose spectra have the magnitudes `decibels` (n, PULSE // 2 + 1), later by `delay` samples."""
-    log = (decibels * np.float32(np.log(10) / 20)).astype(np.float32)
-    cepstrum = fft.irfft(log, PULSE, axis=1)
-    cepstrum[:, 1:PULSE // 2] *= 2
-    cepstrum[:, PULSE // 2 + 1:] = 0
-    shift = np.float32(-2 * np.pi / PULSE) * np.arange(PULSE // 2 + 1, dtype=np.float32)
-    complex_log = fft.rfft(cepstrum, PULSE, axis=1) + 1j * delay[:, None].astype(np.float32) * shift
-    return fft.irfft(np.exp(complex_log), PULSE, axis=1)
-
-
 def frames_at(row, position):
     """Decoded frames (n, bands + 1) in dB of the bank at fractional frame `position` of the line."""
     codes = bank()[0]["codes"]
     row = row[np.clip(np.round(position).astype(int), 0, len(row) - 1)]
     low = np.minimum(row.astype(int), len(codes) - 2)
     part = (row - low)[:, None].astype(np.float32)
-    return codes[low] * (1 - part) + codes[low + 1] * part - ZERO
+    return codes[low] * (1 - part) + codes[low + 1] * part - np.float32(ZERO)
 
 
 def add_at(sound, starts, pieces):
     """Add `pieces` (n, size) to `sound` at sample `starts` (n,)."""
     size = pieces.shape[1]
     for start, piece in zip(starts, pieces, strict=True):
-        sound[start:start + size] += piece
+        sound[start : start + size] += piece
 
 
 def sing(notes, words, style, random, samples):
-    """Mono audio (samples,) of `style`'s singer with `words` (syllable numbers) on `notes`, about 0 dB at full voice.
+    """Mono audio (samples,) of `style`'s singer with `words` on `notes`.
 
-    `notes`: list of (start, duration, pitch, velocity) in seconds, MIDI keys and 1-127, in order of time.
+    `notes`: list of (start, duration, pitch, velocity) in seconds, MIDI keys and 1-127, in order of time. `words`: for
+    each note the number of a syllable, or None where the syllable before goes on.
     """
-    if not notes:
-        return np.zeros(samples, np.float32)
-    row, gain = timeline(notes, words, samples)
+    spoken = []
+    for (start, duration, key, velocity), word in zip(notes, words, strict=True):
+        if word is None and spoken and start - sum(spoken[-1][0][:2]) < 0.1:
+            first, _, *rest = spoken[-1][0]
+            spoken[-1] = (first, start + duration - first, *rest), spoken[-1][1]
+        else:
+            spoken.append(((start, duration, key, velocity), bank()[1][style["voice"]][0] if word is None else word))
+    row, gain = timeline(*zip(*spoken, strict=True), samples)
     frequency = pitch_curve(notes, style, random, samples)
     phase = np.cumsum(frequency / RATE)
     ticks = np.arange(1, int(phase[-1]))
@@ -138,44 +156,60 @@ def sing(notes, words, style, random, samples):
     instants, position = instants[chosen], position[chosen]
     jitter = style["jitter"] * random.randn(len(instants))
     sound = np.zeros(samples + 2 * PULSE + 2 * NOISE, np.float32)
-    matrix, offset = decoder(PULSE, style["shift"], style["tilt"])
-    bins = np.arange(PULSE // 2 + 1) * RATE / PULSE
-    husky = np.interp(bins, [0, 4000, 8000, 14_000], [0, 0, -5, -14])    # the upper band of a voice is noise
+    matrix, offset = decoder(PULSE, style, HUSKY)
+    (size, turn), (size0, turn0) = minimum_phase(matrix.astype(float)), minimum_phase(offset.astype(float))
+    bins = np.arange(PULSE // 2 + 1, dtype=np.float32) * np.float32(2 * np.pi / PULSE)
+    level = jitter + 20 * np.log10(np.interp(position, np.arange(len(gain)), gain) + 1e-6)
+    level += 10 * np.log10(RATE / frequency[np.minimum(instants.astype(int), samples - 1)])
+    whole = np.floor(instants).astype(int)
     for first in range(0, len(instants), CHUNK):
         part = slice(first, first + CHUNK)
-        frame = frames_at(row, position[part])
-        level = 20 * np.log10(np.interp(position[part], np.arange(len(gain)), gain) + 1e-6)
-        level += 10 * np.log10(RATE / frequency[np.minimum(instants[part].astype(int), samples - 1)])
-        decibels = frame[:, :-1] @ matrix + offset + husky + (level + jitter[part])[:, None]
-        whole = np.floor(instants[part]).astype(int)
-        add_at(sound, whole, minimum_phase(decibels, instants[part] - whole))
+        frame = frames_at(row, position[part])[:, :-1]
+        factor = 10 ** (level[part, None] / 20).astype(np.float32)
+        delay = (instants[part] - whole[part]).astype(np.float32)[:, None]
+        magnitude, angle = factor * np.exp(frame @ size + size0), frame @ turn + turn0 + delay * bins
+        spectrum = np.empty(magnitude.shape, np.complex64)
+        spectrum.real, spectrum.imag = magnitude * np.cos(angle), -magnitude * np.sin(angle)
+        add_at(sound, whole[part], fft.irfft(spectrum, PULSE, axis=1))
     noise = breath(row, gain, voicing, style, random, samples)
-    sound[:len(noise)] += noise
+    sound[: len(noise)] += noise
     return sound[:samples] * np.float32(10 ** (style["level"] / 20))
 
 
 def breath(row, gain, voicing, style, random, samples):
     """The noise of a line: consonants, breathiness and the upper band, white noise shaped by the bank's envelopes."""
-    hop = NOISE // 4
+    hop = NOISE // 2
     count = samples // hop + 4
     white = random.randn(samples + 2 * NOISE).astype(np.float32)
     position = np.arange(count) * hop / RATE / FRAME_SECONDS
     nearest = np.clip(np.round(position).astype(int), 0, len(row) - 1)
     frame = frames_at(row, position)
-    matrix, offset = decoder(NOISE, style["shift"], style["tilt"])
+    matrix, offset = decoder(NOISE, style, ((0,), (0,)))
     bins = np.arange(NOISE // 2 + 1) * RATE / NOISE
-    rough = np.clip(frame[:, -1:], -50, 0)
-    weight = np.interp(bins, [0, 1500, 4000, 8000, 14_000], [-40, -22, -8, -1, 0])
+    rough = np.clip(frame[:, -1:], -50, 0).astype(np.float32)
+    weight = np.interp(bins, [0, 1500, 4000, 8000, 14_000], [-50, -28, -9, -1, 0]).astype(np.float32)
     voiced = np.minimum(weight + 0.4 * rough + style["breath"], 0)
     decibels = frame[:, :-1] @ matrix + offset + np.where(voicing[nearest][:, None], voiced, 0)
     level = np.interp(position, np.arange(len(gain)), gain)
-    amplitude = (level[:, None] * 10 ** (decibels / 20)).astype(np.float32)
-    window = np.hanning(NOISE + 1)[:NOISE].astype(np.float32)
+    amplitude = (level[:, None] * np.exp(decibels * np.float32(np.log(10) / 20))).astype(np.float32)
+    air = 10 ** (np.interp(bins / style["shift"], INHALE[0], INHALE[1]) / 20).astype(np.float32)
+    silent = np.flatnonzero(np.diff(np.r_[1, gain > 0]) == -1)
+    for begin in silent:  # the singer breathes in at the end of a rest
+        rest = np.flatnonzero(gain[begin:] > 0)[:1] * FRAME_SECONDS
+        if len(rest) and rest[0] > 0.3:
+            end = begin * FRAME_SECONDS + rest[0] - 0.03
+            inside = (position * FRAME_SECONDS - end) / random.uniform(0.2, min(rest[0], 0.5))
+            amplitude += (
+                (np.clip(1 + inside, 0, 1) ** 0.7 * (inside < 0))[:, None].astype(np.float32)
+                * np.float32(style["inhale"])
+                * air
+            )
+    window = np.sqrt(np.hanning(NOISE + 1)[:NOISE]).astype(np.float32)
     pieces = np.lib.stride_tricks.sliding_window_view(white, NOISE)[::hop][:count] * window
-    pieces = fft.irfft(fft.rfft(pieces, axis=1) * amplitude[:len(pieces)], NOISE, axis=1) * window
+    pieces = fft.irfft(fft.rfft(pieces, axis=1) * amplitude[: len(pieces)], NOISE, axis=1) * window
     sound = np.zeros(samples + 4 * NOISE, np.float32)
-    add_at(sound, np.arange(len(pieces)) * hop, pieces / 1.5)
-    return sound[NOISE // 2:]
+    add_at(sound, np.arange(len(pieces)) * hop, pieces)
+    return sound[NOISE // 2 :]
 
 
 def singer(random, voices, shifts, number):
@@ -188,17 +222,28 @@ def singer(random, voices, shifts, number):
     shift = shifts[number // len(voices) % len(shifts)]
     high = shift * (1.16 if bank()[0]["voices"][voice] == "slt" else 1.0)
     return {
-        "voice": voice, "shift": shift, "name": f"{bank()[0]['voices'][voice]} x{shift:g}",
-        "centre": int(np.clip(round(57 + 55 * (high - 1.0) + random.randint(-2, 3)), 48, 69)),
-        "tilt": random.uniform(-1.0, 2.0), "breath": random.uniform(-6, 8), "jitter": random.uniform(0.1, 0.6),
-        "rate": random.uniform(4.8, 6.3), "depth": random.uniform(0.1, 0.45), "delay": random.uniform(0.1, 0.4),
-        "glide": random.uniform(0.05, 0.14), "scoop": random.uniform(0, 3), "drift": random.uniform(0.02, 0.05),
+        "voice": voice,
+        "shift": shift,
+        "name": f"{bank()[0]['voices'][voice]} x{shift:g}",
+        "centre": int(np.clip(round(57 + 45 * (high - 1.0) + random.randint(-2, 3)), 48, 66)),
+        "tilt": random.uniform(-1.0, 2.0) + TILT[voice],
+        "inhale": 10 ** random.uniform(-2.8, -1.7),
+        "breath": random.uniform(-8, 5),
+        "jitter": random.uniform(0.02, 0.2),
+        "rate": random.uniform(4.8, 6.3),
+        "depth": random.uniform(0.1, 0.45),
+        "delay": random.uniform(0.1, 0.4),
+        "glide": random.uniform(0.05, 0.14),
+        "scoop": random.uniform(0, 3),
+        "drift": random.uniform(0.02, 0.05),
         "level": -20.0,
     }
 
 
 def lyrics(random, voice, count):
-    """`count` syllable numbers of `voice`; words recur, as they do in songs."""
+    """`count` syllables of `voice` for `sing`; words recur, as they do in songs, and some last for several notes."""
     own = bank()[1][voice]
     verse = own[random.randint(len(own), size=max(count // 2, 6))]
-    return [int(verse[(n + 3 * (random.rand() < 0.2)) % len(verse)]) for n in range(count)]
+    return [
+        None if random.rand() < 0.1 else int(verse[(n + 3 * (random.rand() < 0.2)) % len(verse)]) for n in range(count)
+    ]

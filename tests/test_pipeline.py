@@ -1,0 +1,108 @@
+"""The whole report at its smallest, through the real papermill; then what a second call, a changed parameter and a
+misspelt one do."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import conftest
+import pandas as pd
+import pytest
+
+from lib import pipeline, site
+from lib.errors import UserError
+from lib.provenance import ROOT
+
+# The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
+TINY = dict(
+    seeds=[1], seed=1, nproc=1, pretrain_steps=4, arm_steps=4, batch=4, channels=4, depth=3, lstm_layers=1,
+    seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
+    discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", listen_seconds=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report(musdb_folder, tmp_path_factory):
+    """A finished report of a musdb folder; (run's folder, words for the pipeline)."""
+    name = "test-" + tmp_path_factory.mktemp("report").name
+    words = [f"run={name}", f"musdb_root={musdb_folder}", *(f"{key}={value}" for key, value in TINY.items())]
+    folder = ROOT / "results" / name
+    try:
+        pipeline.run("quick", words)
+        yield folder, words
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_report_is_whole(report):
+    folder, _ = report
+    for step in pipeline.STEPS:
+        cells = json.loads((folder / f"{step}.ipynb").read_text())["cells"]
+        assert not any(o["output_type"] == "error" for c in cells for o in c.get("outputs", []))
+        assert (folder / f"{step}.html").stat().st_size > 10_000
+    table = pd.read_csv(folder / "sdr_table.csv")
+    assert list(table.columns[:6]) == ["system", "drums", "bass", "other", "vocals", "all"]
+    published = table.set_index("system").loc["Demucs v1"]
+    assert [round(published[c], 2) for c in table.columns[1:6]] == [6.08, 5.83, 4.12, 6.29, 5.58]
+    measured = table[table["section"].str.endswith(": test")]["system"].tolist()
+    assert measured[:3] == ["Mixture ÷ 4 as every estimate", "L1", "L1 + GAN"]
+    assert table["section"].str.endswith("real excerpt").any()
+    tracks = pd.read_csv(folder / "tracks.csv")
+    assert set(tracks["arm"]) == {"mixture", "l1", "gan"} and set(tracks["target"]) == set(conftest.SOURCES)
+
+
+def test_pages_load_nothing_from_elsewhere(report):
+    folder, _ = report
+    for page in folder.glob("*.html"):
+        text = page.read_text()
+        for mark in ('src="http', "src='http", 'href="http://', "@import url(http", 'link rel="stylesheet" href="http'):
+            assert mark not in text, (page.name, mark)
+    assert "<table" in (folder / "index.html").read_text()
+
+
+def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):
+    _, words = report
+    pipeline.run("quick", words)
+    assert capsys.readouterr().out.count("up to date") == len(pipeline.STEPS)
+    pipeline.run("quick", [*words, "shifts=1"])
+    said = capsys.readouterr().out
+    assert said.count("up to date") == 3 and "03-sdr-table: running" in said
+    pipeline.run("quick", words)
+
+
+def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report, tmp_path):
+    with pytest.raises(UserError, match="arm_stepz"):
+        pipeline.run("quick", ["arm_stepz=3"])
+    command = [sys.executable, "-m", "papermill", "03-sdr-table.ipynb", tmp_path / "out.ipynb", "-p", "shiftz", "3"]
+    done = subprocess.run(command, cwd=ROOT / "notebooks", capture_output=True, text=True)
+    assert done.returncode and "did you mean 'shifts'?" in done.stderr
+
+
+def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
+    folder, words = report
+    before = (folder / "02-train.ipynb").read_bytes()
+    with pytest.raises(UserError, match="02-train stopped: There is no arm 'magic'; choose from l1, gan"):
+        pipeline.run("quick", [*words, "arms=[magic]"])
+    assert (folder / "02-train.ipynb").read_bytes() == before
+    assert (folder / "02-train.failed.ipynb").exists()
+    pipeline.run("quick", words)
+
+
+@pytest.mark.parametrize(
+    ("profile", "words", "says"),
+    [
+        ("huge", [], "choose one of gpu, paper, quick"),
+        ("quick", ["steps"], "name=value"),
+        ("quick", ["musdb_root=/nowhere"], "/nowhere is not a folder"),
+        ("quick", ["seeds=[1"], "not valid YAML"),
+    ],
+)
+def test_bad_words_get_one_sentence(profile, words, says):
+    with pytest.raises(UserError, match=says):
+        pipeline.run(profile, words)
+
+
+def test_track_names_cannot_inject_html(report):
+    folder, _ = report
+    assert "<script>alert" not in site.escape("<script>alert(1)</script>")

@@ -1,0 +1,60 @@
+"""The files around the code say the same thing."""
+
+import json
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+
+from lib.parameters import notebook_parameters
+from lib.provenance import ROOT
+from lib.report import PUBLISHED, markdown_table
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_conda_and_pip_install_the_same():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    packages = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    assert {"python=3.11", "ffmpeg", "libsndfile", "pip"} <= set(packages)
+    assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
+    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "exact pins, one per line"
+    assert {"torch==2.11.0", "torchaudio==2.11.0"} <= set(pins)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_sources_have_no_outputs_and_explain_their_parameters(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(not cell.outputs and cell.execution_count is None for cell in code)
+    [parameters] = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
+    assert all(re.match(r"\w+: .+ = .+  # .+", line) for line in parameters.source.splitlines())
+    assert notebook.cells[0].source.startswith("# ") and "What this shows" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks/profiles").glob("*.yaml")), ids=lambda path: path.stem)
+def test_profiles_name_parameters_that_exist(path):
+    known = {name for notebook in NOTEBOOKS for name in notebook_parameters(notebook)}
+    assert set(yaml.safe_load(path.read_text())) <= known
+
+
+def test_the_readme_shows_what_the_committed_results_say():
+    table = pd.read_csv(ROOT / "results" / "quick" / "sdr_table.csv")
+    wanted = markdown_table(table, [PUBLISHED, "Measured here, on: test"])
+    readme = (ROOT / "README.md").read_text()
+    assert wanted in readme, f"The README's table is out of date; it should be\n{wanted}"
+    for path in re.findall(r"\]\(([^)#:]+)\)", readme):
+        assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
+
+
+def test_committed_notebooks_are_executed_whole_and_small():
+    run = ROOT / "results" / "quick"
+    for notebook in NOTEBOOKS:
+        executed = run / notebook.name
+        assert executed.stat().st_size < 500_000
+        cells = json.loads(executed.read_text())["cells"]
+        assert any(cell.get("outputs") for cell in cells)
+        assert not any(output["output_type"] == "error" for cell in cells for output in cell.get("outputs", []))
