@@ -15,12 +15,9 @@ def player(audio, samplerate, label, seconds=10):
     samples = np.asarray(audio, np.float32)[:, : int(seconds * samplerate)].T
     samples = samples / max(1.0, np.abs(samples).max(initial=0))  # Vorbis clips beyond full scale
     ogg = io.BytesIO()
-    with soundfile.SoundFile(
-        ogg, "w", samplerate, samples.shape[1], "VORBIS", format="OGG", compression_level=0.7
-    ) as file:
-        for start in range(
-            0, len(samples), samplerate
-        ):  # second by second: one long write can overflow libvorbis' stack
+    options = {"subtype": "VORBIS", "format": "OGG", "compression_level": 1.0}
+    with soundfile.SoundFile(ogg, "w", samplerate, samples.shape[1], **options) as file:
+        for start in range(0, len(samples), samplerate):  # one long write can overflow libvorbis' stack
             file.write(samples[start : start + samplerate])
     source = base64.b64encode(ogg.getvalue()).decode()
     return HTML(

@@ -32,7 +32,7 @@ def stem_spectrograms(audio, samplerate):
 
     audio: {stem: array (channels, time)}, all of one length; samplerate in Hz.
     """
-    edges = np.geomspace(40, samplerate / 2, 85)
+    edges = np.geomspace(40, samplerate / 2, 65)
     images = {}
     for stem, samples in audio.items():
         frequencies, seconds, magnitude = signal.spectrogram(
@@ -40,7 +40,7 @@ def stem_spectrograms(audio, samplerate):
         )
         # the largest bin of each band; a band narrower than a bin (11 Hz) gets the nearest one
         bands = np.maximum.reduceat(magnitude, np.searchsorted(frequencies, edges[:-1]))
-        step = max(1, len(seconds) // 120)  # no more columns than the figure has room for
+        step = max(1, len(seconds) // 100)  # no more columns than the figure has room for
         images[stem] = 20 * np.log10(bands[:, ::step] + 1e-9), seconds[::step]
     top = max(image.max() for image, _ in images.values())
 
@@ -66,26 +66,34 @@ def stem_spectrograms(audio, samplerate):
     return figure
 
 
-def long_term_spectra(audio, samplerate):
+def long_term_spectra(audio, samplerate, reference=None):
     """Long-term average spectrum of each stem in third-octave bands, dB re full scale.
 
-    audio: {stem: array (channels, time) or a list of such arrays}; samplerate in Hz.
+    audio: {stem: array (channels, time) or a list of such arrays}; samplerate in Hz; reference: a second set like
+    `audio`, drawn dashed.
     """
     edges = 1000 * 2 ** (np.arange(-14, 14) / 3)
     edges = edges[edges < samplerate / 2]
-    figure, (axis,) = panels(1, 3.2, "How is each stem's energy spread over frequency?")
-    for stem, samples in audio.items():
-        power = []
-        for track in samples if isinstance(samples, list) else [samples]:
-            frequencies, spectrum = signal.welch(track, samplerate, nperseg=16384, scaling="spectrum")
-            power.append(np.add.reduceat(spectrum.mean(axis=0), np.searchsorted(frequencies, edges))[:-1])
-        band_level = 10 * np.log10(np.mean(power, axis=0) + 1e-12)
-        axis.plot(np.sqrt(edges[1:] * edges[:-1]), band_level, color=COLOURS[stem], label=stem)
+    figure, (axis,) = panels(1, 3.4, "How is each stem's energy spread over frequency?")
+    for tracks, style in ((audio, "-"), (reference or {}, "--")):
+        for stem, samples in tracks.items():
+            band_level = _third_octaves(samples if isinstance(samples, list) else [samples], samplerate, edges)
+            label = stem if style == "-" else None
+            axis.plot(np.sqrt(edges[1:] * edges[:-1]), band_level, style, color=COLOURS[stem], label=label)
     axis.set(xscale="log", xlabel="frequency (Hz)", ylabel="band level (dBFS)")
     axis.set_ylim(bottom=max(axis.get_ylim()[0], axis.get_ylim()[1] - 90))  # a filtered stem falls without end
     hertz_axis(axis.xaxis)
     legend_below(figure, axis)
     return figure
+
+
+def _third_octaves(tracks, samplerate, edges):
+    """Power between `edges` (Hz), averaged over `tracks`, in dB."""
+    power = []
+    for track in tracks:
+        frequencies, spectrum = signal.welch(track, samplerate, nperseg=16384, scaling="spectrum")
+        power.append(np.add.reduceat(spectrum.mean(axis=0), np.searchsorted(frequencies, edges))[:-1])
+    return 10 * np.log10(np.mean(power, axis=0) + 1e-12)
 
 
 def levels(table):
