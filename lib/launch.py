@@ -31,7 +31,10 @@ def claim(config, folder):
     if (folder / "config.json").exists():
         present = read_json(folder / "config.json").get("config")
         if present != wanted:
-            folder.rename(_aside(folder, present))
+            if (folder / "state.pt").exists():
+                folder.rename(_aside(folder, present))
+            else:  # a log without its weights, as in a fresh clone: nothing to keep
+                (folder / "config.json").unlink()
             if _aside(folder, wanted).exists():
                 _aside(folder, wanted).rename(folder)
     if not (folder / "config.json").exists():

@@ -74,7 +74,8 @@ def arms(tracks):
             if real
             else "no interval excludes zero: no difference is shown"
         )
-        sentences.append(f"**{arm} − L1** ({n} tracks, {seeds} seed{'s' if seeds > 1 else ''}): {says}.")
+        scope = f"{seeds} seeds" if seeds > 1 else "one seed, so the intervals know nothing of chance between seeds"
+        sentences.append(f"**{arm} − L1** ({n} tracks, {scope}): {says}.")
     return " ".join(sentences)
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from lib.parameters import notebook_parameters
 from lib.provenance import ROOT
+from lib.readings import findings
 from lib.report import PUBLISHED, markdown_table
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -46,6 +47,8 @@ def test_the_readme_shows_what_the_committed_results_say():
     wanted = markdown_table(table, [PUBLISHED, "Measured here, on: test"])
     readme = (ROOT / "README.md").read_text()
     assert wanted in readme, f"The README's table is out of date; it should be\n{wanted}"
+    for sentence in findings(ROOT / "results" / "quick"):
+        assert sentence in " ".join(readme.split()), f"The README lacks this finding:\n- {sentence}"
     for path in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
 

@@ -138,6 +138,21 @@ def test_finished_work_is_not_repeated_and_other_parameters_do_not_destroy_it(in
     assert (folder / "config.json").stat().st_mtime_ns != written
 
 
+def test_a_log_without_weights_is_written_anew(index, pretrained, tmp_path):
+    """As in a fresh clone, where config.json and metrics.jsonl are committed and the weights are not."""
+    folder = tmp_path / "l1-1"
+    launch(tiny(index), folder)
+    wanted = metrics(folder)
+    for name in ("state.pt", "model.safetensors"):
+        (folder / name).unlink()
+    launch(tiny(index), folder)
+    assert metrics(folder) == wanted
+    for name in ("state.pt", "model.safetensors"):
+        (folder / name).unlink()
+    launch(tiny(index, steps=4), folder)
+    assert len(metrics(folder)) == 1 and not list(tmp_path.glob("*~*"))
+
+
 def test_an_arm_starts_anew_when_its_checkpoint_changed(index, pretrained, tmp_path):
     base, arm = tmp_path / "pretrain-1", tmp_path / "l1-1"
     launch(tiny(index, steps=2), base)
