@@ -74,7 +74,7 @@ def verdict(figures):
     seen, unseen = ((figures[f"tpr_{part}"] + figures[f"tnr_{part}"]) / 2 for part in ("train", "heldout"))
     r_v = figures["r_v_sigma"]
     facts = f"It is right on {seen:.0%} of the patches of its training tracks and on {unseen:.0%} of held-out ones" + (
-        f", r_v = {r_v:.2f}" if r_v is not None and np.isfinite(r_v) else ""
+        f", r_v = {r_v:.2f}".replace("-", "−") if r_v is not None and np.isfinite(r_v) else ""
     )
     if seen < 0.6:
         return "is too weak", f"{facts}: it guesses even on what it has seen."
