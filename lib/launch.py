@@ -54,7 +54,9 @@ def launch(config, folder, nproc=1):
     """
     _, finished = claim(config, folder)
     if finished:
-        print(f"{Path(folder).name}: finished before, not repeated")
+        print(f"{Path(folder).name}: finished before, not repeated; its log:")
+        for line in Path(folder, "metrics.jsonl").read_text().splitlines():
+            print(status_line(Path(folder).name, json.loads(line), config.steps))
         return
     command = [sys.executable, "-m"]
     if nproc > 1:
@@ -92,6 +94,19 @@ def launch(config, folder, nproc=1):
             if causes
             else f"Training in {folder} failed:\n{''.join(lines[-30:])}"
         )
+
+
+def status_line(name, line, steps):
+    """One fixed-width line that a person can follow."""
+    left = (steps - line["step"]) / line["steps_per_second"]
+    text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_train']:.4f}  held-out {line['l1_valid']:.4f}"
+    if "discriminator" in line:
+        r_v = line["r_v_sigma"]
+        text += (
+            f"  D {line['discriminator']:.3f}  TPR {line['tpr_train']:.2f}/{line['tpr_heldout']:.2f}"
+            f"  r_v {'  –  ' if r_v is None else f'{r_v:5.2f}'}"
+        )
+    return f"{text}  {line['steps_per_second']:6.2f} steps/s  {int(left) // 60:>3}:{int(left) % 60:02} left"
 
 
 def choose_arms(names, arms):

@@ -133,7 +133,8 @@ def _noise_finding():
         "One more run of plain Demucs v1 may differ from its published mean by "
         + _join(f"±{half[stem]:.2f} dB ({stem})" for stem in STEMS)
         + f"; of the four differences that the first report of Demucs v1 + GAN gave "
-        f"({', '.join(f'{stem} {_signed(difference[stem])}' for stem in STEMS)}), {'all four' if inside == 4 else inside} lie inside."
+        f"({', '.join(f'{stem} {_signed(difference[stem])}' for stem in STEMS)}), "
+        f"{'all four' if inside == 4 else inside} lie inside."
     )
 
 

@@ -29,7 +29,7 @@ from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import Demucs, center_trim, save_weights
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
-from lib.launch import claim
+from lib.launch import claim, status_line
 from lib.objective import adversarial_loss, discriminator_loss, reconstruction_loss
 from lib.provenance import ROOT
 
@@ -261,19 +261,6 @@ class Trainer:
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.save()
-
-
-def status_line(name, line, steps):
-    """One fixed-width line that a person can follow."""
-    left = (steps - line["step"]) / line["steps_per_second"]
-    text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_train']:.4f}  held-out {line['l1_valid']:.4f}"
-    if "discriminator" in line:
-        r_v = line["r_v_sigma"]
-        text += (
-            f"  D {line['discriminator']:.3f}  TPR {line['tpr_train']:.2f}/{line['tpr_heldout']:.2f}"
-            f"  r_v {'  –  ' if r_v is None else f'{r_v:5.2f}'}"
-        )
-    return f"{text}  {line['steps_per_second']:6.2f} steps/s  {int(left) // 60:>3}:{int(left) % 60:02} left"
 
 
 def _drop_lines_after(log, step):
