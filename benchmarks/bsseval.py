@@ -3,7 +3,7 @@
     python -m benchmarks.bsseval [--seconds 10 30 60 240] [--repeats 3 3 2 1]
 
 Both run by turns, each in a fresh process on the same core with one thread. Time is process-CPU time of the call, the
-median of the repeats, after a call on a short signal (imports, cached machine code). Memory is the peak resident size
+median of the repeats, after a call on a short signal (imports). Memory is the peak resident size
 during the call less the resident size before it, inputs included. The table is printed and written to
 benchmarks/bsseval.md.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 
 SYSTEMS = ("museval", "lib.bsseval")
 RATE = 44100
-THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
 
 def stems(seconds):
@@ -78,7 +78,6 @@ def run(system, seconds, core):
 
 def machine():
     """One line that says where and with what the table was made."""
-    import numba
     import numpy
     import torch
 
@@ -87,7 +86,7 @@ def machine():
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)  # noqa: S603, S607
     return (
         f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"NumPy {numpy.__version__}, numba {numba.__version__}, commit {git.stdout.strip() or 'none yet'}, "
+        f"NumPy {numpy.__version__}, commit {git.stdout.strip() or 'none yet'}, "
         f"{datetime.date.today().isoformat()}"
     )
 

@@ -60,9 +60,10 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
 
 
 def _affordable(tracks, metric):
-    """How many tracks at once fit into free memory: museval peaks at 5.3 GB on four minutes, ours stays below 1 GB."""
+    """How many tracks at once fit into free memory: each takes a process, and the metric's memory per second of
+    audio (measured by benchmarks/bsseval.py)."""
     longest = max(track.samples for track in tracks) / SAMPLERATE
-    needed = 1e9 + (20e6 * longest if metric == "museval" else 2e6 * longest)
+    needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest
     return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
 
 

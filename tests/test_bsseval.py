@@ -31,18 +31,23 @@ def stems(samples=6000, sources=2, channels=2, seed=0):
     return references, np.round(estimates * 32768) / 32768
 
 
+METRICS = ("SDR", "ISR", "SIR", "SAR")
+
+
 def museval_scores(references, estimates, win, hop):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return museval.evaluate(references, estimates, win=win, hop=hop)
 
 
-def assert_equal(references, estimates, win=2000, hop=2000, tolerance=1e-3):
+def assert_equal(references, estimates, win=2000, hop=2000, tolerance=1e-3, metrics=METRICS):
     expected = museval_scores(references, estimates, win, hop)
     actual = bsseval.evaluate(references, estimates, win, hop)
-    for name, theirs, ours in zip(("SDR", "ISR", "SIR", "SAR"), expected, actual, strict=True):
+    for name, theirs, ours in zip(METRICS, expected, actual, strict=True):
         assert ours.shape == theirs.shape and ours.dtype == np.float64, name
         np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs), name)
+        if name not in metrics:
+            continue
         np.testing.assert_array_equal(np.isposinf(ours), np.isposinf(theirs), name)
         np.testing.assert_array_equal(np.isneginf(ours), np.isneginf(theirs), name)
         finite = np.isfinite(theirs)
@@ -130,6 +135,7 @@ def test_fewer_samples_than_the_filters_can_tell_apart(samples, sources, channel
 
 def test_long_signals_cross_the_frames_of_the_correlations():
     assert_equal(*stems(70001, channels=1), win=44100, hop=30000)
+    assert_equal(*stems(70001, channels=1), win=16384, hop=9000)  # as long as those frames, but not side by side
 
 
 def test_scale_and_type_of_the_input():
@@ -162,11 +168,13 @@ def test_real_music():
     assert_equal(references, estimates, 44100, 44100, tolerance=max(1e-3, change))
 
 
-def test_compiled_loops_equal_torch(monkeypatch):
-    references, estimates = stems(sources=3)
-    compiled = bsseval.evaluate(references, estimates, 2000, 1000)
-    monkeypatch.setattr(bsseval, "numba", None)
-    np.testing.assert_allclose(bsseval.evaluate(references, estimates, 2000, 1000), compiled, rtol=0, atol=1e-9)
+def test_spectra_too_large_to_hold_change_nothing(monkeypatch):
+    """Windows side by side serve the correlations where they are long enough, and all at a time where memory allows."""
+    references, estimates = stems(7 * 20000 + 999, channels=1)
+    expected = assert_equal(references, estimates, 20000, 20000)
+    for name, value in (("GROUP_BYTES", 2**21), ("FRAME", 30000)):
+        monkeypatch.setattr(bsseval, name, value)
+        np.testing.assert_allclose(bsseval.evaluate(references, estimates, 20000, 20000), expected, rtol=0, atol=1e-9)
 
 
 def test_dense_solvers_equal_levinson(monkeypatch):
@@ -239,7 +247,7 @@ def test_wrong_input_is_refused_in_one_sentence(references, estimates, options, 
 def test_any_lengths_counts_and_silences(data):
     """Mono and stereo; lengths from below the filters to several windows; stretches of silence anywhere."""
     sources, channels = data.draw(st.sampled_from([(1, 1), (1, 2), (2, 1), (3, 1), (2, 2)]))
-    samples = data.draw(st.integers(1, 3000))
+    samples = data.draw(st.integers(1, 5000))
     references, estimates = stems(samples, sources, channels, seed=data.draw(st.integers(0, 99)))
     for signals in (references, estimates):
         for source in range(sources):
@@ -250,12 +258,8 @@ def test_any_lengths_counts_and_silences(data):
         with pytest.raises(UserError, match="silent throughout"):
             bsseval.evaluate(references, estimates, win, hop)
     else:
-        # Shorter signals have more delayed copies than dimensions, and museval's LU of a singular matrix is part noise.
-        well_posed = samples + bsseval.TAPS - 1 >= bsseval.TAPS * sources * channels
-        tolerance = 1e-3
-        if not well_posed:
-            scaled = np.array(museval_scores(0.7 * references, 0.7 * estimates, win, hop))
-            plain = np.array(museval_scores(references, estimates, win, hop))
-            finite = np.isfinite(scaled) & np.isfinite(plain)
-            tolerance = np.abs(scaled - plain).max(initial=1e-3, where=finite)
-        assert_equal(references, estimates, win, hop, tolerance)
+        # With fewer sounding samples than delayed copies the projections are not determined: museval's LU of the
+        # singular matrix moves by tens of dB under a change of scale. SDR, which needs none, and the pattern hold.
+        sounding = min((signal != 0).any(-1).sum() for signal in references)
+        metrics = METRICS if sounding >= bsseval.TAPS * sources * channels else ("SDR",)
+        assert_equal(references, estimates, win, hop, metrics=metrics)
