@@ -39,7 +39,7 @@ def list_musdb(root):
             f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
             f"{root}/train/Artist - Title.stem.mp4 (stems), and the same under test/."
         )
-    names = set(_musdb_setup(root)["validation_tracks"]) & set(found["train"])
+    names = _validation_names(root) & set(found["train"])
     if not names and len(found["train"]) > 1:
         names = set(sorted(found["train"])[::7])
     train = {name: path for name, path in found["train"].items() if name not in names}
@@ -82,10 +82,13 @@ def _list_subset(folder):
     return tracks
 
 
-def _musdb_setup(root=None):
-    own = Path(root or "", "musdb.yaml")
-    path = own if root and own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
-    return yaml.safe_load(path.read_text())
+def _validation_names(root):
+    own = root / "musdb.yaml"
+    path = own if own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
+    try:
+        return set(yaml.safe_load(path.read_text())["validation_tracks"])
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no musdb set-up with a list validation_tracks; mend or remove it.") from error
 
 
 def read_track(path):
@@ -137,7 +140,7 @@ def _promised_bytes(path):
 def _read_stem_file(path):
     try:
         audio, samplerate = stempeg.read_stems(str(path), dtype=np.float32)
-    except Exception as error:  # - ffmpeg's own message is a page long
+    except Exception as error:  # ffmpeg's own message is a page long
         raise UserError(f"Cannot decode {path}; the file is damaged, truncated or no .stem.mp4 file.") from error
     if audio.ndim != 3 or len(audio) != len(SOURCES) + 1:
         raise UserError(f"{path} does not hold five streams (mixture, drums, bass, other, vocals).")

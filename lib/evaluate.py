@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib import bsseval
 from lib.data import SAMPLERATE, SOURCES
 from lib.demucs import load_weights
 from lib.errors import UserError
@@ -92,8 +93,6 @@ def score(references, estimates, metric="fast"):
         import museval
 
         return museval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
-    from lib import bsseval
-
     return bsseval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,9 @@ from lib.provenance import ROOT, made_by
 def claim(config, folder):
     """Make `folder` the run of `config`; True if it is finished already.
 
-    A folder that holds a run with other parameters is set aside as `folder~digest`, and comes back when those
-    parameters are asked for again: changing a parameter never destroys a result.
+    A folder that holds a run with other parameters is set aside as `folder~digest`, with the runs that branched from
+    it, and comes back when those parameters are asked for again: changing a parameter never destroys a result, and no
+    table mixes branches of different starts.
     """
     folder = Path(folder)
     config = dataclasses.replace(config, data_digest=read_index(ROOT / config.data)[1])
@@ -31,16 +33,35 @@ def claim(config, folder):
     if (folder / "config.json").exists():
         present = read_json(folder / "config.json").get("config")
         if present != wanted:
+            for branch in _branches(folder):
+                _set_aside(branch)
             if (folder / "state.pt").exists():
-                folder.rename(_aside(folder, present))
+                _set_aside(folder)
             else:  # a log without its weights, as in a fresh clone: nothing to keep
                 (folder / "config.json").unlink()
-            if _aside(folder, wanted).exists():
-                _aside(folder, wanted).rename(folder)
+    if not folder.exists() and _aside(folder, wanted).exists():
+        _aside(folder, wanted).rename(folder)
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", {"config": wanted, "made_by": made_by()})
     note = read_json(folder / "config.json")
     return config, bool(note.get("finished")) and (folder / "model.safetensors").exists()
+
+
+def _branches(folder):
+    """The runs beside `folder` that start from it, without those already set aside."""
+    found = []
+    for note in folder.parent.glob("*/config.json"):
+        start = (read_json(note).get("config") or {}).get("start_from")
+        if start and "~" not in note.parent.name and (ROOT / start).resolve() == folder.resolve():
+            found.append(note.parent)
+    return found
+
+
+def _set_aside(folder):
+    place = _aside(folder, read_json(folder / "config.json").get("config"))
+    if place.exists():  # the same parameters and the same start, so the same run
+        shutil.rmtree(place)
+    folder.rename(place)
 
 
 def _aside(folder, config):
@@ -52,6 +73,8 @@ def launch(config, folder, nproc=1):
 
     A finished run is not repeated, an interrupted one resumes. Raises `UserError` with the cause when training fails.
     """
+    if nproc < 1:
+        raise UserError(f"nproc = {nproc} must be at least 1, the number of processes.")
     _, finished = claim(config, folder)
     if finished:
         print(f"{Path(folder).name}: finished before, not repeated; its log:")
@@ -98,7 +121,7 @@ def launch(config, folder, nproc=1):
 
 def status_line(name, line, steps):
     """One fixed-width line that a person can follow."""
-    left = (steps - line["step"]) / line["steps_per_second"]
+    left = (steps - line["step"]) / max(line["steps_per_second"], 1e-3)
     text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_train']:.4f}  held-out {line['l1_valid']:.4f}"
     if "discriminator" in line:
         r_v = line["r_v_sigma"]

@@ -39,7 +39,7 @@ from lib.statistics import (
 
 __all__ = [
     "ARMS", "COLUMNS", "METRICS", "STEMS", "bootstrap_interval", "check_parameters", "measured",
-    "evaluated_sets", "prediction_interval", "published_seeds", "published_systems", "read_metrics",
+    "evaluated_sets", "markdown_table", "prediction_interval", "published_seeds", "published_systems", "read_metrics",
     "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p", "wilcoxon_holm", "write_tables",
 ]  # fmt: skip
 

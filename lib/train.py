@@ -277,7 +277,7 @@ def _load_state(path, device):
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; train the run it belongs to first.") from error
-    except Exception as error:  # - torch raises a dozen kinds for a damaged or foreign file
+    except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
         raise UserError(f"{path} is damaged or not a checkpoint of this program; delete it to start afresh.") from error
 
 

@@ -126,6 +126,10 @@ def test_bad_folders_get_one_sentence(tmp_path):
         decode.list_musdb(tmp_path / "nowhere")
     with pytest.raises(UserError, match="holds no track"):
         decode.list_musdb(tmp_path)
+    (tmp_path / "own" / "train" / "A - B").mkdir(parents=True)
+    (tmp_path / "own" / "musdb.yaml").write_text("sources: [")
+    with pytest.raises(UserError, match="musdb.yaml is no musdb set-up"):
+        decode.list_musdb(tmp_path / "own")
     (tmp_path / "broken.stem.mp4").write_bytes(b"\0" * 1000)
     with pytest.raises(UserError, match="broken.stem.mp4"):
         decode.read_track(tmp_path / "broken.stem.mp4")
