@@ -12,13 +12,14 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from lib.provenance import made_by
 
 SYSTEMS = ("museval", "lib.bsseval")
 RATE = 44100
@@ -78,16 +79,10 @@ def run(system, seconds, core):
 
 def machine():
     """One line that says where and with what the table was made."""
-    import numpy
-    import torch
-
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    model = next(line.split(":")[1].strip() for line in cpuinfo.splitlines() if line.startswith("model name"))
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)  # noqa: S603, S607
+    facts = made_by()
     return (
-        f"{model}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}, "
-        f"NumPy {numpy.__version__}, commit {git.stdout.strip() or 'none yet'}, "
-        f"{datetime.date.today().isoformat()}"
+        f"{facts['machine']}, Python {facts['python']}, torch {facts['torch']}, NumPy {facts['numpy']}, "
+        f"commit {facts['commit']}, {datetime.date.today()}"
     )
 
 
