@@ -29,9 +29,15 @@ def check_parameters(history, notebooks_folder):
             nearest = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(sorted(known))}."
             raise UserError(f"No notebook has a parameter '{name}'; {hint}")
-        if name in declared and not _fits(value, declared[name]):
-            expected, kind = ast.unparse(declared[name]), type(value).__name__
-            raise UserError(f"Parameter '{name}' must be {expected}, but {value!r} is {kind}; correct it.")
+        if name in declared:
+            check_type(name, value, declared[name])
+
+
+def check_type(name, value, annotation):
+    """Raise `UserError` when `value` does not fit the parameter's annotation (a syntax node)."""
+    if not _fits(value, annotation):
+        expected, kind = ast.unparse(annotation), type(value).__name__
+        raise UserError(f"Parameter '{name}' must be {expected}, but {value!r} is {kind}; correct it.")
 
 
 def _declared(source):

@@ -18,7 +18,7 @@ import yaml
 from lib.decode import fingerprint_folder
 from lib.errors import UserError
 from lib.files import write_json
-from lib.parameters import notebook_parameters
+from lib.parameters import check_type, notebook_parameters
 from lib.provenance import ROOT
 from lib.site import write_index, write_page
 
@@ -40,7 +40,9 @@ def read_profile(name, overrides=()):
         raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
     if not isinstance(parameters, dict):
         raise UserError(f"{path} must hold lines of the form name: value.")
-    known = {parameter for step in STEPS for parameter in notebook_parameters(NOTEBOOKS / f"{step}.ipynb")}
+    known = {}
+    for step in STEPS:
+        known |= notebook_parameters(NOTEBOOKS / f"{step}.ipynb")
     for word in overrides:
         parameter, equals, text = word.partition("=")
         if not equals:
@@ -49,9 +51,10 @@ def read_profile(name, overrides=()):
             parameters[parameter] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
-    for parameter in parameters:
+    for parameter, value in parameters.items():
         if parameter not in known:
             raise UserError(f"No notebook has a parameter {parameter!r}; known are {', '.join(sorted(known))}.")
+        check_type(parameter, value, known[parameter])
     return {"run": name} | parameters
 
 

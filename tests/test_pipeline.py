@@ -96,6 +96,7 @@ def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
         ("quick", ["steps"], "name=value"),
         ("quick", ["musdb_root=/nowhere"], "/nowhere is not a folder"),
         ("quick", ["seeds=[1"], "not valid YAML"),
+        ("quick", ["nproc=two"], "'nproc' must be int"),
     ],
 )
 def test_bad_words_get_one_sentence(profile, words, says):
