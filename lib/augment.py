@@ -68,3 +68,69 @@ class Batches:
         if self._epoch[0] != epoch:
             self._epoch = (epoch, np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts)))
         return self._epoch[1]
+
+
+# Joint augmentation of what a discriminator sees
+
+SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
+
+
+class JointAugmentation:
+    """A random linear operator per item: `augment(x)` for x (batch, any, channels, time), differentiable.
+
+    The same operator acts on everything it is given, so recorded and generated stems meet the same one, and the sum of
+    the augmented stems is the augmented mixture. Each of these occurs with probability p, drawn independently: a gain
+    per channel (up to ±6 dB), polarity, channel swap, circular shift, equalisation (up to ±9 dB, smooth over log
+    frequency), band-stop (an octave), phase rotation of all frequencies by one angle, cut-out (up to 30 % of the time).
+    All but the cut-out are one 2 × 2 matrix and one filter, circular over the excerpt.
+
+    random: numpy RandomState, drawn from for `batch` items of which this rank holds `mine` (a slice).
+    Source of the idea: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).
+    """
+
+    def __init__(self, random, p, batch, mine, samples, samplerate, device="cpu"):
+        use = random.rand(batch, 8) < p  # which operator occurs, per item; all draws are made whether used or not
+        gains = np.where(use[:, :1], 10 ** (random.uniform(-GAIN_DB, GAIN_DB, (batch, 2)) / 20), 1.0)
+        sign = np.where(use[:, 1], -1.0, 1.0)
+        matrix = (sign[:, None] * gains)[:, :, None] * np.where(use[:, 2, None, None], np.eye(2)[::-1], np.eye(2))
+        shift = np.where(use[:, 3], random.randint(samples, size=batch), 0)
+        equaliser = np.where(use[:, 4, None], random.uniform(-EQ_DB, EQ_DB, (batch, EQ_POINTS)), 0.0)
+        centre = 60 * (samplerate / 2 / 120) ** random.rand(batch)
+        angle = np.where(use[:, 6], random.uniform(-np.pi, np.pi, batch), 0.0)
+        length = np.where(use[:, 7], random.uniform(0, SHARE_OF_CUT, batch), 0.0) * samples
+        begin = random.rand(batch) * (samples - length)
+
+        self.matrix = torch.tensor(matrix[mine], dtype=torch.float32, device=device)
+        time = np.arange(samples)
+        kept = (time < begin[mine, None]) | (time >= (begin + length)[mine, None])
+        self.kept = torch.tensor(kept, dtype=torch.float32, device=device)
+        self.samples, self.response = samples, None
+        if use[:, 3:7].any():
+            hertz = np.fft.rfftfreq(samples, 1 / samplerate)
+            points = np.geomspace(50, samplerate / 2, EQ_POINTS)
+            rows = []
+            for k in range(batch)[mine]:
+                magnitude = 10 ** (np.interp(np.log(np.maximum(hertz, 1)), np.log(points), equaliser[k]) / 20)
+                if use[k, 5]:
+                    magnitude = magnitude * ((hertz < centre[k] / 2**0.5) | (hertz > centre[k] * 2**0.5))
+                rows.append(magnitude * np.exp(1j * (angle[k] - 2 * np.pi * hertz / samplerate * shift[k])))
+            self.response = torch.tensor(np.stack(rows), dtype=torch.complex64, device=device)
+
+    def __call__(self, x):
+        """(batch, any, channels, time) -> the same shape."""
+        x = torch.einsum("bij,bsjt->bsit", self.matrix.to(x.dtype), x)
+        if self.response is not None:
+            response = self.response[:, None, None].to(
+                torch.complex64 if x.dtype == torch.float32 else torch.complex128
+            )
+            x = torch.fft.irfft(torch.fft.rfft(x) * response, self.samples)
+        return x * self.kept[:, None, None].to(x.dtype)
+
+
+def item_noise(shape, seed, items, device="cpu"):
+    """Standard normal noise (items, *shape), each item's from (seed, item) alone, so that ranks can share a batch."""
+    noise = []
+    for item in items:
+        state = np.random.SeedSequence([*seed, item]).generate_state(1, np.uint64)[0]
+        noise.append(torch.randn(shape, generator=torch.Generator().manual_seed(int(state >> 1))))
+    return torch.stack(noise).to(device)

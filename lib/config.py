@@ -11,6 +11,7 @@ from pathlib import Path
 from lib.discriminator import DISCRIMINATORS
 from lib.errors import UserError
 from lib.files import read_json
+from lib.objective import GAMES
 
 
 @dataclass(kw_only=True)
@@ -19,6 +20,7 @@ class Config:
 
     data: str  # index written by 01-data, relative to the repository
     start_from: str = ""  # folder of the run whose last state this one branches from
+    tracks: int = 0  # only the first so many training tracks; 0: all
     seed: int = 42  # of initialisation, data order and augmentation
     steps: int = 75_000  # optimizer steps
     batch: int = 64  # excerpts per step over all processes
@@ -33,13 +35,31 @@ class Config:
     shift_seconds: float = 1.0  # largest random shift of a stem
     stride_seconds: float = 1.0  # between the starts of excerpts
     remix_group: int = 4  # stems are permuted within groups of this size; 0: not at all
-    # adversarial part
-    adversarial_weight: float = 0.0  # against L1's 1; pix2pix has 0.01 (λ = 100); 0: no discriminator
+    projection: bool = False  # the estimates' sum is made the mixture, by an equal share to each
+    ema: float = 0.0  # decay of the running mean of the generator's weights that is evaluated and kept; 0: none
+    # adversarial part: played when one of the first two is above 0
+    adversarial_weight: float = 0.0  # against L1's 1; pix2pix has 0.01 (λ = 100)
+    adversarial_share: float = 0.0  # instead: share of the gradient at the estimates, kept by a balancer
+    adversarial_loss: str = "bce"  # bce, lsgan or hinge
+    feature_matching: float = 0.0  # weight of feature matching within the adversarial part
     adversarial_start: int = 0  # until this step only the discriminator plays; the generator learns from L1
-    adversarial_ramp: int = 0  # steps over which the weight then grows to its full value
-    discriminator: str = "patch"  # patch: wide kernels, 255 ms; patch_pix2pix: pix2pix's own, 1.6 ms
+    adversarial_ramp: int = 0  # steps over which the weight or share then grows to its full value
+    discriminator: str = "patch"  # patch, patch_pix2pix (pix2pix's own kernel), msstft or mpd
     discriminator_width: int = 64  # channels of its first layer
     discriminator_lr: float = 3e-4  # Adam
+    discriminator_updates: float = 1.0  # chance that a step updates it
+    # cures of an overfitting or dominating discriminator
+    augment_p: float = 0.0  # chance of each joint augmentation; its first value where there is a target
+    augment_target: float = 0.0  # r_v (σ) on held-out tracks that p is driven to; 0: p stays
+    augment_steps: int = 1000  # in which a driven p goes from 0 to 1
+    r1: float = 0.0  # γ of the penalty on the gradient by recorded stems
+    r1_every: int = 16  # steps between its (accordingly larger) doses
+    lecam: float = 0.0  # weight of LeCam's regulariser
+    instance_noise: float = 0.0  # on all stems that it sees, relative to the mixture's standard deviation
+    dither: float = 0.0  # the same on recorded and generated stems, and its sum on the mixture
+    spectral_norm: bool = False  # of its convolutions
+    dropout: float = 0.0  # of its channels
+    discriminator_patience: int = 0  # evaluations without a lower held-out BCE until it stops learning; 0: never
     # evaluation
     evaluate_every: int = 313  # steps between evaluations and checkpoints
     evaluation_excerpts: int = 64  # of training tracks, and as many of held-out tracks
@@ -57,7 +77,7 @@ class Config:
                     setattr(self, field.name, value)
                 if not isinstance(value, float) or not math.isfinite(value):
                     raise UserError(f"{field.name} = {value!r} must be a finite number.")
-            elif not isinstance(value, field.type) or isinstance(value, bool):
+            elif not isinstance(value, field.type) or (isinstance(value, bool) and field.type is not bool):
                 raise UserError(f"{field.name} = {value!r} must be of type {field.type.__name__}.")
         positive = (
             "steps",
@@ -69,6 +89,8 @@ class Config:
             "stride_seconds",
             "discriminator_width",
             "discriminator_lr",
+            "augment_steps",
+            "r1_every",
             "evaluate_every",
             "evaluation_excerpts",
         )
@@ -76,30 +98,49 @@ class Config:
             if getattr(self, name) <= 0:
                 raise UserError(f"{name} = {getattr(self, name)} must be above 0.")
         for name in (
+            "tracks",
             "seed",
             "lr_final",
             "lstm_layers",
             "shift_seconds",
             "remix_group",
             "adversarial_weight",
+            "feature_matching",
             "adversarial_start",
             "adversarial_ramp",
+            "r1",
+            "lecam",
+            "instance_noise",
+            "dither",
+            "discriminator_patience",
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} = {getattr(self, name)} must not be negative.")
-        if self.keep not in ("last", "best"):
-            raise UserError(f"keep = {self.keep!r} must be last or best.")
-        if self.discriminator not in DISCRIMINATORS:
-            raise UserError(
-                f"discriminator = {self.discriminator!r} is unknown; choose one of {', '.join(DISCRIMINATORS)}."
-            )
+        for name in ("ema", "adversarial_share", "dropout", "augment_p", "augment_target", "discriminator_updates"):
+            value, full = getattr(self, name), name.startswith("augment") or name == "discriminator_updates"
+            if not 0 <= value <= 1 or (value == 1 and not full):
+                raise UserError(f"{name} = {value} must be at least 0 and {'at most' if full else 'below'} 1.")
+        if self.adversarial_weight and self.adversarial_share:
+            raise UserError("adversarial_weight and adversarial_share exclude each other; set one of them to 0.")
+        for name, choices in (
+            ("keep", ("last", "best")),
+            ("discriminator", DISCRIMINATORS),
+            ("adversarial_loss", GAMES),
+        ):
+            if getattr(self, name) not in choices:
+                raise UserError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}.")
+
+    @property
+    def adversarial(self):
+        """Whether there is a discriminator."""
+        return bool(self.adversarial_weight or self.adversarial_share)
 
     @classmethod
     def from_dict(cls, values):
         """A Config of a dictionary; raises `UserError` for an unknown or a missing name."""
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise UserError(f"Unknown training parameter {', '.join(sorted(unknown))}; see lib/train.py for all names.")
+            raise UserError(f"Unknown training parameter {', '.join(sorted(unknown))}; all names are in lib/config.py.")
         if "data" not in values:
             raise UserError("Training parameter data is missing: the index that 01-data wrote.")
         return cls(**values)
@@ -113,9 +154,17 @@ def parse(pairs, folder):
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or name not in kinds:
-            raise UserError(f"{pair!r} is not a parameter; write name=value, with a name of lib/train.py's Config.")
+            raise UserError(f"{pair!r} is not a parameter; write name=value, with a name of lib/config.py's Config.")
         try:
-            values[name] = kinds[name](text)
+            values[name] = _value(kinds[name], text)
         except ValueError as error:
             raise UserError(f"{name} = {text!r} must be of type {kinds[name].__name__}.") from error
     return Config.from_dict(values)
+
+
+def _value(kind, text):
+    if kind is not bool:
+        return kind(text)
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"

@@ -80,16 +80,18 @@ class Demucs(nn.Module):
         lstm_layers=2,  # 0: no LSTM
         context=3,  # frames that the decoder's convolution sees
         samplerate=44100,  # Hz; only carried along
+        projection=False,  # not in the paper: the estimates are made to sum to the mixture, an equal share to each
     ):
         super().__init__()
         self.arguments = dict(
             sources=sources, audio_channels=audio_channels, channels=channels, depth=depth, rewrite=rewrite,
             glu=glu, upsample=upsample, rescale=rescale, kernel_size=kernel_size, stride=stride,
             growth=growth, lstm_layers=lstm_layers, context=context, samplerate=samplerate,
+            projection=projection,
         )  # fmt: skip
         self.sources, self.audio_channels, self.samplerate = sources, audio_channels, samplerate
         self.depth, self.kernel_size, self.stride, self.context = depth, kernel_size, stride, context
-        self.upsample = upsample
+        self.upsample, self.projection = upsample, projection
 
         # Layers draw their weights in the order in which they are made: `final` first, then each encoder
         # layer followed by its mirror image, then the LSTM.
@@ -167,7 +169,10 @@ class Demucs(nn.Module):
             x = layer(x + center_trim(skips.pop(), x))
         if self.final is not None:
             x = self.final(torch.cat([x, center_trim(mixture, x)], dim=1))
-        return x.unflatten(1, (self.sources, self.audio_channels))
+        x = x.unflatten(1, (self.sources, self.audio_channels))
+        if self.projection:
+            x = x + (center_trim(mixture, x) - x.sum(1))[:, None] / self.sources
+        return x
 
     @classmethod
     def load_published(cls, path):

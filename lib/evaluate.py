@@ -1,7 +1,11 @@
-"""Score estimates of a test set: one museval JSON file per track.
+"""Score estimates of a test set: one museval JSON file per track, one of naturalness, and one for the whole set.
 
-A finished track is skipped on a re-run; tracks are scored in parallel processes. `about.json` beside the files says
-which tracks belong to the set, which program computed the figures, of which weights, and on which machine.
+    <folder>/<track>.json               BSSEval v4, as museval writes it
+    <folder>/naturalness/<track>.json   {stem: {measure: value}}, measures of `lib.naturalness`
+    <folder>/detectability.json         {"auc": {track: value}}: how well a fresh discriminator tells the estimates
+    <folder>/about.json                 which tracks, which program computed the figures, of which weights, where
+
+A finished file is not made again on a re-run; tracks are scored in parallel processes.
 """
 
 import hashlib
@@ -19,6 +23,8 @@ from lib.data import SAMPLERATE, SOURCES
 from lib.demucs import load_weights
 from lib.errors import UserError
 from lib.files import read_json, write_bytes, write_json
+from lib.naturalness import naturalness
+from lib.probe import fresh_auc
 from lib.progress import progress
 from lib.provenance import made_by
 from lib.separate import separate
@@ -27,7 +33,7 @@ METRICS = ("fast", "museval")
 
 
 def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, workers=None):
-    """Score every one of `tracks` (`data.Track`s) into `folder`/NAME.json.
+    """Score every one of `tracks` (`data.Track`s) into `folder`.
 
     weights: a model.safetensors, or None for the mixture ÷ 4 as every estimate. metric: "fast" (`lib.bsseval`) or
     "museval". Results of other weights, another metric or other tracks in `folder` are replaced.
@@ -38,26 +44,64 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
         raise UserError(f"metric = {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
     if not tracks:
         raise UserError(f"There is no track to evaluate for {folder}; the data index holds none in this set.")
-    digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if weights else "mixture / 4"
-    wanted = {
-        "metric": metric,
-        "weights": digest,
+    identity = _identity(tracks, weights, shifts)
+    wanted = {"metric": metric} | identity
+    if not _is_of(folder / "about.json", wanted):
+        stale = {*folder.glob("*.json"), *folder.glob("naturalness/*.json")}
+        if _is_of(folder / "detectability.json", identity):  # dear, and of no metric
+            stale.remove(folder / "detectability.json")
+        for file in stale:
+            file.unlink()
+        write_json(folder / "about.json", wanted | {"made_by": made_by()})
+    missing = [track for track in tracks if not all(file.exists() for file in _files(folder, track))]
+    if not missing:
+        return
+    jobs = [(track, *_files(folder, track), weights, metric, shifts) for track in missing]
+    workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric))
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
+        list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
+
+
+def detectability(tracks, folder, *, weights=None, shifts=0, folds=2, seed=0, seconds=30.0):
+    """Write `folder`/detectability.json: the held-out AUC of a freshly trained discriminator on each of `tracks`.
+
+    0.5: real and estimated stems cannot be told apart; 1: always. The discriminator (`lib.probe.fresh_auc`) is trained
+    anew on the other tracks' real and estimated stems, in `folds` parts (at most one per track). Of each track the
+    middle `seconds` are used: all tracks are in memory at once. Other arguments as in `evaluate_set`. A finished file
+    of the same weights and arguments stays; a set of one track has no other tracks to learn from and gets no file.
+    """
+    if len(tracks) < 2:
+        return
+    path = Path(folder) / "detectability.json"
+    wanted = _identity(tracks, weights, shifts) | {"folds": min(folds, len(tracks)), "seed": seed, "seconds": seconds}
+    if _is_of(path, wanted):
+        return
+    model = load_weights(weights) if weights else None
+    name = f"{path.parent.parent.parent.name}, estimates for a fresh discriminator"
+    pairs = {}
+    for track in progress(name, len(tracks), tracks):
+        start = max(0, (track.samples - round(seconds * SAMPLERATE)) // 2)
+        part = slice(start, start + round(seconds * SAMPLERATE))
+        stems, mixture = track.stems()[..., part], track.mixture()[..., part]
+        pairs[track.name] = stems, _estimates(model, mixture, shifts)
+    auc = fresh_auc(pairs, folds=wanted["folds"], seed=seed)
+    write_json(path, wanted | {"auc": {track: _number(value) for track, value in auc.items()}, "made_by": made_by()})
+
+
+def _identity(tracks, weights, shifts):
+    """What the estimates depend on."""
+    return {
+        "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if weights else "mixture / 4",
         "shifts": shifts,
         "tracks": [track.name for track in tracks],
         "sources": [track.source for track in tracks],
     }
-    about = read_json(folder / "about.json") if (folder / "about.json").exists() else {}
-    if {name: about.get(name) for name in wanted} != wanted:
-        for stale in folder.glob("*.json"):
-            stale.unlink()
-        write_json(folder / "about.json", wanted | {"made_by": made_by()})
-    missing = [track for track in tracks if not _file(folder, track).exists()]
-    if not missing:
-        return
-    jobs = [(track, _file(folder, track), weights, metric, shifts) for track in missing]
-    workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
-        list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
+
+
+def _is_of(path, wanted):
+    """Whether the file at `path` says that it was made of `wanted`."""
+    about = read_json(path) if path.exists() else {}
+    return {name: about.get(name) for name in wanted} == wanted
 
 
 def _affordable(tracks, metric):
@@ -68,8 +112,8 @@ def _affordable(tracks, metric):
     return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
 
 
-def _file(folder, track):
-    return folder / f"{track.name}.json"
+def _files(folder, track):
+    return folder / f"{track.name}.json", folder / "naturalness" / f"{track.name}.json"
 
 
 def _initialise():
@@ -77,13 +121,28 @@ def _initialise():
 
 
 def _evaluate_track(job):
-    track, path, weights, metric, shifts = job
+    track, museval_file, naturalness_file, weights, metric, shifts = job
     references, mixture = track.stems(), track.mixture()
-    if weights:
-        estimates = separate(load_weights(weights), mixture, shifts=shifts).numpy()
-    else:
-        estimates = np.broadcast_to(mixture / len(SOURCES), references.shape)
-    write_bytes(path, museval_json(*score(references, estimates, metric)).encode())
+    estimates = _estimates(load_weights(weights) if weights else None, mixture, shifts)
+    if not naturalness_file.exists():
+        rows = {}
+        for source, estimate, reference in zip(SOURCES, estimates, references, strict=True):
+            rows[source] = {name: _number(value) for name, value in naturalness(estimate, reference).items()}
+        write_json(naturalness_file, rows)
+    if not museval_file.exists():
+        write_bytes(museval_file, museval_json(*score(references, estimates, metric)).encode())
+
+
+def _estimates(model, mixture, shifts):
+    """Estimates (sources, channels, samples) of `mixture`; without a model the mixture ÷ 4 as every one."""
+    if model is None:
+        return np.repeat(mixture[None] / len(SOURCES), len(SOURCES), axis=0)
+    return separate(model, mixture, shifts=shifts).numpy()
+
+
+def _number(value):
+    """As museval writes it: infinite figures become NaN and five decimals are kept."""
+    return round(float(value), 5) if np.isfinite(value) else float("nan")
 
 
 def score(references, estimates, metric="fast"):
@@ -97,11 +156,7 @@ def score(references, estimates, metric="fast"):
 
 
 def museval_json(sdr, isr, sir, sar):
-    """The text of a museval result file; as there, infinite figures become NaN and five decimals are kept."""
-
-    def number(value):
-        return round(float(value), 5) if np.isfinite(value) else float("nan")
-
+    """The text of a museval result file."""
     targets = [
         {
             "name": source,
@@ -110,7 +165,7 @@ def museval_json(sdr, isr, sir, sar):
                     "time": float(t),
                     "duration": 1.0,
                     "metrics": {
-                        name: number(values[s, t])
+                        name: _number(values[s, t])
                         for name, values in (("SDR", sdr), ("SIR", sir), ("SAR", sar), ("ISR", isr))
                     },
                 }

@@ -6,15 +6,41 @@ s = σ(logit):
 - r_t = E[sign D(real train)] (Karras et al., StyleGAN2-ADA, arXiv 2006.06676, equation 1);
 - r_v = (E[s real train] − E[s real held-out]) / (E[s real train] − E[s generated train]) (the same, with s in place of
   the raw logits, which also stand as r_v_logit): 0 = no overfitting, 1 = held-out real stems look generated;
-- r_f = (E[s generated held-out] − E[s generated train]) / (E[s real train] − E[s generated train]);
+- r_f = (E[s generated held-out] − E[s generated train]) / (E[s real train] − E[s generated train]): the same for
+  generated stems; r_v + r_f is the share of the distance between real and generated that is lost on held-out tracks;
 - TPR: share of real logits above 0; TNR: share of generated ones below; AUC: the chance that a real logit is above a
-  generated one; BCE: the discriminator's loss on the pair of sets.
+  generated one; BCE: the discriminator's loss on the pair of sets; right: the mean probability (σ) that it gives to the
+  right answer, 0.5 when it guesses, near 1 when it is sure, whatever the sign of its slightest leaning.
 """
 
 import numpy as np
 
 SETS = ("real_train", "real_heldout", "fake_train", "fake_heldout")
 HISTOGRAM_EDGES = np.linspace(-12, 12, 49)  # logits, clipped
+
+
+PART_FIGURES = ("r_t", "r_v_sigma", "r_v_logit", "r_f", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout")
+
+
+def pick(logits, count=64):
+    """At most `count` of the logits (..., n), evenly spread: so that every sub-discriminator counts alike."""
+    n = logits.shape[-1]
+    return logits if n <= count else logits[..., [i * n // count for i in range(count)]]
+
+
+def measure_all(sets, sources):
+    """`measure` of all logits, and of every sub-discriminator and stem under "parts" (`PART_FIGURES` only).
+
+    sets: {set: {sub-discriminator: array (excerpts, judged, n)}}, judged being 1 (all stems together) or the sources.
+    """
+    everything = {name: np.concatenate([np.ravel(part) for part in subs.values()]) for name, subs in sets.items()}
+    figures, parts = measure(everything), {}
+    for sub in sets[SETS[0]]:
+        judged = sets[SETS[0]][sub].shape[1]
+        for k, stem in enumerate(sources if judged > 1 else ["all stems"]):
+            found = measure({name: subs[sub][:, k] for name, subs in sets.items()})
+            parts[f"{sub}, {stem}"] = {name: found[name] for name in PART_FIGURES}
+    return figures | {"parts": parts}
 
 
 def measure(logits):
@@ -43,6 +69,7 @@ def measure(logits):
             f"tpr_{part}": (real > 0).mean(),
             f"tnr_{part}": (fake < 0).mean(),
             f"auc_{part}": auc(real, fake),
+            f"right_{part}": (score[f"real_{part}"].mean() + 1 - score[f"fake_{part}"].mean()) / 2,
             f"bce_{part}": (np.logaddexp(0, -real).mean() + np.logaddexp(0, fake).mean()) / 2,
         }
     return {
@@ -67,19 +94,19 @@ def auc(positive, negative):
 def verdict(figures):
     """(word, sentence): what the figures of `measure` say of a discriminator.
 
-    "is too weak": it guesses on its training tracks (mean of TPR and TNR below 0.6). "overfits": half or more of the
-    way from real to generated is lost on held-out real stems (r_v on σ ≥ 0.5). "dominates": it is right on held-out
-    tracks nearly always (mean of TPR and TNR ≥ 0.95), by skill or by a shortcut. "is healthy": none of these.
+    "is too weak": it guesses on its training tracks (right_train below 0.6). "overfits": half or more of the way from
+    real to generated is lost on held-out tracks, by real stems alone (r_v on σ) or by both kinds (r_v + r_f).
+    "dominates": it is sure and right on held-out tracks (right_heldout ≥ 0.95), by skill or by a shortcut, so that its
+    gradient fades. "is healthy": none of these.
     """
-    seen, unseen = ((figures[f"tpr_{part}"] + figures[f"tnr_{part}"]) / 2 for part in ("train", "heldout"))
-    r_v = figures["r_v_sigma"]
-    facts = f"It is right on {seen:.0%} of the patches of its training tracks and on {unseen:.0%} of held-out ones" + (
-        f", r_v = {r_v:.2f}".replace("-", "−") if r_v is not None and np.isfinite(r_v) else ""
-    )
+    seen, unseen, r_v, r_f = (figures[name] for name in ("right_train", "right_heldout", "r_v_sigma", "r_f"))
+    facts = f"It gives the right answer {seen:.0%} on its training tracks and {unseen:.0%} on held-out ones"
+    if r_v is not None:
+        facts += f", r_v = {r_v:.2f} and r_f = {r_f:.2f}".replace("-", "−")
     if seen < 0.6:
         return "is too weak", f"{facts}: it guesses even on what it has seen."
-    if r_v is not None and r_v >= 0.5:
-        return "overfits", f"{facts}: real stems that it has not met look generated to it."
+    if r_v is not None and max(r_v, r_v + r_f) >= 0.5:
+        return "overfits", f"{facts}: what it has not met looks wrong to it."
     if unseen >= 0.95:
         return "dominates", f"{facts}: it hardly ever errs, on any track, so it has skill or a shortcut, not a memory."
     return "is healthy", f"{facts}: what it knows of its training tracks holds for others too."

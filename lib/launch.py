@@ -123,10 +123,10 @@ def status_line(name, line, steps):
     """One fixed-width line that a person can follow."""
     left = (steps - line["step"]) / max(line["steps_per_second"], 1e-3)
     text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_train']:.4f}  held-out {line['l1_valid']:.4f}"
-    if "discriminator" in line:
+    if "r_v_sigma" in line:
         r_v = line["r_v_sigma"]
         text += (
-            f"  D {line['discriminator']:.3f}  TPR {line['tpr_train']:.2f}/{line['tpr_heldout']:.2f}"
+            f"  D {line.get('discriminator', float('nan')):.3f}  TPR {line['tpr_train']:.2f}/{line['tpr_heldout']:.2f}"
             f"  r_v {'  –  ' if r_v is None else f'{r_v:5.2f}'}"
         )
     return f"{text}  {line['steps_per_second']:6.2f} steps/s  {int(left) // 60:>3}:{int(left) % 60:02} left"

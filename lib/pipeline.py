@@ -25,7 +25,12 @@ from lib.site import write_index, write_page
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
 # Each notebook, and those whose results it reads.
-STEPS = {"01-data": [], "02-train": ["01-data"], "03-sdr-table": ["02-train"], "04-discriminator": ["02-train"]}
+STEPS = {
+    "01-data": [],
+    "02-train": ["01-data"],
+    "03-sdr-table": ["02-train"],
+    "04-discriminator": ["02-train", "03-sdr-table"],
+}
 
 
 def read_profile(name, overrides=()):

@@ -1,7 +1,8 @@
 """The report's figures. Every function takes data that was read elsewhere and returns a Figure.
 
 A figure is closed before it is returned, so that a notebook shows it once: as the last expression of a cell.
-The figures of training are in `lib.plots_training`, the theme in `lib.style`; both are reached through here.
+The figures that compare arms are in `lib.plots_arms`, those of training in `lib.plots_training`, the theme in
+`lib.style`; all are reached through here.
 """
 
 import matplotlib.pyplot as plt
@@ -10,19 +11,23 @@ import seaborn as sns
 from scipy import signal
 
 from lib.player import player
+from lib.plots_arms import measure_differences, perception_distortion, sdr_strip
 from lib.plots_training import (
     heldout_curves,
     learning_curves,
     logit_curves,
     logit_histograms,
     memorisation_curves,
+    probe_curves,
+    probe_heatmap,
 )
 from lib.statistics import COLUMNS, STEMS, prediction_interval
-from lib.style import COLOURS, arm_colour, arm_label, hertz_axis, legend_below, panels, use_style
+from lib.style import COLOURS, hertz_axis, legend_below, panels, use_style
 
 __all__ = [
-    "COLOURS", "difference_intervals", "heldout_curves", "learning_curves", "levels", "logit_curves",
-    "logit_histograms", "long_term_spectra", "memorisation_curves", "player", "sdr_strip", "seed_noise",
+    "COLOURS", "heldout_curves", "learning_curves", "levels", "logit_curves", "logit_histograms", "long_term_spectra",
+    "measure_differences", "memorisation_curves", "perception_distortion", "player", "probe_curves", "probe_heatmap",
+    "sdr_strip", "seed_noise",
     "stem_spectrograms", "use_style",
 ]  # fmt: skip
 
@@ -134,44 +139,6 @@ def seed_noise(seeds, gan):
     axis.set_xticks(range(len(COLUMNS)), [f"{c.capitalize()}\n{interval.loc[c, 'mean']:.2f} dB" for c in COLUMNS])
     reach = 1.15 * max(interval["half_width"].max(), (gan[list(COLUMNS)] - interval["mean"]).abs().max())
     axis.set(ylabel="SDR − mean of the seeds (dB)", ylim=(-reach, reach))
-    axis.grid(axis="x", visible=False)
-    legend_below(figure, axis)
-    return figure
-
-
-def sdr_strip(tracks, metric="SDR"):
-    """Every test track under every arm, averaged over seeds, a track's points joined; the bar is the median.
-
-    tracks: rows of `lib.report.measured`; metric: SDR, ISR, SIR or SAR (dB).
-    """
-    arms = list(tracks["arm"].unique())
-    figure, axes = panels(len(STEMS), 3.2, f"Which tracks gain or lose {metric}, and in which stem?", sharey=True)
-    for axis, stem in zip(axes, STEMS, strict=True):
-        rows = tracks[tracks["target"] == stem]
-        grid = rows.pivot_table(index="track", columns="arm", values=metric)[arms]
-        axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
-        for x, arm in enumerate(arms):
-            colour = arm_colour(arm)
-            axis.scatter(np.full(len(grid), x), grid[arm], color=colour, s=16, zorder=2)
-            axis.hlines(grid[arm].median(), x - 0.3, x + 0.3, color=colour, lw=3, zorder=3)
-        axis.set_xticks(range(len(arms)), map(arm_label, arms), rotation=30 if len(arms) > 3 else 0)
-        axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
-        axis.title.set_color(COLOURS[stem])
-        axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel(f"{metric} per track (dB)")
-    return figure
-
-
-def difference_intervals(intervals):
-    """Differences with their intervals. intervals: {arm: `lib.report.bootstrap_interval` against L1}."""
-    figure, (axis,) = panels(1, 2.8, "Which differences from L1 are larger than chance?")
-    for number, (arm, table) in enumerate(intervals.items()):
-        x = np.arange(len(COLUMNS)) + (number - (len(intervals) - 1) / 2) * 0.18
-        errors = np.abs(table[["low", "high"]].to_numpy().T - table["difference"].to_numpy())
-        axis.errorbar(x, table["difference"], errors, fmt="o", color=arm_colour(arm), capsize=4, label=arm_label(arm))
-    axis.axhline(0, color="#666666", lw=1)
-    axis.set_xticks(range(len(COLUMNS)), [column.capitalize() for column in COLUMNS])
-    axis.set(ylabel="SDR difference (dB), 95 %")
     axis.grid(axis="x", visible=False)
     legend_below(figure, axis)
     return figure

@@ -1,9 +1,11 @@
-"""Figures of training: what the losses did, and whether the discriminator memorises."""
+"""Figures of training and of the D-probe: what the losses did, and whether the discriminator memorises."""
 
 import numpy as np
+import seaborn as sns
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
-from lib.style import COLOURS, arm_colour, legend_below, panels
+from lib.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
 SETS = {
     "real_train": "real, training tracks",
@@ -11,6 +13,7 @@ SETS = {
     "fake_train": "generated, training tracks",
     "fake_heldout": "generated, held-out tracks",
 }
+P_COLOUR = "#8A5AAB"
 LOGIT_EDGES = np.linspace(-12, 12, 49)  # of the trainer's logit histograms
 
 
@@ -25,12 +28,12 @@ def learning_curves(metrics):
     return figure
 
 
-def logit_curves(metrics):
+def logit_curves(metrics, title="Does the discriminator tell real from generated?"):
     """Mean logit of the four sets over training with the band from the 10th to the 90th percentile.
 
     metrics: `lib.report.read_metrics` of one GAN arm.
     """
-    figure, axes = panels(2, 3.4, "Does the discriminator tell real from generated?", sharey=True)
+    figure, axes = panels(2, 3.4, title, sharey=True)
     for axis, split, title in zip(axes, ("train", "heldout"), ("Training tracks", "Held-out tracks"), strict=True):
         for kind, label in (("real", "real"), ("fake", "generated")):
             name = f"{kind}_{split}"
@@ -44,33 +47,82 @@ def logit_curves(metrics):
     return figure
 
 
-def memorisation_curves(metrics):
-    """r_v on probabilities and on raw logits (0: held-out real tracks look real, 1: they look generated),
-    r_t, r_f and the augmentation probability p. metrics: `lib.report.read_metrics` of one GAN arm."""
-    figure, axes = panels(2, 3.4, "Does the discriminator memorise its training tracks?")
-    gan = COLOURS["gan"]
-    axes[0].axhspan(0.3, 0.5, color=gan, alpha=0.12, lw=0, label="target of adaptive p")
-    axes[0].plot(metrics["step"], metrics["r_v_sigma"], color=gan, label="$r_v$, probabilities")
-    axes[0].plot(metrics["step"], metrics["r_v_logit"], color=gan, ls="--", lw=1.2, label="$r_v$, raw logits")
-    axes[1].plot(metrics["step"], metrics["r_t"], color=COLOURS["real_train"], label="$r_t$, sign on training tracks")
-    axes[1].plot(metrics["step"], metrics["r_f"], color=COLOURS["fake_train"], label="$r_f$, generated")
-    axes[1].plot(metrics["step"], metrics["p"], color="#777777", ls=":", label="augmentation p")
-    axes[0].set(title="0: none · 1: held-out looks generated", xlabel="step", ylabel="$r_v$")
-    axes[1].set(title="The other indicators", xlabel="step", ylabel="$r_t$, $r_f$, p")
-    for axis in axes:
+def memorisation_curves(runs):
+    """r_v on probabilities (0: held-out real tracks look real, 1: they look generated) and r_t of every run; below,
+    the augmentation probability p. runs: {<arm>-<seed>: `lib.report.read_metrics`}; an arm's seeds share a colour."""
+    figure, axes = panels(3, 3.2, "Does the discriminator memorise its training tracks?")
+    contents = (
+        ("r_v_sigma", "$r_v$: 0 none · 1 held-out looks generated", 0.5),
+        ("r_t", "$r_t$: mean sign on real training stems", None),
+        ("p", "Joint augmentation: p", None),
+    )
+    for axis, (name, title, threshold) in zip(axes, contents, strict=True):
+        labelled = set()
+        for run, metrics in runs.items():
+            arm = run.rpartition("-")[0]
+            label = None if arm in labelled else arm_label(arm)
+            axis.plot(metrics["step"], metrics[name].astype(float), color=arm_colour(arm), lw=1.2, label=label)
+            labelled.add(arm)
+        if threshold is not None:
+            axis.axhline(threshold, color="#666666", lw=1, ls=":", label="overfits above this")
         axis.axhline(0, color="#666666", lw=1)
-        axis.axhline(1, color="#666666", lw=1, ls=(0, (1, 2)))
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        axis.set(title=title, xlabel="step", ylabel=name.removesuffix("_sigma"))
+    legend_below(figure, axes[0])
     return figure
 
 
-def logit_histograms(metrics, moments=4):
+def probe_heatmap(table):
+    """The D-probe: rows are cures, columns numbers of training segments; mean over seeds ± half their range.
+
+    table: `lib.probe.run`'s. Left r_v (memorisation), right the held-out detection rate of real stems. White: not run.
+    """
+    figure, axes = panels(2, 1.6 + 0.32 * table["cure"].nunique(), "What does memory cost, and what cures it?")
+    cures = list(dict.fromkeys(table["cure"]))
+    contents = (
+        ("r_v_sigma", "$r_v$: 0 none · 1 all memory", "rocket_r"),
+        ("tpr_heldout", "TPR on held-out tracks", "mako"),
+    )
+    for axis, (name, title, colours) in zip(axes, contents, strict=True):
+        cells = table.groupby(["cure", "segments"])[name].agg(["mean", "min", "max"]).reindex(cures, level=0)
+        mean = cells["mean"].unstack().loc[cures]
+        spread = ((cells["max"] - cells["min"]) / 2).unstack().loc[cures]
+        words = np.vectorize(lambda m, s: "" if np.isnan(m) else f"{m:.2f} ± {s:.2f}")(mean, spread)
+        sns.heatmap(
+            mean, annot=words, fmt="", vmin=0, vmax=1 if name == "tpr_heldout" else 0.6, cmap=colours, ax=axis,
+            cbar=False, linewidths=1, linecolor="white", yticklabels=axis is axes[0],
+        )  # fmt: skip
+        axis.set(title=title, xlabel="training segments (count)", ylabel="")
+    return figure
+
+
+def probe_curves(table):
+    """Without a cure: r_v and the held-out figures over the number of training segments, seeds as dots."""
+    figure, axes = panels(2, 3.0, "How much data does a discriminator need before it stops memorising?")
+    rows = table[table["cure"] == "none"]
+    contents = (
+        (axes[0], {"r_v_sigma": "real_train"}, "$r_v$ (share)"),
+        (axes[1], {"tpr_heldout": "real_heldout", "tnr_heldout": "fake_heldout"}, "recognised, held-out (share)"),
+    )
+    names = {"r_v_sigma": "$r_v$", "tpr_heldout": "real (TPR)", "tnr_heldout": "generated (TNR)"}
+    for axis, lines, label in contents:
+        for name, colour in lines.items():
+            axis.plot(rows["segments"], rows[name], "o", color=COLOURS[colour], ms=4, alpha=0.6)
+            means = rows.groupby("segments")[name].mean()
+            axis.plot(means.index, means, color=COLOURS[colour], label=names[name])
+        axis.set(xscale="log", xlabel="training segments (count)", ylabel=label)
+        axis.set_xticks(sorted(rows["segments"].unique()), sorted(rows["segments"].unique()), minor=False)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.legend()
+    return figure
+
+
+def logit_histograms(metrics, moments=4, title="How do the logits part over training?"):
     """Distribution of the logits of the four sets at `moments` evaluations spread over training.
 
     metrics: `lib.report.read_metrics` of one GAN arm. The outermost bars hold everything beyond ±12.
     """
     chosen = np.unique(np.linspace(0, len(metrics) - 1, moments).round().astype(int))
-    figure, axes = panels(len(chosen), 2.9, "How do the logits part over training?", sharex=True, sharey=True)
+    figure, axes = panels(len(chosen), 2.9, title, sharex=True, sharey=True)
     for axis, (_, row) in zip(axes, metrics.iloc[chosen].iterrows(), strict=True):
         for name, label in SETS.items():
             counts = np.asarray(row[f"{name}_histogram"], float)
@@ -86,29 +138,31 @@ def logit_histograms(metrics, moments=4):
     return figure
 
 
-def heldout_curves(metrics):
-    """Loss, detection rates and ranking of the discriminator on training and on held-out tracks.
+def heldout_curves(metrics, title="Is the discriminator right on tracks it never saw?"):
+    """Loss, detection rates (with p) and ranking of the discriminator on training and on held-out tracks.
 
     metrics: `lib.report.read_metrics` of one GAN arm. The dotted line is what guessing reaches.
     """
-    figure, axes = panels(3, 3.2, "Is the discriminator right on tracks it never saw?")
+    figure, axes = panels(3, 3.2, title)
     rates = {"tpr": COLOURS["real_train"], "tnr": COLOURS["fake_train"]}
     contents = {
         "Cross-entropy (nats)": ({"bce": "#444444"}, np.log(2)),
         "Recognised (share)": (rates, 0.5),
         "Ranked rightly (AUC)": ({"auc": "#444444"}, 0.5),
     }
-    for axis, (title, (lines, guess)) in zip(axes, contents.items(), strict=True):
+    for axis, (panel, (lines, guess)) in zip(axes, contents.items(), strict=True):
         for name, colour in lines.items():
             axis.plot(metrics["step"], metrics[f"{name}_train"], color=colour)
             axis.plot(metrics["step"], metrics[f"{name}_heldout"], color=colour, ls="--")
         axis.axhline(guess, color="#666666", lw=1, ls=":")
-        axis.set(title=title, xlabel="step")
+        axis.set(title=panel, xlabel="step")
+    axes[1].plot(metrics["step"], metrics["p"], color=P_COLOUR, lw=1.2)
     key = {
         "training tracks": {"color": "#444444"},
         "held-out tracks": {"color": "#444444", "ls": "--"},
         "real (TPR)": {"color": rates["tpr"]},
         "generated (TNR)": {"color": rates["tnr"]},
+        "augmentation p": {"color": P_COLOUR, "lw": 1.2},
         "guessing": {"color": "#666666", "lw": 1, "ls": ":"},
     }
     handles = [Line2D([], [], **style) for style in key.values()]

@@ -1,6 +1,6 @@
 """The report's tables, computed from result files and from nothing else; the notebooks' front door.
 
-Every figure is an SDR in dB: the median over 1-s frames, then the median over tracks, then the mean over
+Every figure of the table is an SDR in dB: the median over 1-s frames, then the median over tracks, then the mean over
 seeds, which is how the published Demucs v1 row came about. Readers are in `lib.results`, intervals and tests
 in `lib.statistics`, the guard of the notebooks' parameters in `lib.parameters`.
 """
@@ -18,6 +18,7 @@ from lib.parameters import check_parameters
 from lib.results import (
     ARMS,
     METRICS,
+    arms_table,
     evaluated,
     evaluated_sets,
     measured,
@@ -30,7 +31,9 @@ from lib.results import (
 from lib.statistics import (
     COLUMNS,
     STEMS,
+    arm_means,
     bootstrap_interval,
+    power_table,
     prediction_interval,
     stem_table,
     two_sided_p,
@@ -38,9 +41,10 @@ from lib.statistics import (
 )
 
 __all__ = [
-    "ARMS", "COLUMNS", "METRICS", "STEMS", "bootstrap_interval", "check_parameters", "measured",
-    "evaluated_sets", "markdown_table", "prediction_interval", "published_seeds", "published_systems", "read_metrics",
-    "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p", "wilcoxon_holm", "write_tables",
+    "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "check_parameters", "evaluated_sets",
+    "markdown_table", "measured", "power_table", "prediction_interval", "published_seeds", "published_systems",
+    "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p", "wilcoxon_holm",
+    "write_tables",
 ]  # fmt: skip
 
 DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (seed)"  # names in published_sdr.csv
@@ -188,15 +192,14 @@ def _folder_row(label, folder, sections):
 
 
 def write_tables(run, museval_folders=None):
-    """Write `run`/sdr_table.csv and `run`/tracks.csv (every per-track result); returns both DataFrames."""
-    sets = evaluated_sets(run) or ["test"]  # `measured` says what is missing
-    tracks = pd.concat([measured(run, test_set) for test_set in sets], ignore_index=True)
+    """Write `run`/sdr_table.csv and `run`/arms.csv (every per-track result); returns both DataFrames."""
+    arms = arms_table(run)
     table = sdr_table(run, museval_folders)
     with atomic(Path(run) / "sdr_table.csv") as file:
         table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.4f")
-    with atomic(Path(run) / "tracks.csv") as file:
-        tracks.to_csv(file, index=False, float_format="%.5f")
-    return table, tracks
+    with atomic(Path(run) / "arms.csv") as file:
+        arms.to_csv(file, index=False, float_format="%.5f")
+    return table, arms
 
 
 def markdown_table(table, sections):

@@ -1,8 +1,8 @@
 """Readers of result files: museval's, the trainer's, and the published ones.
 
 results/<run>/<arm>-<seed>/metrics.jsonl                what training logged
-results/<run>/<arm>-<seed>/eval/<test set>/*.json       one museval file per track, and about.json
-results/<run>/mixture/eval/<test set>/*.json            the mixture as every estimate
+results/<run>/<arm>-<seed>/eval/<test set>/             what `lib.evaluate` wrote
+results/<run>/mixture/eval/<test set>/                  the mixture as every estimate
 results/reference/                                      others' figures, with source
 """
 
@@ -16,11 +16,18 @@ import numpy as np
 import pandas as pd
 
 from lib.errors import UserError
+from lib.files import read_json
+from lib.naturalness import MEASURES
 from lib.statistics import stem_table
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
-ARMS = {"mixture": "Mixture ÷ 4 as every estimate", "l1": "L1", "gan": "L1 + GAN"}  # others go by their name
+ARMS = {  # others go by their name
+    "mixture": "Mixture ÷ 4 as every estimate",
+    "l1": "L1",
+    "gan": "L1 + GAN",
+    "gan-cures": "L1 + GAN + cures",
+}
 TEST_SETS = ("test", "shifted", "real excerpt")
 
 
@@ -35,9 +42,7 @@ def read_museval(folder):
     folder = Path(folder)
     files = _result_files(folder) or _result_files(folder / "test")
     if not files:
-        raise UserError(
-            f"No museval results (*.json or *.json.gz) in {folder}; check the path or evaluate first."
-        )
+        raise UserError(f"No museval results (*.json or *.json.gz) in {folder}; check the path or evaluate first.")
     rows = []
     for file in files:
         track = re.sub(r"\.json(\.gz)?$", "", file.name)
@@ -50,7 +55,7 @@ def read_museval(folder):
 
 def _result_files(folder):
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.json.gz"))
-    return [file for file in files if file.name != "about.json"]
+    return [file for file in files if file.name not in ("about.json", "detectability.json")]
 
 
 def _read_track(file):
@@ -76,10 +81,7 @@ def published_seeds():
     computed from per-track medians; columns drums, bass, other, vocals and all, the mean of the four."""
     tracks = published_tracks()
     return pd.DataFrame(
-        {
-            seed: stem_table(rows, expected_tracks=set(tracks["track"]))
-            for seed, rows in tracks.groupby("seed")
-        }
+        {seed: stem_table(rows, expected_tracks=set(tracks["track"])) for seed, rows in tracks.groupby("seed")}
     ).T.rename_axis("seed")
 
 
@@ -98,20 +100,43 @@ def published_systems():
 def measured(run, test_set="test"):
     """Per-track results of every evaluated arm of `run` (a folder such as results/quick).
 
-    Returns a DataFrame with one row per (arm, seed, track, target): system, arm, seed (missing for the
-    mixture), test_set, track, target, SDR, ISR, SIR, SAR (dB), frames. Raises `UserError` if nothing was
-    evaluated.
+    Returns a DataFrame with one row per (arm, seed, track, target): test_set, arm, seed (missing for the mixture),
+    track, target, SDR, ISR, SIR, SAR (dB), the measures of `lib.naturalness`, auc_fresh (of the track, the same for
+    its four stems) and frames (the finite ones of SDR). What was not computed is NaN. Raises `UserError` if nothing
+    was evaluated.
     """
     tables = []
     for arm, seed, folder in evaluated(run, test_set):
-        labels = {"system": ARMS.get(arm, arm), "arm": arm, "seed": seed, "test_set": test_set}
-        tables.append(read_museval(folder).assign(**labels).astype({"seed": "Int64"}))
+        table = read_museval(folder).merge(_naturalness(folder), "left", on=["track", "target"])
+        auc = table["track"].map(_auc(folder)).astype(float)
+        labels = {"test_set": test_set, "arm": arm, "seed": seed, "auc_fresh": auc}
+        tables.append(table.assign(**labels).astype({"seed": "Int64"}))
     if not tables:
-        raise UserError(
-            f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first."
-        )
-    columns = ["system", "arm", "seed", "test_set", "track", "target", *METRICS, "frames"]
+        raise UserError(f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first.")
+    columns = ["test_set", "arm", "seed", "track", "target", *METRICS, *MEASURES, "auc_fresh", "frames"]
     return pd.concat(tables, ignore_index=True)[columns]
+
+
+def arms_table(run):
+    """`measured` on every test set that an arm of `run` was evaluated on, in one DataFrame."""
+    test_sets = evaluated_sets(run) or ["test"]  # `measured` says what is missing
+    return pd.concat([measured(run, test_set) for test_set in test_sets], ignore_index=True)
+
+
+def _naturalness(folder):
+    """The measures of every (track, target) of an evaluated `folder`; results of old have none."""
+    rows = [
+        {"track": file.name.removesuffix(".json"), "target": target, **values}
+        for file in folder.glob("naturalness/*.json")
+        for target, values in read_json(file).items()
+    ]
+    return pd.DataFrame(rows, columns=["track", "target", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
+
+
+def _auc(folder):
+    """{track: held-out AUC of a fresh discriminator}, as far as it was computed."""
+    file = folder / "detectability.json"
+    return read_json(file)["auc"] if file.exists() else {}
 
 
 def evaluated(run, test_set):
@@ -150,9 +175,7 @@ def read_metrics(arm_folder):
             records.append(json.loads(line))
         except ValueError as error:
             if number < len(lines):
-                raise UserError(
-                    f"Line {number} of {path} is not JSON ({error}); train this arm again."
-                ) from error
+                raise UserError(f"Line {number} of {path} is not JSON ({error}); train this arm again.") from error
     if not records:
         raise UserError(f"{path} holds no evaluation yet; train this arm first.")
     return pd.DataFrame(records)

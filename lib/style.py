@@ -54,4 +54,4 @@ def arm_colour(arm):
 
 def arm_label(arm):
     """An arm's short name on an axis."""
-    return {"l1": "L1", "gan": "L1 + GAN"}.get(arm, arm)
+    return {"l1": "L1", "gan": "L1 + GAN", "gan-cures": "L1 + GAN + cures"}.get(arm, arm)

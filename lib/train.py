@@ -21,16 +21,18 @@ from pathlib import Path
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib import discriminator, instruments
+from lib import instruments
 from lib.augment import Batches
-from lib.config import Config, parse
+from lib.config import parse
 from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import Demucs, center_trim, save_weights
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
+from lib.game import Game, total_norm
 from lib.launch import claim, status_line
-from lib.objective import adversarial_loss, discriminator_loss, reconstruction_loss
+from lib.objective import reconstruction_loss
 from lib.provenance import ROOT
 
 
@@ -52,26 +54,31 @@ class Trainer:
     def _build_networks(self):
         c = self.config
         torch.manual_seed(c.seed)
-        self.generator = Demucs(sources=len(SOURCES), channels=c.channels, depth=c.depth, lstm_layers=c.lstm_layers).to(
-            self.device
-        )
+        self.generator = Demucs(
+            sources=len(SOURCES),
+            channels=c.channels,
+            depth=c.depth,
+            lstm_layers=c.lstm_layers,
+            projection=c.projection,
+        ).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
-        self.discriminator = None
-        if c.adversarial_weight:
-            torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
-            self.discriminator = discriminator.build(c.discriminator, width=c.discriminator_width).to(self.device)
-            self.discriminator_optimizer = torch.optim.Adam(
-                self.discriminator.parameters(), lr=c.discriminator_lr, betas=(0.5, 0.999), fused=True
-            )  # pix2pix's betas
-        self._generate, self._discriminate = self.generator, self.discriminator
+        self._generate = self.generator
         if self.world > 1:
             self._generate = DistributedDataParallel(self.generator, broadcast_buffers=False)
-            if self.discriminator is not None:
-                self._discriminate = DistributedDataParallel(self.discriminator, broadcast_buffers=False)
+        self.averaged = None
+        if c.ema:
+            self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+        self.game = Game(c, rank=self.rank, world=self.world, device=self.device) if c.adversarial else None
+
+    @property
+    def kept(self):
+        """The generator that is evaluated and kept: the averaged one where there is one."""
+        return self.averaged.module if self.averaged else self.generator
 
     def _build_data(self):
         c = self.config
         sets, _ = read_index(ROOT / c.data)
+        sets["train"] = sets["train"][: c.tracks or None]
         time_ = self.generator.valid_length(round(c.seconds * SAMPLERATE))
         shift = round(c.shift_seconds * SAMPLERATE)
         self.batches = Batches(
@@ -94,78 +101,62 @@ class Trainer:
     # One step
 
     def train_step(self):
-        """One step of both networks; returns the losses as a dictionary of scalar tensors."""
+        """One step of both networks; returns figures of it as a dictionary of scalar tensors."""
         c = self.config
         stems = self.batches(self.step).to(self.device, non_blocking=True)
-        mixture = stems.sum(1)
         for group in self.optimizer.param_groups:
             group["lr"] = c.lr_final + (c.lr - c.lr_final) * (1 + math.cos(math.pi * self.step / c.steps)) / 2
-        estimates = self._generate(mixture)
-        stems, mixture = center_trim(stems, estimates), center_trim(mixture, estimates)
-        loss = l1 = reconstruction_loss(estimates, stems)
-        losses = {"l1_train": l1.detach()}
-        if self.discriminator is not None:
-            losses["discriminator"] = self._discriminator_step(mixture, stems, estimates.detach())
-            weight = self._adversarial_weight()
-            if weight:
-                self.discriminator.requires_grad_(False)
-                adversarial = adversarial_loss(self.discriminator(mixture, estimates)[-1])
-                self.discriminator.requires_grad_(True)
-                loss = l1 + weight * adversarial
-                losses["adversarial"] = adversarial.detach()
+        estimates = self._generate(stems.sum(1))
+        stems = center_trim(stems, estimates)
+        outputs = estimates.detach().requires_grad_()  # the losses' gradients meet here
+        l1 = reconstruction_loss(outputs, stems)
+        (gradient,) = torch.autograd.grad(l1, outputs)
+        figures = {"l1_train": l1.detach()}
+        if self.game:
+            figures |= self.game.discriminator_step(self.step, stems, estimates.detach())
+            adversarial, more = self.game.gradient(self.step, stems, outputs, gradient)
+            gradient, figures = gradient + adversarial, figures | more
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        estimates.backward(gradient)
+        figures["generator_gradient"] = total_norm(self.generator)
         self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.generator)
         self.step += 1
-        return losses
-
-    def _discriminator_step(self, mixture, stems, estimates):
-        # One forward for both: under DistributedDataParallel two would synchronise twice.
-        logits = self._discriminate(torch.cat([mixture, mixture]), torch.cat([stems, estimates]))[-1]
-        loss = discriminator_loss(*logits.chunk(2))
-        self.discriminator_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.discriminator_optimizer.step()
-        return loss.detach()
-
-    def _adversarial_weight(self):
-        c = self.config
-        done = self.step - c.adversarial_start
-        ramp = 1.0 if not c.adversarial_ramp else min((done + 1) / c.adversarial_ramp, 1.0)
-        return c.adversarial_weight * ramp if done >= 0 else 0.0
+        return figures
 
     # Evaluation
 
     @torch.no_grad()
     def evaluate(self):
         """Held-out L1 and, with a discriminator, the figures of `instruments`; the same on every rank."""
-        self.generator.eval()
-        errors, logits = {}, {}
+        self.kept.eval()
+        figures, sets = {}, {}
         for part, excerpts in self.evaluation.items():
             count = min(self.config.evaluation_excerpts, len(excerpts))
             chosen = [i * len(excerpts) // count for i in range(count)]  # spread evenly over the tracks
             mine = [(i, *self._evaluate_excerpt(excerpts, i)) for i in chosen[self.rank :: self.world]]
             everyone = sorted(sum(self._gather(mine), []), key=lambda item: item[0])
-            errors[part] = sum(error for _, error, _, _ in everyone) / count
-            for k, kind in ((2, "real"), (3, "fake")):
-                logits[f"{kind}_{part}"] = torch.cat([item[k] for item in everyone]) if self.discriminator else None
-        self.generator.train()
-        figures = {"l1_valid": errors["heldout"], "l1_train_excerpts": errors["train"]}
-        return figures | (instruments.measure(logits) | {"p": 0.0} if self.discriminator is not None else {})
+            name = "l1_valid" if part == "heldout" else "l1_train_excerpts"
+            figures[name] = sum(error for _, error, _ in everyone) / count
+            for k, kind in enumerate(("real", "fake")):
+                logits = [{sub: pair[k] for sub, pair in found.items()} for _, _, found in everyone]
+                sets[f"{kind}_{part}"] = {sub: torch.stack([item[sub] for item in logits]) for sub in logits[0]}
+        self.kept.train()
+        if self.game:
+            figures |= instruments.measure_all(sets, SOURCES) | {"p": self.game.p}
+            self.game.observe(figures)
+        return figures
 
     def _evaluate_excerpt(self, excerpts, index):
         stems = torch.empty(1, len(SOURCES), 2, excerpts.samples)
         for s in range(len(SOURCES)):
             excerpts.read(index, stems.numpy()[0, s], s)
         stems = stems.to(self.device)
-        mixture = stems.sum(1)
-        estimates = self.generator(mixture)
-        stems, mixture = center_trim(stems, estimates), center_trim(mixture, estimates)
-        error = reconstruction_loss(estimates, stems).item()
-        if self.discriminator is None:
-            return error, None, None
-        real, fake = (self.discriminator(mixture, x)[-1].flatten().cpu() for x in (stems, estimates))
-        return error, real, fake
+        estimates = self.kept(stems.sum(1))
+        stems = center_trim(stems, estimates)
+        logits = self.game.logits(stems, estimates, index) if self.game else {}
+        return reconstruction_loss(estimates, stems).item(), logits
 
     def _gather(self, mine):
         if self.world == 1:
@@ -178,9 +169,8 @@ class Trainer:
 
     def _networks(self):
         parts = {"generator": self.generator, "optimizer": self.optimizer}
-        if self.discriminator is not None:
-            parts |= {"discriminator": self.discriminator, "discriminator_optimizer": self.discriminator_optimizer}
-        return parts
+        parts |= {"averaged": self.averaged} if self.averaged else {}
+        return parts | ({"game": self.game} if self.game else {})
 
     def save(self):
         """Write state.pt atomically."""
@@ -222,11 +212,12 @@ class Trainer:
             _drop_lines_after(log, self.step)
         sums, began, first = {}, time.monotonic(), self.step
         while self.step < c.steps:
-            for name, value in self.train_step().items():
-                sums[name] = sums.get(name, 0) + value
+            for name, value in self.train_step().items():  # some figures are not there in every step
+                total, count = sums.get(name, (0, 0))
+                sums[name] = total + value, count + 1
             if self.step % c.evaluate_every and self.step < c.steps:
                 continue
-            means = self._means(sums, self.step - first)
+            means = self._means(sums)
             spent = time.monotonic() - began
             line = {"step": self.step, **means, **self.evaluate()}
             self.seconds += time.monotonic() - began
@@ -236,19 +227,19 @@ class Trainer:
             sums, began, first = {}, time.monotonic(), self.step
         if self.rank == 0:
             if c.keep == "last":
-                save_weights(self.generator, self.folder / "model.safetensors")
+                save_weights(self.kept, self.folder / "model.safetensors")
             note = read_json(self.folder / "config.json")
             write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
 
-    def _means(self, sums, steps):
+    def _means(self, sums):
         names = sorted(sums)
-        values = torch.stack([sums[name] for name in names]).double() / steps
+        values = torch.stack([sums[name][0] / sums[name][1] for name in names]).double()
         if self.world > 1:
             distributed.all_reduce(values)
             values /= self.world
         if not values.isfinite().all():
             raise UserError(
-                f"The loss became infinite or NaN between steps {self.step - steps} and {self.step} of {self.folder}; "
+                f"The loss became infinite or NaN before step {self.step} of {self.folder}; "
                 "the last checkpoint is kept. Lower lr or discriminator_lr."
             )
         return dict(zip(names, values.tolist(), strict=True))
@@ -257,7 +248,7 @@ class Trainer:
         print(status_line(self.folder.name, line, self.config.steps), flush=True)
         if self.config.keep == "best" and line["l1_valid"] < self.best:
             self.best = line["l1_valid"]
-            save_weights(self.generator, self.folder / "model.safetensors")
+            save_weights(self.kept, self.folder / "model.safetensors")
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
         self.save()
@@ -296,13 +287,10 @@ def main(arguments=None):
     if world > 1:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        if rank == 0:
-            config, finished = claim(parse(pairs, folder), folder)
+        claimed = [claim(parse(pairs, folder), folder) if rank == 0 else None]
         if world > 1:
-            distributed.barrier()
-        if rank:
-            note = read_json(Path(folder, "config.json"))
-            config, finished = Config.from_dict(note["config"]), note.get("finished")
+            distributed.broadcast_object_list(claimed)
+        [(config, finished)] = claimed
         if not finished:
             Trainer(config, folder, rank=rank, world=world, device=device).run()
     finally:

@@ -1,11 +1,11 @@
-"""Batches: what is drawn, and that ranks and steps agree on it."""
+"""What is drawn for batches, joint augmentation and noise, and that ranks and steps agree on it."""
 
 import numpy as np
 import pytest
 import torch
 
 from lib import data
-from lib.augment import Batches
+from lib.augment import Batches, JointAugmentation, item_noise
 from lib.errors import UserError
 
 TIME, SHIFT = 8_000, 2_000
@@ -86,3 +86,195 @@ def test_a_batch_that_cannot_be_split_is_refused(excerpts):
         make(excerpts, batch=12, world=2)
     with pytest.raises(UserError, match="fewer than a batch"):
         make(excerpts, batch=4_000)
+
+
+# Joint augmentation
+
+OPERATORS = (
+    "gain",
+    "polarity",
+    "channel swap",
+    "circular shift",
+    "equalisation",
+    "band-stop",
+    "phase rotation",
+    "cut-out",
+)
+ITEMS, SAMPLES = 3, 4410  # a tenth of a second: rows of 10 Hz
+
+
+class Only(np.random.RandomState):
+    """Random numbers with which exactly the named operators occur, at p = 0.5, in every item."""
+
+    def __init__(self, *names):
+        super().__init__(0)
+        self.used = np.isin(OPERATORS, names)
+
+    def rand(self, *shape):
+        draws = super().rand(*shape)
+        return np.where(self.used, 0.0, 1.0) + 0 * draws if shape[1:] == (len(OPERATORS),) else draws
+
+
+class Fixed(Only):
+    """The same, and every other draw lies at `fraction` of its range."""
+
+    def __init__(self, fraction, *names):
+        super().__init__(*names)
+        self.fraction = fraction
+
+    def rand(self, *shape):
+        return np.full(shape, self.fraction) if len(shape) == 1 else super().rand(*shape)
+
+    def uniform(self, low, high, size):
+        return np.full(size, low + self.fraction * (high - low))
+
+    def randint(self, high, size):
+        return np.full(size, int(self.fraction * high))
+
+
+def operator(random, samples=SAMPLES, mine=slice(0, ITEMS), p=0.5):
+    return JointAugmentation(random, p, ITEMS, mine, samples, 44_100)
+
+
+def sound(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def every_combination():
+    return pytest.mark.parametrize("names", [(name,) for name in OPERATORS] + [OPERATORS], ids="+".join)
+
+
+@every_combination()
+def test_joint_augmentation_is_linear_and_keeps_the_mixture_the_sum_of_the_stems(names):
+    augment = operator(Only(*names))
+    x, y = sound(ITEMS, 4, 2, SAMPLES, seed=1), sound(ITEMS, 4, 2, SAMPLES, seed=2)
+    torch.testing.assert_close(augment(2 * x - 3 * y), 2 * augment(x) - 3 * augment(y), rtol=0, atol=1e-12)
+    assert not torch.allclose(augment(x), x), "it does something"
+    stems = x.float()
+    augmented, mixture = augment(stems), augment(stems.sum(1, keepdim=True))[:, 0]
+    assert augmented.dtype == torch.float32 and augmented.shape == stems.shape
+    # 1e-6 of the mixture's largest sample: rounding of float32
+    assert (augmented.sum(1) - mixture).abs().max() < 1e-6 * mixture.abs().max()
+
+
+@every_combination()
+def test_joint_augmentation_gives_the_gradient_of_its_matrix(names):
+    """Its matrix, column by column from unit impulses; the gradient of <f(x), y> by x is that matrix's transpose y."""
+    samples = 24
+    augment = operator(Only(*names), samples)
+    impulses = torch.eye(2 * samples, dtype=torch.float64).view(1, 2 * samples, 2, samples).expand(ITEMS, -1, -1, -1)
+    matrix = augment(impulses).flatten(2)  # (items, input, output)
+    x, y = sound(ITEMS, 1, 2, samples, seed=1).requires_grad_(), sound(ITEMS, 1, 2, samples, seed=2)
+    (gradient,) = torch.autograd.grad((augment(x) * y).sum(), x)
+    expected = torch.einsum("kio,ko->ki", matrix, y.flatten(1))
+    torch.testing.assert_close(gradient.flatten(1), expected, rtol=0, atol=1e-12)
+    assert gradient.flatten(1).any(-1).all(), "it flows in every item"
+
+
+def test_without_a_chance_nothing_is_augmented():
+    x = sound(ITEMS, 4, 2, SAMPLES)
+    assert torch.equal(operator(np.random.RandomState(0), p=0.0)(x), x)
+
+
+def test_each_operator_occurs_with_its_chance():
+    """Of 2,000 items at p = 0.3, the share whose sound is changed by an operator that leaves no item as it is."""
+    augment = JointAugmentation(np.random.RandomState(0), 0.3, 2000, slice(0, 2000), 16, 44_100)
+    turned = (augment.matrix.sum((1, 2)) < 0).double().mean().item()
+    swapped = (augment.matrix[:, 0, 1] != 0).double().mean().item()
+    both = ((augment.matrix.sum((1, 2)) < 0) & (augment.matrix[:, 0, 1] != 0)).double().mean().item()
+    assert turned == pytest.approx(0.3, abs=0.041) and swapped == pytest.approx(0.3, abs=0.041)  # 4 sigma
+    assert both == pytest.approx(0.09, abs=0.026), "independently"
+
+
+def test_ranks_apply_the_rows_of_the_whole_batch():
+    x = sound(ITEMS, 4, 2, SAMPLES)
+    whole = operator(np.random.RandomState(7))(x)
+    for mine in (slice(0, 1), slice(1, 3)):
+        part = operator(np.random.RandomState(7), mine=mine)(x[mine])
+        torch.testing.assert_close(part, whole[mine], rtol=0, atol=1e-12)
+    assert not torch.allclose(operator(np.random.RandomState(8))(x), whole)
+
+
+def test_gain_polarity_and_channel_swap():
+    x = sound(ITEMS, 4, 2, SAMPLES)
+    torch.testing.assert_close(operator(Fixed(0.75, "gain"))(x), x * 10 ** (3 / 20), rtol=1e-6, atol=0)  # +3 dB
+    factors = operator(Only("gain"))(x) / x
+    db = 20 * factors[:, 0, :, 0].log10()
+    torch.testing.assert_close(factors, factors[:, :1, :, :1].expand_as(x), rtol=1e-9, atol=0)
+    assert db.abs().max() <= 6 and db.flatten().unique().numel() == 2 * ITEMS, "of its own for item and channel"
+    assert torch.equal(operator(Only("polarity"))(x), -x)
+    assert torch.equal(operator(Only("channel swap"))(x), x.flip(2))
+
+
+def test_circular_shift_rolls():
+    x = sound(ITEMS, 4, 2, SAMPLES)
+    shifted = operator(Fixed(0.3, "circular shift"))(x)
+    # 1e-4: a phase of up to 1,323 turns was rounded to float32
+    torch.testing.assert_close(shifted, x.roll(int(0.3 * SAMPLES), dims=-1), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [4410, 4411])
+def test_phase_rotation_turns_every_sine_by_one_angle(samples):
+    time = torch.arange(samples, dtype=torch.float64)
+    for cycles in (3, 500):
+        phase = 2 * torch.pi * cycles * time / samples
+        turned = operator(Fixed(0.7, "phase rotation"), samples)(torch.sin(phase).expand(ITEMS, 1, 2, samples))
+        wanted = torch.sin(phase + (0.7 - 0.5) * 2 * torch.pi).expand(ITEMS, 1, 2, samples)
+        torch.testing.assert_close(turned, wanted, rtol=0, atol=1e-6)
+
+
+def spectrum(x):
+    return torch.fft.rfft(x).abs()
+
+
+def test_band_stop_removes_an_octave():
+    x = sound(ITEMS, 1, 2, SAMPLES)
+    ratio = spectrum(operator(Fixed(0.5, "band-stop"))(x)) / spectrum(x)
+    centre = (60 * 22_050 / 2) ** 0.5  # halfway in log frequency between 60 Hz and half of Nyquist's
+    hertz = 10 * torch.arange(SAMPLES // 2 + 1)
+    inside = (hertz >= centre / 2**0.5) & (hertz <= centre * 2**0.5)
+    torch.testing.assert_close(ratio, (~inside).double().expand_as(ratio), rtol=0, atol=1e-6)
+    assert hertz[inside].max() / hertz[inside].min() == pytest.approx(2, rel=0.05)  # rows lie 10 Hz apart
+
+
+def test_equalisation_is_smooth_and_within_its_decibels():
+    x = sound(ITEMS, 1, 2, SAMPLES)
+    db = 20 * (spectrum(operator(Only("equalisation"))(x)) / spectrum(x)).log10()
+    torch.testing.assert_close(db[:, :, 0], db[:, :, 1], rtol=0, atol=1e-6)
+    assert db.abs().max() <= 9 + 1e-4 and db.std() > 1
+    # Seven points over log2(22,050 / 50) = 8.8 octaves, so at most 18 dB in 1.46 octaves
+    octaves = torch.log2(torch.arange(5, SAMPLES // 2 + 1) / torch.arange(4, SAMPLES // 2))
+    assert (db.diff(dim=-1)[..., 4:].abs() <= 18 / 1.46 * octaves + 1e-4).all()
+    flat = operator(Fixed(2 / 3, "equalisation"))(x)  # +3 dB at every point
+    torch.testing.assert_close(flat, x * 10 ** (3 / 20), rtol=0, atol=1e-5)
+
+
+def test_cut_out_silences_the_drawn_part():
+    x = sound(ITEMS, 4, 2, SAMPLES)
+    length = 0.5 * 0.3 * SAMPLES
+    begin = 0.5 * (SAMPLES - length)
+    wanted = x.clone()
+    wanted[..., int(np.ceil(begin)) : int(np.ceil(begin + length))] = 0
+    assert torch.equal(operator(Fixed(0.5, "cut-out"))(x), wanted)
+    silent = (operator(Only("cut-out"))(x) == 0).all(dim=(1, 2))
+    for row in silent:
+        where = row.nonzero().flatten()
+        assert 0 < len(where) <= 0.3 * SAMPLES and where[-1] - where[0] + 1 == len(where)
+
+
+# Noise
+
+
+def test_noise_belongs_to_its_item_whoever_draws_it():
+    whole = item_noise((3, 50), [42, 4, 7], range(8))
+    torch.testing.assert_close(item_noise((3, 50), [42, 4, 7], range(4, 8)), whole[4:], rtol=0, atol=0)
+    others = [item_noise((3, 50), seed, range(8)) for seed in ([43, 4, 7], [42, 4, 8])]
+    for other in (*others, whole.roll(1, 0)):
+        assert not (other == whole).all((1, 2)).any(), "another item, seed or step: other noise"
+
+
+def test_noise_is_standard_normal():
+    noise = item_noise((100, 100), [0], range(10)).double()
+    # 4 sigma of 100,000 draws: 1 / 316 for the mean, 1 / 447 for the deviation
+    assert noise.mean().item() == pytest.approx(0, abs=0.0127)
+    assert noise.std().item() == pytest.approx(1, abs=0.0090)

@@ -1,10 +1,14 @@
-"""The discriminator sees what it says it sees, at the level of the mixture."""
+"""The discriminators see what they say they see, at the level of the mixture."""
 
 import pytest
 import torch
+from torch import nn
 
-from lib.discriminator import PatchDiscriminator, build
+from lib.discriminator import PatchDiscriminator, SharedDropout, build
 from lib.errors import UserError
+
+NAMES = ("patch", "msstft", "mpd")
+PER_STEM = ("msstft", "mpd")
 
 
 @pytest.fixture(autouse=True)
@@ -12,16 +16,25 @@ def seeded():
     torch.manual_seed(0)
 
 
-def pair(batch=2, time=16384):
+def pair(batch=2, time=4096):
     stems = torch.randn(batch, 4, 2, time, dtype=torch.float64)
     return stems.sum(1), stems
+
+
+def small(name, **arguments):
+    return build(name, width=4 if name == "patch" else 2, **arguments).double()
+
+
+def logits(model, mixture, stems):
+    """{sub-discriminator: logits}."""
+    return {name: maps[-1] for name, maps in model(mixture, stems).items()}
 
 
 def count(model):
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def test_size():
+def test_size_of_patch():
     weights = (
         16 * (10 * 64 + 64 * 128 + 128 * 256 + 256 * 512 + 512 * 512)  # k16, 10 -> 64 -> ... -> 512 -> 512
         + 4 * (512 * 512 + 512)  # k4, 512 -> 512 -> 1
@@ -31,73 +44,209 @@ def test_size():
     assert count(build("patch", width=16)) < 8_009_665 / 15
 
 
-@pytest.mark.parametrize("kernel, field, hop", [("wide", 11260, 1024), ("pix2pix", 70, 8)])
+def test_size_of_msstft():
+    each = (
+        (8 * 27 * 32 + 32)  # 3 x 9: real and imaginary parts of 2 x 2 channels -> 32, and biases
+        + 3 * (32 * 27 * 32 + 2 * 32)  # 3 x 9; biases, and the lengths that weight normalisation adds
+        + (32 * 9 * 32 + 2 * 32)  # 3 x 3
+        + (32 * 9 + 2)  # 3 x 3, to the logit
+        + 4 * 32  # a bias per class
+    )
+    assert count(build("msstft", width=32)) == 3 * each == 299_334
+
+
+def test_size_of_mpd():
+    widths = (8, 32, 128, 256, 256)
+    each = (
+        (4 * 5 * 8 + 8)  # k5: 2 x 2 channels -> 8, and biases
+        + sum(a * 5 * b + 2 * b for a, b in zip(widths, widths[1:], strict=False))  # weight normalisation as above
+        + (256 * 3 + 2)  # k3, to the logit
+        + 4 * 8
+    )
+    assert count(build("mpd", width=8)) == 5 * each == 2_577_970
+
+
+@pytest.mark.parametrize(("kernel", "field", "hop"), [("wide", 11260, 1024), ("pix2pix", 70, 8)])
 def test_receptive_field_and_logit_rate(kernel, field, hop):
     model = PatchDiscriminator(width=2, kernel=kernel).double()
     assert model.receptive_field == field
     for parameter in model.parameters():  # no weight cancels or is too small to be seen
         torch.nn.init.uniform_(parameter, 0.1, 1)
     mixture, stems = pair(1, 32 * 1024)
-    frames = model(mixture, stems)[-1].shape[-1]
+    frames = logits(model, mixture, stems)["patch"].shape[-1]
     assert abs(frames - 32 * 1024 / hop) <= 2  # two stride-1 layers lose a frame each
 
     stems.requires_grad_()
-    model(mixture, stems)[-1][0, 0, frames // 2].backward()
+    logits(model, mixture, stems)["patch"][0, 0, frames // 2].backward()
     seen = stems.grad.abs().sum(dim=(0, 1, 2)).nonzero().flatten()
     assert seen[-1] - seen[0] + 1 == len(seen) == field
 
-    longer = model(*pair(1, 64 * 1024))[-1].shape[-1]
+    longer = logits(model, *pair(1, 64 * 1024))["patch"].shape[-1]
     assert longer - frames == 32 * 1024 / hop
 
 
-@pytest.mark.parametrize("kernel, maps", [("wide", 7), ("pix2pix", 5)])
-def test_feature_maps_end_in_logits(kernel, maps):
-    features = PatchDiscriminator(width=2, kernel=kernel).double()(*pair())
-    assert len(features) == maps
-    assert all(len(feature) == 2 for feature in features)
-    assert features[-1].shape[1] == 1
-    assert (features[-1] < 0).any() and (features[-1] > 0).any()  # logits, not rectified
+@pytest.mark.parametrize(
+    ("name", "subs", "maps", "judged"),
+    [
+        ("patch", ["patch"], 7, 1),
+        ("patch_pix2pix", ["patch"], 5, 1),
+        ("msstft", ["stft 2048", "stft 1024", "stft 512"], 6, 4),
+        ("mpd", ["period 2", "period 3", "period 5", "period 7", "period 11"], 6, 4),
+    ],
+)
+def test_feature_maps_of_every_sub_discriminator_end_in_logits(name, subs, maps, judged):
+    outputs = small(name)(*pair(time=16384))
+    assert list(outputs) == subs
+    for features in outputs.values():
+        assert len(features) == maps
+        assert all(len(feature) == 2 * (1 if judged == 1 else 4) for feature in features[:-1])
+        assert features[-1].shape[:2] == (2, judged) and features[-1].ndim == 3
+    every = torch.cat([features[-1].flatten() for features in outputs.values()])
+    assert (every < 0).any() and (every > 0).any()  # logits, not rectified
 
 
-def test_initial_weights():
-    for name, parameter in build("patch", width=16).named_parameters():
-        if name.endswith("bias"):
-            assert not parameter.any()
-        elif parameter.numel() > 10_000:  # then the sample deviation is within 3 % (4 sigma) of the true one
-            assert parameter.std().item() == pytest.approx(0.02, rel=0.03)
+def test_msstft_sees_the_spectrum_that_torch_computes():
+    """A sine's energy stands in the bin of its frequency, in every frame and for the stem that holds it."""
+    time = torch.arange(4096, dtype=torch.float64)
+    sine = torch.sin(2 * torch.pi * 64 / 512 * time)
+    image = build("msstft", width=2)._image("stft 512", sine.expand(1, 4, -1))
+    assert image.shape == (1, 8, 4096 // 128 + 1, 257)
+    # Of a full-scale sine, Hann: half of the window's sum (256), over sqrt(512) by normalisation
+    magnitude = (image[0, 0] ** 2 + image[0, 4] ** 2).sqrt()[4:-4]
+    torch.testing.assert_close(magnitude[:, 64], torch.full_like(magnitude[:, 64], 128 / 512**0.5), rtol=1e-3, atol=0)
+    assert magnitude[:, 70:].max() < 1e-3 * 128 / 512**0.5
 
 
-def test_joint_gain_does_not_matter_but_own_gain_does():
-    model = build("patch", width=4).double()
+def test_mpd_folds_time_into_rows_of_a_period():
+    signal = torch.arange(11.0).view(1, 1, 11)
+    image = build("mpd", width=2)._image("period 3", signal)
+    # Reflected at the end: 10 is followed by 9
+    assert image[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 9]]
+
+
+def test_initial_weights_keep_the_size_of_signals():
+    """Leaky rectifiers of slope 0.2 let through (1 + 0.04) / 2 of the power, which the weights make up for."""
+    model = build("patch", width=16)
+    for layer in model.patch.layers:
+        assert not layer.bias.any()
+        if layer.weight.numel() > 10_000:  # then the sample deviation is within 3 % (4 sigma) of the true one
+            inputs = layer.weight[0].numel()
+            assert layer.weight.std().item() == pytest.approx((2 / 1.04 / inputs) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_joint_gain_does_not_matter_but_own_gain_and_the_mixture_do(name):
+    model = small(name)
     mixture, stems = pair()
     gains = torch.tensor([0.1, 10.0]).view(2, 1, 1)  # one per item
-    expected = model(mixture, stems)[-1]
-    torch.testing.assert_close(model(gains * mixture, gains[..., None] * stems)[-1], expected, rtol=1e-9, atol=1e-12)
-    for other in (model(mixture, 0.5 * stems)[-1], model(mixture.flip(0), stems)[-1]):  # it is conditional
-        assert (other - expected).abs().max() > 0.1 * expected.std()
+    expected = logits(model, mixture, stems)
+    louder = logits(model, gains * mixture, gains[..., None] * stems)
+    quieter_stems, other_mixture = logits(model, mixture, 0.5 * stems), logits(model, mixture.flip(0), stems)
+    for sub, wanted in expected.items():
+        torch.testing.assert_close(louder[sub], wanted, rtol=1e-9, atol=1e-12)
+        for other in (quieter_stems[sub], other_mixture[sub]):  # it is conditional
+            assert (other - wanted).abs().max() > 0.1 * wanted.std()
 
 
-def test_items_do_not_influence_each_other():
-    model = build("patch", width=4).double()
+@pytest.mark.parametrize("name", PER_STEM)
+def test_a_change_in_one_stem_changes_the_judgement_of_that_stem_alone(name):
+    model = small(name)
     mixture, stems = pair()
-    alone, together = model(mixture[:1], stems[:1])[-1], model(mixture, stems)[-1][:1]
-    torch.testing.assert_close(alone, together, rtol=1e-9, atol=1e-12)
+    before = logits(model, mixture, stems)
+    changed = stems.clone()
+    changed[:, 2] *= -0.5
+    for sub, after in logits(model, mixture, changed).items():
+        same = (after == before[sub]).all(-1)
+        assert same.tolist() == [[True, True, False, True]] * 2
 
 
-def test_silence_is_finite():
-    mixture, stems = torch.zeros(1, 2, 16384), torch.zeros(1, 4, 2, 16384, requires_grad=True)
-    logits = build("patch", width=4)(mixture, stems)[-1]
-    logits.sum().backward()
-    assert logits.isfinite().all() and stems.grad.isfinite().all()
+@pytest.mark.parametrize("name", PER_STEM)
+def test_it_knows_which_stem_it_judges(name):
+    model = small(name)
+    mixture, stems = pair()
+    stems = stems[:, :1].expand_as(stems)  # the same sound as drums, bass, other and vocals
+    for found in logits(model, mixture, stems).values():  # it starts without prejudice
+        assert (found == found[:, :1]).all()
+    for classes in model.classes.values():
+        nn.init.constant_(classes.weight[1], 1.0)
+    for found in logits(model, mixture, stems).values():
+        assert (found[:, 1] != found[:, 0]).any(-1).all()
+        assert (found[:, 2:] == found[:, :1]).all()
+    sum(found.square().sum() for found in logits(model, mixture, stems).values()).backward()
+    assert all(classes.weight.grad.any(-1).all() for classes in model.classes.values())
 
 
-def test_gradient_reaches_every_stem_and_weight():
-    model = build("patch", width=4).double()
+@pytest.mark.parametrize("name", NAMES)
+def test_items_do_not_influence_each_other(name):
+    model = small(name)
+    mixture, stems = pair()
+    alone, together = logits(model, mixture[:1], stems[:1]), logits(model, mixture, stems)
+    for sub, found in alone.items():
+        torch.testing.assert_close(found, together[sub][:1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_silence_is_finite(name):
+    mixture, stems = torch.zeros(1, 2, 4096), torch.zeros(1, 4, 2, 4096, requires_grad=True)
+    found = torch.cat([x.flatten() for x in logits(small(name).float(), mixture, stems).values()])
+    found.sum().backward()
+    assert found.isfinite().all() and stems.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_every_stem_and_weight(name):
+    model = small(name)
     mixture, stems = pair()
     stems.requires_grad_()
-    model(mixture, stems)[-1].mean().backward()
+    sum(found.square().sum() for found in logits(model, mixture, stems).values()).backward()
     assert stems.grad.abs().amax(dim=-1).min() > 0
     assert all(parameter.grad.any() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spectral_norm_holds_the_largest_singular_value_of_every_convolution_at_1(name):
+    model = small(name, spectral_norm=True)
+    views = pair(1, 4096 if name == "patch" else 1100)  # the shortest that each can see
+    for _ in range(120):  # one step of its power iteration each
+        model(*views)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
+    assert len(layers) == {"patch": 7, "msstft": 3 * 6, "mpd": 5 * 6}[name]
+    with torch.no_grad():
+        model.eval()
+        for layer in layers:
+            # 1 %: the iteration converges slowly where the two largest values are close
+            assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.01)
+    names = {name for name, _ in model.named_parameters()}
+    assert not any("original1" in name for name in names), "weight normalisation is replaced, not stacked"
+    expected = logits(model, *views)
+    model(*views)
+    for sub, found in logits(model, *views).items():
+        assert torch.equal(found, expected[sub]), "an evaluation leaves it as it is"
+
+
+def test_shared_dropout_drops_the_same_whole_channels_for_every_item():
+    dropout = SharedDropout(0.3)
+    out = dropout(torch.ones(4, 2000, 5))
+    assert torch.equal(out, out[:1, :, :1].expand_as(out)), "all items and times alike"
+    kept = out[0, :, 0]
+    torch.testing.assert_close(kept.unique(), torch.tensor([0, 1 / 0.7]))
+    assert (kept > 0).float().mean().item() == pytest.approx(0.7, abs=0.041)  # 4 sigma of 2,000 draws
+    assert torch.equal(dropout.eval()(out), out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_both_halves_of_a_batch_meet_the_same_thinned_network(name):
+    model = small(name, dropout=0.5)
+    mixture, stems = pair(1)
+    twice = (torch.cat([mixture, mixture]), torch.cat([stems, stems]))
+    first, second = logits(model, *twice), logits(model, *twice)
+    model.eval()
+    whole, again = logits(model, *twice), logits(model, *twice)
+    for sub, found in first.items():
+        torch.testing.assert_close(found[0], found[1], rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(found, second[sub]), "another forward, another network"
+        assert not torch.allclose(found, whole[sub])
+        assert torch.equal(whole[sub], again[sub]), "an evaluation uses the whole network"
 
 
 def test_unknown_names():

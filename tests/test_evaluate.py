@@ -1,4 +1,4 @@
-"""Scores of a test set, in museval's files."""
+"""Scores of a test set, in museval's files, and what stands beside them."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import torch
 from lib import data, evaluate
 from lib.demucs import Demucs, save_weights
 from lib.errors import UserError
-from lib.results import read_museval
+from lib.naturalness import naturalness
+from lib.results import measured, read_museval
 
 
 @pytest.fixture(scope="module")
@@ -48,22 +49,80 @@ def test_both_metrics_give_the_same_figures(scored):
     np.testing.assert_allclose(np.minimum(fast, 100), np.minimum(slow, 100), atol=1e-3)
 
 
+def weights(folder, name):
+    """A tiny generator's file; each call draws other weights."""
+    save_weights(Demucs(channels=4, depth=2, lstm_layers=0), folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
 def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
     tracks, folder = data.read_index(index)[0]["test"], tmp_path / "l1-1" / "eval" / "test"
     torch.manual_seed(0)
-    save_weights(Demucs(channels=4, depth=2, lstm_layers=0), tmp_path / "a.safetensors")
-    save_weights(Demucs(channels=4, depth=2, lstm_layers=0), tmp_path / "b.safetensors")
-    first, second = (folder / f"{track.name}.json" for track in tracks)
-    evaluate.evaluate_set(tracks, folder, weights=tmp_path / "a.safetensors")
+    a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
+    (first, first_detail), (second, second_detail) = (
+        (folder / f"{track.name}.json", folder / "naturalness" / f"{track.name}.json") for track in tracks
+    )
+    evaluate.evaluate_set(tracks, folder, weights=a)
     os.utime(first, ns=(1, 1))
+    os.utime(second_detail, ns=(1, 1))
+    first_detail.unlink()  # as in a folder from before there were measures of naturalness
     second.unlink()
-    evaluate.evaluate_set(tracks, folder, weights=tmp_path / "a.safetensors")
-    assert first.stat().st_mtime_ns == 1 and second.exists()
-    before = first.read_text()
-    evaluate.evaluate_set(tracks, folder, weights=tmp_path / "b.safetensors")
-    assert first.read_text() != before
+    evaluate.evaluate_set(tracks, folder, weights=a)
+    assert first.stat().st_mtime_ns == second_detail.stat().st_mtime_ns == 1
+    assert first_detail.exists() and second.exists()
+    before = first.read_text(), first_detail.read_text()
+    evaluate.evaluate_set(tracks, folder, weights=b)
+    assert first.read_text() != before[0] and first_detail.read_text() != before[1]
     about = json.loads((folder / "about.json").read_text())
     assert about["tracks"] == [track.name for track in tracks] and about["metric"] == "fast"
+
+
+def test_naturalness_of_the_mixture_stands_beside_every_track(scored):
+    tracks, root = scored
+    for track in tracks:
+        written = json.loads((root / "fast" / "naturalness" / f"{track.name}.json").read_text())
+        assert list(written) == list(data.SOURCES)
+        for stem, reference in zip(written, track.stems(), strict=True):
+            expected = naturalness(track.mixture() / 4, reference)
+            assert written[stem] == pytest.approx(expected, abs=1.1e-5, nan_ok=True)  # five decimals
+
+
+def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkeypatch):
+    tracks, calls = data.read_index(index)[0]["test"], []
+
+    def fresh_auc(pairs, *, folds, seed):
+        calls.append({name: (stems.copy(), np.array(estimates)) for name, (stems, estimates) in pairs.items()})
+        assert (folds, seed) == (2, 0)  # no more folds than tracks
+        return {name: 0.75 + 0.1 * k for k, name in enumerate(pairs)}
+
+    monkeypatch.setattr(evaluate, "fresh_auc", fresh_auc)
+    folder = tmp_path / "run" / "l1-1" / "eval" / "test"
+    mixture = tmp_path / "run" / "mixture" / "eval" / "test"
+    torch.manual_seed(0)
+    a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
+    for _ in range(2):
+        evaluate.detectability(tracks, folder, weights=a)
+    assert len(calls) == 1 and list(calls[0]) == [track.name for track in tracks]
+    stems, estimates = calls[0][tracks[0].name]
+    np.testing.assert_array_equal(stems, tracks[0].stems())
+    np.testing.assert_allclose(estimates, evaluate.separate(evaluate.load_weights(a), tracks[0].mixture()), atol=1e-6)
+    evaluate.detectability(tracks, folder, weights=b)
+    evaluate.detectability(tracks, mixture, seconds=1.0)
+    assert len(calls) == 3
+    middle = (tracks[0].samples - data.SAMPLERATE) // 2
+    expected = tracks[0].mixture()[:, middle : middle + data.SAMPLERATE] / 4
+    np.testing.assert_allclose(calls[2][tracks[0].name][1], np.broadcast_to(expected, (4, *expected.shape)))
+
+    evaluate.evaluate_set(tracks, folder, weights=b)  # finds no file of its own and keeps the discriminator's
+    table = measured(tmp_path / "run")
+    assert table.groupby("track")["auc_fresh"].unique().map(list).to_dict() == {
+        track.name: [pytest.approx(0.75 + 0.1 * k)] for k, track in enumerate(tracks)
+    }
+    assert len(table) == 2 * 4 and table[["SDR", "lsd_8k_16k", "mrstft"]].notna().all().all()
+    evaluate.evaluate_set(tracks, folder, weights=a)
+    assert not (folder / "detectability.json").exists()  # it was of other weights
+    evaluate.detectability(tracks[:1], folder, weights=a)
+    assert len(calls) == 3 and not (folder / "detectability.json").exists()
 
 
 def test_a_good_estimate_scores_higher(scored):

@@ -7,18 +7,128 @@ from scipy.stats import mannwhitneyu
 from torch.nn import functional as F
 
 from lib import instruments
-from lib.objective import adversarial_loss, discriminator_loss, reconstruction_loss
+from lib.data import SOURCES
+from lib.discriminator import build, level
+from lib.objective import (
+    adversarial_loss,
+    balanced_weight,
+    discriminator_loss,
+    feature_matching_loss,
+    lecam_penalty,
+    r1_penalty,
+    reconstruction_loss,
+)
+
+# Logits of two sub-discriminators, of which the second has more; the first's feature map
+REAL = {"a": [torch.tensor([2.0, -2.0]), torch.tensor([0.0, 2.0])], "b": [torch.tensor([-1.0, 1.0, 3.0, 1.0])]}
+FAKE = {"a": [torch.tensor([2.5, -4.0]), torch.tensor([1.0, -3.0])], "b": [torch.tensor([0.0, -2.0, 1.0, -1.0])]}
 
 
-def test_losses_equal_torchs_cross_entropy_and_mean_error():
-    torch.manual_seed(0)
-    real, fake = torch.randn(3, 1, 7) * 4, torch.randn(3, 1, 7) * 4
-    one, zero = torch.ones_like(real), torch.zeros_like(real)
-    halves = F.binary_cross_entropy_with_logits(real, one) + F.binary_cross_entropy_with_logits(fake, zero)
-    torch.testing.assert_close(discriminator_loss(real, fake), halves / 2)
-    torch.testing.assert_close(adversarial_loss(fake), F.binary_cross_entropy_with_logits(fake, one))
+def test_reconstruction_is_the_mean_absolute_error():
     assert reconstruction_loss(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])) == 2.5
-    assert discriminator_loss(torch.zeros(2), torch.zeros(2)) == pytest.approx(np.log(2))  # guessing
+
+
+def test_bce_is_torchs_cross_entropy():
+    def entropy(outputs, target):
+        found = [maps[-1] for maps in outputs.values()]
+        return sum(F.binary_cross_entropy_with_logits(x, torch.full_like(x, target)) for x in found) / 2
+
+    torch.testing.assert_close(discriminator_loss(REAL, FAKE, "bce"), (entropy(REAL, 1) + entropy(FAKE, 0)) / 2)
+    torch.testing.assert_close(adversarial_loss(FAKE, "bce"), entropy(FAKE, 1))
+    guess = {"a": [torch.zeros(2)]}
+    assert discriminator_loss(guess, guess).item() == pytest.approx(np.log(2))
+
+
+def test_lsgan_by_hand():
+    real = ((1 + 1) / 2 + (4 + 0 + 4 + 0) / 4) / 2  # (x - 1)^2 of a, of b; mean over sub-discriminators
+    fake = ((4 + 4) / 2 + (1 + 1 + 4 + 0) / 4) / 2  # (x + 1)^2
+    fooling = ((0 + 16) / 2 + (1 + 9 + 0 + 4) / 4) / 2  # (x - 1)^2
+    assert discriminator_loss(REAL, FAKE, "lsgan").item() == pytest.approx((real + fake) / 2)
+    assert adversarial_loss(FAKE, "lsgan").item() == pytest.approx(fooling / 2)
+
+
+def test_hinge_by_hand():
+    real = ((1 + 0) / 2 + (2 + 0 + 0 + 0) / 4) / 2  # max(0, 1 - x)
+    fake = ((2 + 0) / 2 + (1 + 0 + 2 + 0) / 4) / 2  # max(0, 1 + x)
+    assert discriminator_loss(REAL, FAKE, "hinge").item() == pytest.approx((real + fake) / 2)
+    assert adversarial_loss(FAKE, "hinge").item() == pytest.approx(-((1 - 3) / 2 + (0 - 2 + 1 - 1) / 4) / 2)
+
+
+def test_feature_matching_by_hand():
+    real = {"a": [torch.tensor([[2.0, -4.0]]), torch.tensor([[1.0]]), torch.tensor([[9.0]])]}
+    fake = {"a": [torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]]), torch.tensor([[-9.0]])]}
+    # (0.5 + 3) / (2 + 4) of the first map, 1 / 1 of the second; the logits do not count
+    assert feature_matching_loss(real, fake).item() == pytest.approx((3.5 / 6 + 1) / 2)
+
+
+def test_feature_matching_of_a_batch_is_the_mean_of_its_items():
+    """Or two processes, with half of the batch each, would not train as one does."""
+    torch.manual_seed(0)
+    real, fake = torch.randn(2, 4, 3, 7) * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
+    outputs = [{"a": [half, half]} for half in (real, fake)]
+    halves = [
+        feature_matching_loss(*({"a": [x[k : k + 2] for x in side["a"]]} for side in outputs)).item() for k in (0, 2)
+    ]
+    assert feature_matching_loss(*outputs).item() == pytest.approx(sum(halves) / 2)
+
+
+def test_feature_matching_draws_the_generated_features_alone():
+    real, fake = torch.tensor([[2.0]], requires_grad=True), torch.tensor([[3.0]], requires_grad=True)
+    feature_matching_loss({"a": [real, real]}, {"a": [fake, fake]}).backward()
+    assert real.grad is None and fake.grad.item() == 0.5
+
+
+def test_r1_of_a_quadratic_discriminator_and_its_gradient():
+    """D(x) = k/2 |x|^2 has gradient k x; the penalty, k^2 |x level|^2, has the derivative 2 k |x level|^2 by k."""
+    torch.manual_seed(0)
+    stems = torch.randn(3, 4, 2, 5, dtype=torch.float64, requires_grad=True)
+    k = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    mixture_level = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1)
+    whole = (k / 2 * stems.square().sum((1, 2, 3))).view(3, 1, 1)  # one logit per item
+    each = k / 2 * stems.square().flatten(2)  # forty logits per item, one per sample
+    penalty = r1_penalty({"whole": [whole], "each": [each]}, stems, mixture_level)
+    squares = (stems * mixture_level[:, None]).square().sum().item()
+    assert penalty.item() == pytest.approx(0.7**2 * squares * (1 / 3 + 1 / 120) / 2)
+    penalty.backward()
+    assert k.grad.item() == pytest.approx(2 * 0.7 * squares * (1 / 3 + 1 / 120) / 2)
+
+
+def test_r1_does_not_depend_on_loudness_or_length_and_can_be_descended():
+    torch.manual_seed(0)
+    model = build("patch", width=4)
+
+    def penalty(stems):
+        stems = stems.requires_grad_()
+        return r1_penalty(model(stems.sum(1), stems), stems, level(stems.sum(1)))
+
+    stems = torch.randn(2, 4, 2, 32768)
+    before = penalty(stems.clone())
+    assert penalty(7 * stems).item() == pytest.approx(before.item(), rel=1e-4)
+    assert penalty(stems.tile(4)).item() == pytest.approx(before.item(), rel=0.2)  # but for its ends
+    before.backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.grad is not None:  # the last bias has no say in it
+                parameter -= 1e-4 * parameter.grad
+    assert penalty(stems.clone()) < before
+
+
+def test_lecam_by_hand():
+    anchors = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([1.0, 0.0])}
+    # real against the mean of generated ones, then the reverse
+    a = ((0.5**2 + 2.5**2) + (0.5**2 + 3.5**2)) / 2
+    b = ((1 + 1 + 9 + 1) + (1 + 9 + 0 + 4)) / 4
+    assert lecam_penalty(REAL, FAKE, anchors).item() == pytest.approx((a + b) / 2)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
+def test_balanced_weight_gives_the_adversarial_gradient_its_share(share):
+    weight = balanced_weight(share, 3.0, 0.2)
+    assert 0.2 * weight / (3.0 + 0.2 * weight) == pytest.approx(share)
+    assert np.isfinite(balanced_weight(share, 3.0, 0.0)), "a generator that fools it entirely"
+
+
+# Instruments
 
 
 def logits_of(score):
@@ -37,6 +147,7 @@ def test_memorisation_ratios_by_hand():
     assert found["r_v_logit"] == pytest.approx(0.5)  # the logits lie symmetrically: half the way
     assert found["r_t"] == 1.0
     assert (found["tpr_train"], found["tpr_heldout"], found["tnr_train"], found["tnr_heldout"]) == (1, 0, 1, 1)
+    assert found["right_train"] == pytest.approx(0.9) and found["right_heldout"] == pytest.approx((0.5 + 0.7) / 2)
     assert found["bce_train"] == pytest.approx(-np.log(0.9))
     assert found["bce_heldout"] == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2)
     assert figures(0.5, 0.5, 0.5, 0.5)["r_v_sigma"] is None, "no difference between real and generated: no ratio"
@@ -59,7 +170,9 @@ def test_histograms_hold_every_logit():
     ("scores", "word"),
     [
         ((0.9, 0.15, 0.1, 0.1), "overfits"),
-        ((0.9, 0.9, 0.1, 0.1), "dominates"),
+        ((0.9, 0.6, 0.1, 0.4), "overfits"),  # three eighths are lost by real stems, as much by generated ones
+        ((0.97, 0.97, 0.03, 0.03), "dominates"),
+        ((0.9, 0.9, 0.1, 0.1), "is healthy"),
         ((0.51, 0.51, 0.5001, 0.5001), "is too weak"),
     ],
 )
@@ -74,3 +187,37 @@ def test_a_discriminator_that_errs_alike_everywhere_is_healthy():
         {"real_train": real[0], "real_heldout": real[1], "fake_train": fake[0], "fake_heldout": fake[1]}
     )
     assert instruments.verdict(found)[0] == "is healthy"
+
+
+def test_pick_spreads_evenly():
+    few = np.arange(2 * 3 * 64).reshape(2, 3, 64)
+    assert instruments.pick(few) is few
+    many = torch.arange(6000).view(2, 3, 1000)
+    chosen = instruments.pick(many)
+    assert chosen.shape == (2, 3, 64)
+    assert torch.equal(chosen, torch.from_numpy(instruments.pick(many.numpy()))), "of tensors and arrays alike"
+    steps = chosen[1, 2].diff()
+    assert chosen[0, 0, 0] == 0 and set(steps.tolist()) == {15, 16}  # 1000 / 64 = 15.6
+
+
+def test_every_sub_discriminator_and_stem_is_measured_by_itself():
+    """A sub-discriminator that judges all stems together and is right; one per stem, which memorises the bass."""
+    random = np.random.RandomState(0)
+    joint = {"real": logits_of(0.9), "fake": logits_of(0.1)}
+    sets = {}
+    for name in instruments.SETS:
+        own = np.full((5, 4, 6), joint[name[:4]]) + random.randn(5, 4, 6) * 1e-3
+        if name == "real_heldout":
+            own[:, 1] = logits_of(0.3)
+        sets[name] = {"joint": torch.full((5, 1, 7), joint[name[:4]]), "own": torch.from_numpy(own)}
+    found = instruments.measure_all(sets, SOURCES)
+    parts = found["parts"]
+    assert list(parts) == ["joint, all stems", *(f"own, {stem}" for stem in SOURCES)]
+    assert all(list(part) == list(instruments.PART_FIGURES) for part in parts.values())
+    assert parts["joint, all stems"]["r_v_sigma"] == pytest.approx(0, abs=1e-6)
+    for stem in SOURCES:  # 1e-3: the noise above
+        assert parts[f"own, {stem}"]["r_v_sigma"] == pytest.approx((0.9 - 0.3) / 0.8 if stem == "bass" else 0, abs=1e-3)
+        assert parts[f"own, {stem}"]["tpr_heldout"] == (0 if stem == "bass" else 1)
+    # 5 x 7 and 5 x 4 x 6 logits together, of which the bass has 5 x 6
+    assert found["r_v_sigma"] == pytest.approx((0.9 - 0.3) / 0.8 * 30 / 155, abs=1e-3)
+    assert found["tpr_heldout"] == pytest.approx(125 / 155) and sum(found["real_train_histogram"]) == 155

@@ -48,7 +48,7 @@ def test_the_report_is_whole(report):
     measured = table[table["section"].str.endswith(": test")]["system"].tolist()
     assert measured[:3] == ["Mixture ÷ 4 as every estimate", "L1", "L1 + GAN"]
     assert table["section"].str.endswith("real excerpt").any()
-    tracks = pd.read_csv(folder / "tracks.csv")
+    tracks = pd.read_csv(folder / "arms.csv")
     assert set(tracks["arm"]) == {"mixture", "l1", "gan"} and set(tracks["target"]) == set(conftest.SOURCES)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib import plots, report
+from lib import plots, readings, report
 from lib.plots_training import LOGIT_EDGES, SETS
 from lib.report import METRICS, STEMS
 
@@ -48,13 +48,20 @@ def metrics(evaluations=24):
 def tracks():
     random = np.random.default_rng(0)
     return pd.DataFrame([
-        {"arm": arm, "seed": seed, "track": f"T{t}", "target": stem} | dict.fromkeys(METRICS, random.normal())
-        for arm in ("mixture", "l1", "gan") for seed in (0, 1) for t in range(5) for stem in STEMS
+        {"test_set": "test", "arm": arm, "seed": seed, "track": f"T{t}", "target": stem}
+        | dict.fromkeys((*METRICS, *readings.PERCEPTION), random.normal())
+        for arm in ("mixture", "l1", "gan", "gan-cures") for seed in (0, 1) for t in range(5) for stem in STEMS
     ])  # fmt: skip
 
 
-def rows(arm):
-    return tracks().query("arm == @arm")
+def dprobe():
+    """Cures at 16 segments only, as the quick profile has them."""
+    cells = [(16, "none"), (512, "none"), (16, "R1")]
+    return pd.DataFrame([
+        {"segments": count, "cure": cure, "seed": seed, "r_v_sigma": 0.5 - seed / 10, "tpr_heldout": 0.6,
+         "tnr_heldout": 0.7}
+        for count, cure in cells for seed in (1, 2, 3)
+    ])  # fmt: skip
 
 
 FIGURES = {
@@ -65,14 +72,15 @@ FIGURES = {
         report.published_seeds(), report.published_systems().loc["Demucs v1 + GAN (seed)"]
     ),
     "sdr_strip": lambda: plots.sdr_strip(tracks()),
-    "difference_intervals": lambda: plots.difference_intervals(
-        {"gan": report.bootstrap_interval(rows("l1"), rows("gan"), resamples=50)}
-    ),
+    "measure_differences": lambda: plots.measure_differences(readings.arm_differences(tracks(), METRICS)),
+    "perception_distortion": lambda: plots.perception_distortion(tracks()),
     "learning_curves": lambda: plots.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
     "logit_curves": lambda: plots.logit_curves(metrics()),
-    "memorisation_curves": lambda: plots.memorisation_curves(metrics()),
+    "memorisation_curves": lambda: plots.memorisation_curves({"gan-1": metrics(), "gan-cures-1": metrics()}),
     "logit_histograms": lambda: plots.logit_histograms(metrics()),
     "heldout_curves": lambda: plots.heldout_curves(metrics()),
+    "probe_curves": lambda: plots.probe_curves(dprobe()),
+    "probe_heatmap": lambda: plots.probe_heatmap(dprobe()),
 }
 
 
@@ -81,7 +89,7 @@ def test_figure_is_labelled_and_small(name):
     figure = FIGURES[name]()
     png = io.BytesIO()
     figure.savefig(png, bbox_inches="tight")
-    assert len(png.getvalue()) < 80_000
+    assert len(png.getvalue()) < 90_000
     assert figure.get_suptitle().endswith("?")
     for axis in figure.axes:  # panels of a grid share the outer ones' labels
         assert axis.get_xlabel() or axis.get_ylabel() or axis.get_title("left")
@@ -96,8 +104,39 @@ def test_every_figure_is_closed_so_that_a_notebook_shows_it_once():
 
 
 def test_one_evaluation_is_enough():
-    for figure in (plots.logit_histograms, plots.logit_curves, plots.memorisation_curves, plots.heldout_curves):
+    for figure in (plots.logit_histograms, plots.logit_curves, plots.heldout_curves):
         figure(metrics(1)).canvas.draw()
+    plots.memorisation_curves({"gan-1": metrics(1)}).canvas.draw()
+
+
+def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
+    left, _ = plots.probe_heatmap(dprobe()).axes
+    assert [text.get_text() for text in left.texts] == ["0.30 ± 0.10"] * 3
+
+
+def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():
+    table = tracks()
+    figure = plots.perception_distortion(table.assign(auc_fresh=np.nan))
+    [axis] = figure.axes  # no panel for what was not computed
+    assert [text.get_text() for text in axis.texts].count("L1 + GAN + cures") == 1 and len(axis.texts) == 4
+    seeds, mean = (scatter.get_offsets() for scatter in axis.collections[:2])  # of the mixture, the first arm
+    expected = [
+        [rows.pivot(index="track", columns="target", values=m).median().mean() for m in ("SDR", "lsd_8k_16k")]
+        for _, rows in table[table["arm"] == "mixture"].groupby("seed")
+    ]
+    np.testing.assert_allclose(seeds, expected)
+    np.testing.assert_allclose(mean, [np.mean(expected, axis=0)])
+    assert len(plots.perception_distortion(table).axes) == 2
+
+
+def test_a_filled_mark_is_a_difference_that_excludes_zero():
+    table = readings.arm_differences(tracks(), METRICS)
+    table[["difference", "low", "high"]] = 0.0, -1.0, 1.0
+    table.loc[("SIR", "gan", "bass"), ["difference", "low", "high"]] = 2.0, 1.0, 3.0
+    bass = plots.measure_differences(table).axes[1]
+    marks = [c for c in bass.collections if len(c.get_offsets()) == len(METRICS) and len(c.get_facecolors()) == 4]
+    white = [[tuple(colour) == (1, 1, 1, 1) for colour in mark.get_facecolors()] for mark in marks]
+    assert white == [[True, True, False, True], [True] * 4]  # gan, gan-cures
 
 
 def test_colours_are_distinct_and_follow_the_arm():

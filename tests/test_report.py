@@ -10,6 +10,7 @@ import pytest
 
 from lib import report
 from lib.errors import UserError
+from lib.naturalness import MEASURES
 from lib.report import COLUMNS, STEMS
 from lib.results import REFERENCE, published_tracks
 
@@ -178,8 +179,27 @@ def test_written_tables_hold_what_the_notebook_shows(run):
     written = pd.read_csv(run / "sdr_table.csv")
     assert list(written.columns[:6]) == ["system", *COLUMNS] and set(written) == set(table)
     np.testing.assert_allclose(written[list(COLUMNS)], table[list(COLUMNS)].astype(float), atol=1e-4)
-    assert len(pd.read_csv(run / "tracks.csv")) == len(tracks) == (1 + 3 + 2 + 1) * 3 * 4  # arms × tracks × stems
+    assert len(pd.read_csv(run / "arms.csv")) == len(tracks) == (1 + 3 + 2 + 1) * 3 * 4  # arms × tracks × stems
     assert not list(run.glob("*.tmp"))
+
+
+def test_arms_table_joins_naturalness_by_track_and_stem_and_leaves_gaps(run):
+    folder = run / "gan-1" / "eval" / "test"
+    for name, value in (("Dawn", 1.0), ("Noon", 2.0)):  # "Dusk" has not been measured
+        measures = {stem: dict.fromkeys(MEASURES, value + k / 10) for k, stem in enumerate(STEMS)}
+        measures["vocals"]["lsd_8k_16k"] = math.nan  # a silent stem
+        (folder / "naturalness").mkdir(exist_ok=True)
+        (folder / "naturalness" / f"{name}.json").write_text(json.dumps(measures))
+    (folder / "detectability.json").write_text(json.dumps({"auc": {"Dawn": 0.8, "Noon": 0.6}}))
+    report.write_tables(run)
+    written = pd.read_csv(run / "arms.csv")
+    expected = ["test_set", "arm", "seed", "track", "target", *report.METRICS, *MEASURES, "auc_fresh"]
+    assert list(written)[: len(expected)] == expected
+    assert set(written["test_set"]) == {"test", "real excerpt"}
+    rows = written[(written["arm"] == "gan") & (written["seed"] == 1)].set_index(["track", "target"])
+    assert rows.loc[("Noon", "other"), "mrstft"] == 2.2 and rows.loc[("Noon", "other"), "SDR"] == 1.7 + 2 + 20
+    assert rows["auc_fresh"].tolist() == pytest.approx([0.8] * 4 + [math.nan] * 4 + [0.6] * 4, nan_ok=True)
+    assert rows["lsd_8k_16k"].isna().sum() == 4 + 2 and written[list(MEASURES)].notna().any(axis=1).sum() == 8
 
 
 def test_a_run_without_results_says_what_to_do(tmp_path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lib import report
 from lib.errors import UserError
-from lib.statistics import COLUMNS, STEMS, _holm
+from lib.statistics import COLUMNS, STEMS, _holm, _nanmedian, seeds_needed
 
 GAN = report.published_systems().loc["Demucs v1 + GAN (seed)", list(COLUMNS)].astype(float)
 
@@ -71,6 +72,70 @@ def test_bootstrap_leaves_silent_stems_out():
     base = np.array([[1.0, 2.0, np.nan, 4.0]])
     interval = report.bootstrap_interval(arm(base), arm(base + 1), statistic="mean", resamples=100)
     np.testing.assert_allclose(interval["difference"], 1)
+
+
+def test_other_measures_are_compared_alike():
+    values = np.random.default_rng(0).normal(size=(2, 5))
+    base, other = (arm(v).rename(columns={"SDR": "mrstft"}) for v in (values, values - 0.5))
+    np.testing.assert_allclose(report.bootstrap_interval(base, other, metric="mrstft", resamples=50)["high"], -0.5)
+    np.testing.assert_allclose(report.wilcoxon_holm(base, other, metric="mrstft")["median_difference"], -0.5)
+
+
+def test_a_stem_that_no_track_has_leaves_the_others_their_figures():
+    base = arm(np.zeros((1, 4)))
+    base.loc[base["target"] == "bass", "SDR"] = np.nan
+    interval = report.bootstrap_interval(base, base.assign(SDR=base["SDR"] + 1), resamples=50)
+    assert interval.loc["bass", ["difference", "low", "high"]].isna().all() and interval.loc["drums", "low"] == 1
+
+
+def test_median_without_nan_is_numpys():
+    values = np.random.default_rng(0).normal(size=(50, 3, 6))
+    values[np.random.default_rng(1).random(values.shape) < 0.4] = np.nan
+    values[0, 0], values[0, 1, 1:] = np.nan, np.nan
+    with np.testing.suppress_warnings() as silence:
+        silence.filter(RuntimeWarning)
+        np.testing.assert_allclose(_nanmedian(values), np.nanmedian(values, axis=-1))
+
+
+def test_arm_means_are_the_tables_rows_per_seed():
+    rows = pd.concat(
+        [arm([[1.0, 2, 9]]).assign(arm="mixture", seed=pd.NA), arm([[4.0, 5, 6], [1, 7, 8]]).assign(arm="l1")]
+    )
+    means = report.arm_means(rows.astype({"seed": "Int64"}))["SDR"]
+    assert means.tolist() == [2, 5, 7] and means.index.get_level_values("arm").tolist() == ["mixture", "l1", "l1"]
+
+
+# --- power ---
+
+
+def test_seeds_needed_are_cohens():
+    # Cohen 1988, table 2.4.1: n per group at power .80, two-sided alpha .05, for d = .2, .5, .8
+    assert [seeds_needed(1, d) for d in (0.2, 0.5, 0.8)] == [394, 64, 26]
+    assert seeds_needed(0.1, 10) == 2  # a t test has no degree of freedom with fewer
+
+
+def test_seeds_needed_by_simulation():
+    needed = seeds_needed(0.2, 0.3)
+    random = np.random.default_rng(0)
+
+    def power(n, runs=40_000):  # standard error of 0.002
+        return np.mean(stats.ttest_ind(*(random.normal(m, 0.2, (n, runs)) for m in (0, 0.3))).pvalue < 0.05)
+
+    assert power(needed) > 0.8 > power(needed - 1)
+
+
+def test_power_table_by_the_published_seeds():
+    table = report.power_table(report.published_seeds())
+    assert list(table.index) == list(COLUMNS) and list(table.columns) == [0.1, 0.2, 0.3, 0.5, 1.0]
+    # SD .1618, d = .618: 2 (1.960 + .842)^2 / d^2 = 41.1 by the normal, and Guenther's 1.960^2 / 4 on top for t
+    assert table.loc["drums", 0.1] == 43
+    assert (np.diff(table, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize(("sd", "difference"), [(0, 0.1), (0.1, 0), (0.1, -0.1), (np.nan, 0.1)])
+def test_power_of_nothing_is_refused(sd, difference):
+    with pytest.raises(UserError, match="positive"):
+        seeds_needed(sd, difference)
 
 
 def test_wilcoxon_is_exact_and_averages_seeds_first():

@@ -1,0 +1,125 @@
+"""What the instruments say of a discriminator, in words: its logits, its verdict, the D-probe."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.errors import UserError
+from lib.instruments import PART_FIGURES, SETS, verdict
+from lib.results import ARMS, read_metrics
+from lib.wording import join, plain
+
+
+def discriminator_metrics(folder):
+    """`metrics.jsonl` of an arm that has a discriminator; raises `UserError` where it has none."""
+    metrics = read_metrics(folder)
+    if "r_v_sigma" not in metrics:
+        raise UserError(f"{folder} was trained without a discriminator; choose a GAN arm.")
+    return metrics
+
+
+def games(run):
+    """{<arm>-<seed>: metrics} of all arms of a run's folder that have a discriminator, "gan" first.
+
+    Raises `UserError` when there are none.
+    """
+    folders = [path.parent for path in Path(run).glob("*-*/metrics.jsonl") if "~" not in path.parent.name]
+    found = {folder.name: read_metrics(folder) for folder in folders}
+    found = {name: rows for name, rows in found.items() if "r_v_sigma" in rows}
+    if not found:
+        raise UserError(f"{run} holds no arm with a discriminator; run 02-train with gan among its arms.")
+    rank = list(ARMS)
+    return dict(
+        sorted(found.items(), key=lambda item: (rank.index(arm) if (arm := _arm(item[0])) in rank else 9, item[0]))
+    )
+
+
+def _arm(name):
+    return name.rpartition("-")[0]
+
+
+def logits(metrics):
+    """What the four sets of logits say at the last evaluation."""
+    last = metrics.iloc[-1]
+    means = {name: plain(last[f"{name}_mean"]) for name in SETS}
+    return (
+        f"At the last evaluation (step {last['step']:,.0f}) the mean logit of real stems is {means['real_train']} on "
+        f"training tracks and {means['real_heldout']} on held-out ones; of generated stems {means['fake_train']} and "
+        f"{means['fake_heldout']}."
+    )
+
+
+def verdicts(runs):
+    """The verdict on every run with the figures that made it so: DataFrame, one row per run of `games`."""
+    rows = {}
+    for name, metrics in runs.items():
+        last = metrics.iloc[-1]
+        word, reason = verdict(last)
+        figures = {figure: last[figure] for figure in ("tpr_train", "tnr_train", *PART_FIGURES, "p")}
+        rows[name] = {"verdict": word, "reason": reason, "step": int(last["step"])} | figures
+    return pd.DataFrame(rows).T.rename_axis("run")
+
+
+def diagnoses(table):
+    """The verdicts of `verdicts`, a line per arm: in words, over its seeds."""
+    lines = []
+    for arm, rows in table.groupby(table.index.map(_arm), sort=False):
+        words = rows["verdict"].value_counts()
+        seeds = f"in {join(f'{count} of {len(rows)} seeds it **{word}**' for word, count in words.items())}"
+        r_v, tpr, tnr = (rows[name].astype(float) for name in ("r_v_sigma", "tpr_heldout", "tnr_heldout"))
+        lines.append(
+            f"- **{ARMS.get(arm, arm)}**: {seeds}. r_v {_range(r_v)}; it recognises {_range(tpr, '%')} "
+            f"of real and {_range(tnr, '%')} of generated patches of held-out tracks. {rows['reason'].iloc[0]}"
+        )
+    return "\n".join(lines)
+
+
+def _range(values, unit=""):
+    low, high = values.min(), values.max()
+    if unit:
+        return f"{low:.0%}" if round(low, 2) == round(high, 2) else f"{low:.0%} to {high:.0%}"
+    return plain(low) if round(low, 2) == round(high, 2) else f"{plain(low)} to {plain(high)}"
+
+
+def probe(table):
+    """What the D-probe shows: where memory is visible without a cure, and what the cures do there."""
+    means = table.groupby(["segments", "cure"])[["r_v_sigma", "tpr_heldout", "bce_heldout"]].mean()
+    bare = means.xs("none", level="cure")
+    r_v = ", ".join(f"{plain(value)} at {count}" for count, value in bare["r_v_sigma"].items())
+    count = 16 if 16 in bare.index else bare["r_v_sigma"].idxmax()
+    text = f"Without a cure r_v is {r_v} segments: " + (
+        "**the fewer tracks it has, the more a discriminator relies on memory.** "
+        if bare["r_v_sigma"].iloc[0] > bare["r_v_sigma"].iloc[-1] + 0.1
+        else "**memory plays no great part here, whatever the number of segments.** "
+    )
+    cells = means.xs(count, level="segments")
+    cured = cells.drop("none").sort_values("r_v_sigma")
+    if cured.empty:
+        return text
+    base, gain = cells.loc["none"], cured["tpr_heldout"] - cells.loc["none", "tpr_heldout"]
+    best = cured.index[0]
+    helpful = [
+        f"{name} ({plain(cured.loc[name, 'r_v_sigma'])})"
+        for name in cured.index
+        if cured.loc[name, "r_v_sigma"] <= base["r_v_sigma"] - 0.1
+    ]
+    idle = [name for name in cured.index if cured.loc[name, "r_v_sigma"] > base["r_v_sigma"] - 0.1]
+    text += (
+        f"At {count} segments (r_v {plain(base['r_v_sigma'])} without a cure) the best cure is **{best}**: r_v "
+        f"{plain(cured.loc[best, 'r_v_sigma'])}, held-out TPR {cured.loc[best, 'tpr_heldout']:.0%} instead of "
+        f"{base['tpr_heldout']:.0%} ({gain[best] * 100:+.0f} points), held-out cross-entropy "
+        f"{plain(cured.loc[best, 'bce_heldout'])} instead of {plain(base['bce_heldout'])}. "
+    )
+    text += f"At least 0.1 is gained by {join(helpful)}. " if helpful else "No cure gains as much as 0.1. "
+    return text + (f"Less, or nothing, by {join(idle)}." if idle else "")
+
+
+def outcomes(arms, test_set="test"):
+    """What became of each run's generator: {<arm>-<seed>: mean over stems of SDR (dB), LSD at 8 to 16 kHz (dB)}.
+
+    arms: `lib.results.arms_table`, or arms.csv.
+    """
+    rows = arms[(arms["test_set"] == test_set) & arms["seed"].notna()]
+    names = rows["arm"] + "-" + rows["seed"].astype(int).astype(str)
+    medians = rows.groupby([names, "target"])[["SDR", "lsd_8k_16k"]].median()
+    return medians.groupby(level=0).mean()

@@ -1,0 +1,78 @@
+"""Sentences say what their figures say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import readings
+from lib.errors import UserError
+from lib.report import METRICS, STEMS, published_seeds
+
+
+def tracks(seeds=(0, 1, 2), **gains):
+    """L1 and a GAN arm on eight tracks; gains: {column: {stem: gain of the GAN}}, the rest differing by chance."""
+    random, rows = np.random.default_rng(0), []
+    for arm in ("mixture", "l1", "gan"):
+        for seed in seeds if arm != "mixture" else [pd.NA]:
+            for track in range(8):
+                for stem in STEMS:
+                    row = {"test_set": "test", "arm": arm, "seed": seed, "track": f"T{track}", "target": stem}
+                    for column in (*METRICS, *readings.PERCEPTION):
+                        gain = gains.get(column, {}).get(stem, 0) if arm == "gan" else 0
+                        row[column] = track + gain + random.normal(0, 0.05)
+                    rows.append(row)
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def test_the_gan_helps_only_where_the_interval_is_above_zero():
+    table = tracks(SDR={"drums": 1.0, "bass": -1.0})
+    # in "other" one seed gains two decibels and one loses them: large, and nothing shown
+    for seed, gain in ((0, 2.0), (1, -2.0)):
+        table.loc[(table["arm"] == "gan") & (table["target"] == "other") & (table["seed"] == seed), "SDR"] += gain
+    text = readings.gan_helps(readings.arm_differences(table))
+    assert "**drums: helps** (+" in text
+    assert "**bass: harms** (−" in text and "**other: no difference shown**" in text
+    assert "**vocals: no difference shown**" in text and text.endswith("8 tracks, 3 seeds.")
+    alone = readings.gan_helps(readings.arm_differences(tracks(seeds=(7,))))
+    assert "one seed, so the intervals know nothing of chance between seeds" in alone
+
+
+def test_each_metric_is_said_in_its_own_words():
+    differences = readings.arm_differences(tracks(SIR={"vocals": 1}, ISR={"vocals": -1}, SAR={"vocals": -1}), METRICS)
+    line = readings.parts(differences).splitlines()[3]
+    assert line.startswith("- **L1 + GAN, vocals**: more sound missing or displaced (ISR −")
+    assert "; less leakage (SIR +" in line and "; more noise and artefacts (SAR −" in line
+    assert "no difference shown in distance from the true stem (SDR" in line
+
+
+def test_naturalness_is_nearer_to_the_ideal_not_lower():
+    table = tracks(lsd_8k_16k={"bass": -1.0})
+    # L1 is 6 dB too dull and never told right; the GAN 2 dB too bright and nearer to chance
+    table["high_band_ratio"] = table["arm"].map({"mixture": 0, "l1": -6.0, "gan": 2.0})
+    table["auc_fresh"] = table["arm"].map({"mixture": 1.0, "l1": 0.9, "gan": 0.45})
+    differences = readings.arm_differences(table, readings.PERCEPTION)
+    assert differences.loc[("high_band_ratio", "gan", "drums"), "difference"] == pytest.approx(2 - 6)
+    assert differences.loc[("auc_fresh", "gan", "all"), "difference"] == pytest.approx(0.05 - 0.4)
+    text = readings.naturalness(differences)
+    assert "8 to 16 kHz (dB): nearer: bass (−" in text and "no difference shown: drums" in text
+    assert "above 8 kHz, its distance from the true stem's (dB): nearer: drums (−4.00 [−4.00, −4.00])" in text
+    assert "distance from 0.5: nearer: all (−0.35 [−0.35, −0.35])." in text
+
+
+def test_what_was_not_measured_is_left_out():
+    table = tracks().assign(**dict.fromkeys(readings.PERCEPTION, np.nan))
+    assert "No measure" in readings.naturalness(readings.arm_differences(table, readings.PERCEPTION))
+    table["mrstft"] = 1.0
+    assert len(readings.naturalness(readings.arm_differences(table, readings.PERCEPTION)).splitlines()) == 1
+
+
+def test_power_says_what_the_runs_seeds_can_show():
+    few, many = (readings.power(published_seeds(), tracks(seeds=range(n))) for n in (1, 5))
+    assert "43 (drums), 56 (bass), 17 (other) and 54 (vocals) seeds per arm" in few
+    assert "This run has 1 per arm: too few even for 1 dB." in few
+    assert "This run has 5 per arm: enough for 0.5 dB in every stem." in many  # 3, 4, 3 and 4 are needed
+
+
+def test_a_single_arm_is_not_compared():
+    with pytest.raises(UserError, match="no pair of arms"):
+        readings.arm_differences(tracks().query("arm != 'gan'"))
