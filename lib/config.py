@@ -39,7 +39,7 @@ class Config:
     ema: float = 0.0  # decay of the running mean of the generator's weights that is evaluated and kept; 0: none
     # adversarial part: played when one of the first two is above 0
     adversarial_weight: float = 0.0  # against L1's 1; pix2pix has 0.01 (λ = 100)
-    adversarial_share: float = 0.0  # instead: share of the gradient at the estimates, kept by a balancer
+    adversarial_share: float = 0.0  # above 0, instead: share of the gradient at the estimates, kept by a balancer
     adversarial_loss: str = "bce"  # bce, lsgan or hinge
     feature_matching: float = 0.0  # weight of feature matching within the adversarial part
     adversarial_start: int = 0  # until this step only the discriminator plays; the generator learns from L1
@@ -120,8 +120,6 @@ class Config:
             value, full = getattr(self, name), name.startswith("augment") or name == "discriminator_updates"
             if not 0 <= value <= 1 or (value == 1 and not full):
                 raise UserError(f"{name} = {value} must be at least 0 and {'at most' if full else 'below'} 1.")
-        if self.adversarial_weight and self.adversarial_share:
-            raise UserError("adversarial_weight and adversarial_share exclude each other; set one of them to 0.")
         for name, choices in (
             ("keep", ("last", "best")),
             ("discriminator", DISCRIMINATORS),

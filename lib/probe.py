@@ -28,7 +28,7 @@ from lib.game import Game
 from lib.progress import progress
 from lib.provenance import made_by
 
-HELD_OUT = 96  # segments, and at most as many of training tracks, that a cell is measured on
+HELD_OUT = 96  # segments at most that a cell is measured on, and as many of training tracks
 PER_TRACK = 4  # segments of a track, while there are tracks enough: 16 segments are 4 tracks
 MEASURED_EVERY = 25  # steps; adaptive augmentation and early stop act on these
 COLUMNS = ("r_v_sigma", "r_v_logit", "r_t", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout", "r_f")
@@ -146,7 +146,8 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
     width = round(width * settings.pop("discriminator_width", 1))
     game = _game(seed, batch, width, lr, name, **settings)
     train = segments(_tracks(sets, count), generator, count, seconds)
-    heldout = segments(tuple(sets["valid"]), generator, HELD_OUT, seconds)
+    unseen = tuple(sets["valid"])
+    heldout = segments(unseen, generator, min(HELD_OUT, len(_excerpts(unseen, generator, 1, seconds))), seconds)
     shown = [k * count // min(count, HELD_OUT) for k in range(min(count, HELD_OUT))]
     measured = [_better(*(part[shown] for part in train), error), _better(*heldout, error)]
     found, lowest = None, np.inf

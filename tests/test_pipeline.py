@@ -18,7 +18,9 @@ from lib.provenance import ROOT
 TINY = dict(
     seeds=[1], seed=1, nproc=1, pretrain_steps=4, arm_steps=4, batch=4, channels=4, depth=3, lstm_layers=1,
     seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
-    discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", listen_seconds=1.0,
+    discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", cured="gan-cures-1",
+    listen_seconds=1.0, fresh_discriminator=False, probe_segments=[4, 8], probe_cures_at=4, probe_seeds=[1],
+    probe_steps=3, probe_seconds=0.1, probe_width=4,
 )  # fmt: skip
 
 
@@ -46,10 +48,15 @@ def test_the_report_is_whole(report):
     published = table.set_index("system").loc["Demucs v1"]
     assert [round(published[c], 2) for c in table.columns[1:6]] == [6.08, 5.83, 4.12, 6.29, 5.58]
     measured = table[table["section"].str.endswith(": test")]["system"].tolist()
-    assert measured[:3] == ["Mixture ÷ 4 as every estimate", "L1", "L1 + GAN"]
+    assert measured[:4] == ["Mixture ÷ 4 as every estimate", "L1", "L1 + GAN", "L1 + GAN + cures"]
     assert table["section"].str.endswith("real excerpt").any()
+    cells = pd.read_csv(folder / "dprobe.csv")
+    assert set(zip(cells["segments"], cells["cure"], strict=True)) == {
+        (4, "none"), (8, "none"), (4, "joint augmentation, p 0.5")
+    }  # fmt: skip
+    assert set(json.loads((folder / "verdicts.json").read_text())) == {"gan-1", "gan-cures-1"}
     tracks = pd.read_csv(folder / "arms.csv")
-    assert set(tracks["arm"]) == {"mixture", "l1", "gan"} and set(tracks["target"]) == set(conftest.SOURCES)
+    assert set(tracks["arm"]) == {"mixture", "l1", "gan", "gan-cures"} and set(tracks["target"]) == set(conftest.SOURCES)
 
 
 def test_pages_load_nothing_from_elsewhere(report):
@@ -67,7 +74,7 @@ def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(r
     assert capsys.readouterr().out.count("up to date") == len(pipeline.STEPS)
     pipeline.run("quick", [*words, "shifts=1"])
     said = capsys.readouterr().out
-    assert said.count("up to date") == 3 and "03-sdr-table: running" in said
+    assert said.count("up to date") == 2 and "04-discriminator: running" in said and "03-sdr-table: running" in said
     pipeline.run("quick", words)
 
 
@@ -82,7 +89,7 @@ def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report
 def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
     folder, words = report
     before = (folder / "02-train.ipynb").read_bytes()
-    with pytest.raises(UserError, match="02-train stopped: There is no arm 'magic'; choose from l1, gan"):
+    with pytest.raises(UserError, match="02-train stopped: There is no arm 'magic'; choose from l1, gan, gan-cures"):
         pipeline.run("quick", [*words, "arms=[magic]"])
     assert (folder / "02-train.ipynb").read_bytes() == before
     assert (folder / "02-train.failed.ipynb").exists()
@@ -92,7 +99,7 @@ def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
 @pytest.mark.parametrize(
     ("profile", "words", "says"),
     [
-        ("huge", [], "choose one of gpu, paper, quick"),
+        ("huge", [], "choose one of gpu, paper, quick, study"),
         ("quick", ["steps"], "name=value"),
         ("quick", ["musdb_root=/nowhere"], "/nowhere is not a folder"),
         ("quick", ["seeds=[1"], "not valid YAML"),
