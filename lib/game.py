@@ -87,6 +87,8 @@ class Game:
             )
             stems, estimates = augment(stems), augment(estimates)
         mixture = stems.sum(1)
+        if not (c.dither or c.instance_noise):
+            return mixture, stems, estimates
         level = discriminator.level(mixture)[:, None]
         if c.dither:
             dither = c.dither * level * item_noise(stems.shape[1:], [c.seed, 4, step], items, self.device)

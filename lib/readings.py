@@ -6,15 +6,15 @@ reached through here.
 
 import pandas as pd
 
-from lib.readings_arms import PERCEPTION, arm_differences, arms, gan_helps, naturalness, parts, power
+from lib.readings_arms import PERCEPTION, arm_differences, gan_helps, naturalness, parts, power
 from lib.readings_discriminator import diagnoses, discriminator_metrics, games, logits, outcomes, probe, verdicts
 from lib.results import ARMS, arms_table, published_seeds, published_systems
 from lib.statistics import COLUMNS, STEMS, arm_means, prediction_interval, two_sided_p
 from lib.wording import join, plain, signed
 
 __all__ = [
-    "PERCEPTION", "arm_differences", "arms", "diagnoses", "discriminator_metrics", "findings", "games", "gan_helps",
-    "logits", "naturalness", "outcomes", "parts", "power", "probe", "seed_noise", "verdicts",
+    "PERCEPTION", "arm_differences", "diagnoses", "discriminator_metrics", "findings", "games", "gan_helps",
+    "logits", "naturalness", "outcomes", "parts", "power", "probe", "scores", "seed_noise", "verdicts",
 ]  # fmt: skip
 
 
@@ -37,7 +37,18 @@ def seed_noise(seeds, gan):
 
 
 def findings(run):
-    """The answer of a run in a few sentences: seed noise, floor and arms, real excerpt, discriminator."""
+    """The answer of a run in a few sentences: `scores`, the verdicts on its discriminators, the D-probe."""
+    sentences = scores(run)
+    if set(arms_table(run)["arm"]) - {"l1", "mixture"}:
+        lines = diagnoses(verdicts(games(run))).splitlines()
+        sentences += ["The discriminator of " + line.removeprefix("- ").replace("**", "") for line in lines]
+    if (run / "dprobe.csv").exists():
+        sentences.append("A discriminator alone: " + probe(pd.read_csv(run / "dprobe.csv")).replace("**", ""))
+    return sentences
+
+
+def scores(run):
+    """What the test tracks say: seed noise, floor and arms on every test set, and whether an arm helps, per stem."""
     sentences = [_noise_finding()]
     tracks = arms_table(run)
     for test_set, rows in tracks.groupby("test_set", sort=False):
@@ -48,10 +59,8 @@ def findings(run):
             + "."
         )
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", "mixture"}:
-        sentences.append(arms(tracks).replace("**", ""))
-    sentences += [line.removeprefix("- ").replace("**", "") for line in diagnoses(verdicts(games(run))).splitlines()]
-    if (run / "dprobe.csv").exists():
-        sentences.append("A discriminator alone: " + probe(pd.read_csv(run / "dprobe.csv")).replace("**", ""))
+        lines = gan_helps(arm_differences(tracks)).splitlines()
+        sentences += [line.removeprefix("- ").replace("**", "") for line in lines]
     return sentences
 
 

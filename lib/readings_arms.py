@@ -52,20 +52,6 @@ def arm_differences(tracks, metrics=("SDR",), test_set="test"):
     return pd.concat(tables, names=["metric", "arm", "stem"]) if tables else pd.DataFrame()
 
 
-def arms(tracks):
-    """One sentence per arm on the test tracks: which differences of SDR from L1 exclude zero."""
-    sentences = []
-    for arm, table in arm_differences(tracks).loc["SDR"].groupby("arm", sort=False):
-        real = [f"{stem} {signed(row['difference'])} dB" for (_, stem), row in table.iterrows() if _shown(row)]
-        says = (
-            f"the interval excludes zero for {join(real)}"
-            if real
-            else "no interval excludes zero: no difference is shown"
-        )
-        sentences.append(f"**{ARMS.get(arm, arm)} − L1** ({_scope(table)}): {says}.")
-    return " ".join(sentences)
-
-
 def gan_helps(differences):
     """Does each arm help, stem by stem? By SDR: it helps or harms only where the interval excludes zero.
 

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from lib.naturalness import MEASURES
 from lib.parameters import notebook_parameters
+from lib.probe import COLUMNS
 from lib.provenance import ROOT
 from lib.readings import findings
 from lib.report import PUBLISHED, markdown_table
@@ -43,21 +45,39 @@ def test_profiles_name_parameters_that_exist(path):
 
 
 def test_the_readme_shows_what_the_committed_results_say():
-    table = pd.read_csv(ROOT / "results" / "quick" / "sdr_table.csv")
-    wanted = markdown_table(table, [PUBLISHED, "Measured here, on: test"])
+    run = ROOT / "results" / "study"
+    wanted = markdown_table(pd.read_csv(run / "sdr_table.csv"), [PUBLISHED, "Measured here, on: test"])
     readme = (ROOT / "README.md").read_text()
     assert wanted in readme, f"The README's table is out of date; it should be\n{wanted}"
-    for sentence in findings(ROOT / "results" / "quick"):
+    for sentence in findings(run):
         assert sentence in " ".join(readme.split()), f"The README lacks this finding:\n- {sentence}"
     for path in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
 
 
-def test_committed_notebooks_are_executed_whole_and_small():
-    run = ROOT / "results" / "quick"
+@pytest.mark.parametrize("run", ["quick", "study"])
+def test_committed_notebooks_are_executed_whole_and_small(run):
     for notebook in NOTEBOOKS:
-        executed = run / notebook.name
+        executed = ROOT / "results" / run / notebook.name
         assert executed.stat().st_size < 500_000
         cells = json.loads(executed.read_text())["cells"]
         assert any(cell.get("outputs") for cell in cells)
         assert not any(output["output_type"] == "error" for cell in cells for output in cell.get("outputs", []))
+
+
+@pytest.mark.parametrize("run", ["quick", "study"])
+def test_committed_data_are_whole(run):
+    """Three seeds per cell and, in the study, per arm; every arm on the same tracks; a verdict for every game."""
+    folder = ROOT / "results" / run
+    cells = pd.read_csv(folder / "dprobe.csv")
+    assert {"segments", "cure", "seed", *COLUMNS} == set(cells.columns)
+    assert (cells.groupby(["segments", "cure"])["seed"].nunique() == 3).all() and "none" in set(cells["cure"])
+    arms = pd.read_csv(folder / "arms.csv")
+    assert {"arm", "seed", "track", "target", "SDR", "ISR", "SIR", "SAR", *MEASURES, "auc_fresh"} <= set(arms.columns)
+    assert {"test", "shifted", "real excerpt"} == set(arms["test_set"])
+    trained = arms[arms["seed"].notna()]
+    assert (trained.groupby("arm")["seed"].nunique() == (3 if run == "study" else 1)).all()
+    assert trained.groupby(["test_set", "arm", "seed"])["track"].nunique().groupby("test_set").nunique().eq(1).all()
+    games = trained[trained["arm"] != "l1"][["arm", "seed"]].drop_duplicates()
+    verdicts = json.loads((folder / "verdicts.json").read_text())
+    assert set(verdicts) == {f"{arm}-{int(seed)}" for arm, seed in games.to_numpy()}
