@@ -13,6 +13,7 @@ from scipy import signal
 from lib.player import player
 from lib.plots_arms import measure_differences, perception_distortion, sdr_strip
 from lib.plots_training import (
+    game_curves,
     heldout_curves,
     learning_curves,
     logit_curves,
@@ -25,9 +26,9 @@ from lib.statistics import COLUMNS, STEMS, prediction_interval
 from lib.style import COLOURS, hertz_axis, legend_below, panels, use_style
 
 __all__ = [
-    "COLOURS", "heldout_curves", "learning_curves", "levels", "logit_curves", "logit_histograms", "long_term_spectra",
-    "measure_differences", "memorisation_curves", "perception_distortion", "player", "probe_curves", "probe_heatmap",
-    "sdr_strip", "seed_noise",
+    "COLOURS", "game_curves", "heldout_curves", "learning_curves", "levels", "logit_curves", "logit_histograms",
+    "long_term_spectra", "measure_differences", "memorisation_curves", "perception_distortion", "player", "probe_curves",
+    "probe_heatmap", "sdr_strip", "seed_noise",
     "stem_spectrograms", "use_style",
 ]  # fmt: skip
 

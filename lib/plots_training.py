@@ -48,27 +48,46 @@ def logit_curves(metrics, title="Does the discriminator tell real from generated
 
 
 def memorisation_curves(runs):
-    """r_v on probabilities (0: held-out real tracks look real, 1: they look generated) and r_t of every run; below,
-    the augmentation probability p. runs: {<arm>-<seed>: `lib.report.read_metrics`}; an arm's seeds share a colour."""
-    figure, axes = panels(3, 3.2, "Does the discriminator memorise its training tracks?")
-    contents = (
-        ("r_v_sigma", "$r_v$: 0 none · 1 held-out looks generated", 0.5),
-        ("r_t", "$r_t$: mean sign on real training stems", None),
-        ("p", "Joint augmentation: p", None),
-    )
-    for axis, (name, title, threshold) in zip(axes, contents, strict=True):
+    """r_v on probabilities (0: held-out real tracks look real, 1: they look generated) and r_t of every run, and the
+    augmentation probability p. runs: {<arm>-<seed>: `lib.report.read_metrics`}; an arm's seeds share a colour."""
+    contents = {
+        "r_v_sigma": ("$r_v$: 0 none · 1 held-out looks generated", "$r_v$"),
+        "r_t": ("$r_t$: mean sign on real training stems", "$r_t$"),
+        "p": ("Joint augmentation: p", "p"),
+    }
+    figure, axes = _run_curves(runs, "Does the discriminator memorise its training tracks?", contents)
+    axes[0].axhline(0.5, color="#666666", lw=1, ls=":", label="overfits above this")
+    legend_below(figure, axes[0])
+    return figure
+
+
+def game_curves(runs):
+    """Who pulls how hard: the adversarial share of the gradient at the estimates, the discriminator's loss and the norm
+    of its gradient. runs: as `memorisation_curves`."""
+    contents = {
+        "adversarial_share": ("Adversarial share of the gradient", "share"),
+        "discriminator": ("The discriminator's loss", "loss"),
+        "discriminator_gradient": ("Norm of its gradient", "norm"),
+    }
+    figure, axes = _run_curves(runs, "How hard does the discriminator pull?", contents)
+    legend_below(figure, axes[0])
+    return figure
+
+
+def _run_curves(runs, title, contents):
+    """A panel for each of `contents` {figure: (title, label)}, a line for each run; nothing where it was not logged."""
+    figure, axes = panels(len(contents), 3.2, title)
+    for axis, (name, (panel, label)) in zip(axes, contents.items(), strict=True):
         labelled = set()
         for run, metrics in runs.items():
             arm = run.rpartition("-")[0]
-            label = None if arm in labelled else arm_label(arm)
-            axis.plot(metrics["step"], metrics[name].astype(float), color=arm_colour(arm), lw=1.2, label=label)
-            labelled.add(arm)
-        if threshold is not None:
-            axis.axhline(threshold, color="#666666", lw=1, ls=":", label="overfits above this")
+            if name in metrics:
+                shown = None if arm in labelled else arm_label(arm)
+                axis.plot(metrics["step"], metrics[name].astype(float), color=arm_colour(arm), lw=1.2, label=shown)
+                labelled.add(arm)
         axis.axhline(0, color="#666666", lw=1)
-        axis.set(title=title, xlabel="step", ylabel=name.removesuffix("_sigma"))
-    legend_below(figure, axes[0])
-    return figure
+        axis.set(title=panel, xlabel="step", ylabel=label)
+    return figure, axes
 
 
 def probe_heatmap(table):
@@ -92,6 +111,7 @@ def probe_heatmap(table):
             cbar=False, linewidths=1, linecolor="white", yticklabels=axis is axes[0],
         )  # fmt: skip
         axis.set(title=title, xlabel="training segments (count)", ylabel="")
+        axis.grid(False)
     return figure
 
 

@@ -77,6 +77,7 @@ FIGURES = {
     "learning_curves": lambda: plots.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
     "logit_curves": lambda: plots.logit_curves(metrics()),
     "memorisation_curves": lambda: plots.memorisation_curves({"gan-1": metrics(), "gan-cures-1": metrics()}),
+    "game_curves": lambda: plots.game_curves({"gan-1": metrics().assign(discriminator=0.5, adversarial_share=0.1)}),
     "logit_histograms": lambda: plots.logit_histograms(metrics()),
     "heldout_curves": lambda: plots.heldout_curves(metrics()),
     "probe_curves": lambda: plots.probe_curves(dprobe()),
