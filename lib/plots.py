@@ -27,9 +27,8 @@ from lib.style import COLOURS, hertz_axis, legend_below, panels, use_style
 
 __all__ = [
     "COLOURS", "game_curves", "heldout_curves", "learning_curves", "levels", "logit_curves", "logit_histograms",
-    "long_term_spectra", "measure_differences", "memorisation_curves", "perception_distortion", "player", "probe_curves",
-    "probe_heatmap", "sdr_strip", "seed_noise",
-    "stem_spectrograms", "use_style",
+    "long_term_spectra", "measure_differences", "memorisation_curves", "perception_distortion", "player",
+    "probe_curves", "probe_heatmap", "sdr_strip", "seed_noise", "stem_spectrograms", "use_style",
 ]  # fmt: skip
 
 
