@@ -1,11 +1,14 @@
 """Sentences say what their figures say."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib import readings
 from lib.errors import UserError
+from lib.instruments import PART_FIGURES
 from lib.report import METRICS, STEMS, published_seeds
 
 
@@ -76,3 +79,63 @@ def test_power_says_what_the_runs_seeds_can_show():
 def test_a_single_arm_is_not_compared():
     with pytest.raises(UserError, match="no pair of arms"):
         readings.arm_differences(tracks().query("arm != 'gan'"))
+
+
+def dprobe(**r_v):
+    """A D-probe of three seeds at 16 segments with these mean r_v, and an uncured one at 512."""
+    names = {"none": "none", "augmentation": "joint augmentation", "norm": "spectral norm"}
+    return pd.DataFrame([
+        {"segments": count, "cure": names[cure], "seed": seed, "r_v_sigma": value + 0.1 * (seed - 2),
+         "tpr_heldout": 0.9 - value, "bce_heldout": 1 + value}
+        for count, values in ((16, r_v), (512, {"none": 0.02})) for cure, value in values.items() for seed in (1, 2, 3)
+    ])  # fmt: skip
+
+
+def test_the_probe_names_the_cure_that_helps_and_the_one_that_does_not():
+    said = readings.probe(dprobe(none=0.45, augmentation=0.15, norm=0.44))
+    assert "r_v is 0.45 at 16, 0.02 at 512 segments: **the fewer tracks" in said
+    assert "best cure is **joint augmentation**: r_v 0.15, held-out TPR 75% instead of 45% (+30 points)" in said
+    assert "gained by joint augmentation (0.15). Less, or nothing, by spectral norm." in said
+
+
+def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
+    said = readings.probe(dprobe(none=0.08, norm=0.05))
+    assert "memory plays no great part" in said and "No cure gains as much as 0.1" in said
+    assert "cure is" not in readings.probe(dprobe(none=0.4))
+
+
+def last_evaluation(**changes):
+    figures = dict.fromkeys((*PART_FIGURES, "tpr_train", "tnr_train", "p"), 0.7)
+    return pd.DataFrame([figures | {"step": 300, "right_train": 0.8, "right_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
+                         | changes])  # fmt: skip
+
+
+def test_diagnoses_count_the_seeds_of_every_arm():
+    table = readings.verdicts({
+        "gan-1": last_evaluation(right_heldout=0.97),
+        "gan-2": last_evaluation(r_v_sigma=0.6),
+        "gan-cures-1": last_evaluation(),
+    })  # fmt: skip
+    assert table["verdict"].tolist() == ["dominates", "overfits", "is healthy"]
+    gan, cured = readings.diagnoses(table).splitlines()
+    assert "**L1 + GAN**: in 1 of 2 seeds it **dominates** and 1 of 2 seeds it **overfits**. r_v 0.10 to 0.60" in gan
+    assert "**L1 + GAN + cures**: in 1 of 1 seeds it **is healthy**. r_v 0.10;" in cured
+
+
+def test_outcomes_are_medians_over_tracks_and_means_over_stems():
+    rows = [
+        {"test_set": "test", "arm": "gan", "seed": 1, "track": t, "target": stem, "SDR": k + t, "lsd_8k_16k": 2.0}
+        for k, stem in enumerate(STEMS) for t in (0, 1, 5)
+    ]  # fmt: skip
+    mixture = [{**rows[0], "arm": "mixture", "seed": None}]
+    table = readings.outcomes(pd.DataFrame(rows + mixture))
+    assert table.loc["gan-1"].tolist() == [1.5 + 1, 2.0] and list(table.index) == ["gan-1"]
+
+
+def test_games_are_the_runs_with_a_discriminator(tmp_path):
+    with pytest.raises(UserError, match="holds no arm with a discriminator"):
+        readings.games(tmp_path)
+    for name, line in (("gan-cures-1", {"r_v_sigma": 0.1}), ("gan-1", {"r_v_sigma": 0.2}), ("l1-1", {"l1_valid": 1.0})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    assert list(readings.games(tmp_path)) == ["gan-1", "gan-cures-1"]
