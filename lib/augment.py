@@ -132,5 +132,6 @@ def item_noise(shape, seed, items, device="cpu"):
     noise = []
     for item in items:
         state = np.random.SeedSequence([*seed, item]).generate_state(1, np.uint64)[0]
-        noise.append(torch.randn(shape, generator=torch.Generator().manual_seed(int(state >> 1))))
-    return torch.stack(noise).to(device)
+        generator = torch.Generator(device).manual_seed(int(state >> 1))
+        noise.append(torch.randn(shape, generator=generator, device=device))
+    return torch.stack(noise)

@@ -181,14 +181,15 @@ def test_finished_work_is_not_repeated_and_other_parameters_do_not_destroy_it(in
     assert finished and weights(folder) == first, "the earlier result comes back"
 
 
-def test_a_log_without_weights_is_written_anew(index, pretrained, tmp_path):
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_a_log_without_weights_is_written_anew(index, tmp_path, nproc):
     """As in a fresh clone, where config.json and metrics.jsonl are committed and the weights are not."""
     folder = tmp_path / "l1-1"
-    launch(tiny(index), folder)
+    launch(tiny(index), folder, nproc)
     wanted = metrics(folder)
     for name in ("state.pt", "model.safetensors"):
         (folder / name).unlink()
-    launch(tiny(index), folder)
+    launch(tiny(index), folder, nproc)
     assert metrics(folder) == wanted
     for name in ("state.pt", "model.safetensors"):
         (folder / name).unlink()
