@@ -93,22 +93,25 @@ def _run_curves(runs, title, contents):
 def probe_heatmap(table):
     """The D-probe: rows are cures, columns numbers of training segments; mean over seeds ± half their range.
 
-    table: `lib.probe.run`'s. Left r_v (memorisation), right the held-out detection rate of real stems. White: not run.
+    table: `lib.probe.run`'s. r_v; r_v + r_f, the share of the distance between real and generated that is lost on
+    held-out tracks; and the held-out detection rate of real stems. White: not run.
     """
-    figure, axes = panels(2, 1.6 + 0.32 * table["cure"].nunique(), "What does memory cost, and what cures it?")
     cures = list(dict.fromkeys(table["cure"]))
-    contents = (
-        ("r_v_sigma", "$r_v$: 0 none · 1 all memory", "rocket_r"),
-        ("tpr_heldout", "TPR on held-out tracks", "mako"),
-    )
-    for axis, (name, title, colours) in zip(axes, contents, strict=True):
-        cells = table.groupby(["cure", "segments"])[name].agg(["mean", "min", "max"]).reindex(cures, level=0)
+    figure, axes = panels(3, 1.4 + 0.4 * len(cures), "What does memory cost, and what cures it?")
+    contents = {
+        "r_v_sigma": ("$r_v$: lost by real stems", "rocket_r", 0.8),
+        "memory": ("$r_v + r_f$: lost in all", "rocket_r", 0.8),
+        "tpr_heldout": ("TPR on held-out tracks", "mako", 1.0),
+    }
+    table = table.assign(memory=table["r_v_sigma"] + table["r_f"])
+    for axis, (name, (title, colours, top)) in zip(axes, contents.items(), strict=True):
+        cells = table.groupby(["cure", "segments"])[name].agg(["mean", "min", "max"])
         mean = cells["mean"].unstack().loc[cures]
         spread = ((cells["max"] - cells["min"]) / 2).unstack().loc[cures]
-        words = np.vectorize(lambda m, s: "" if np.isnan(m) else f"{m:.2f} ± {s:.2f}")(mean, spread)
+        words = np.vectorize(lambda m, s: "" if np.isnan(m) else f"{m:.2f}\n± {s:.2f}")(mean, spread)
         sns.heatmap(
-            mean, annot=words, fmt="", vmin=0, vmax=1 if name == "tpr_heldout" else 0.6, cmap=colours, ax=axis,
-            cbar=False, linewidths=1, linecolor="white", yticklabels=axis is axes[0],
+            mean, annot=words, fmt="", vmin=0, vmax=top, cmap=colours, ax=axis, cbar=False, linewidths=1,
+            linecolor="white", yticklabels=axis is axes[0], annot_kws={"fontsize": 7},
         )  # fmt: skip
         axis.set(title=title, xlabel="training segments (count)", ylabel="")
         axis.grid(False)
@@ -116,14 +119,19 @@ def probe_heatmap(table):
 
 
 def probe_curves(table):
-    """Without a cure: r_v and the held-out figures over the number of training segments, seeds as dots."""
+    """Without a cure: r_v, r_f and held-out rates over the number of training segments, seeds as dots."""
     figure, axes = panels(2, 3.0, "How much data does a discriminator need before it stops memorising?")
     rows = table[table["cure"] == "none"]
     contents = (
-        (axes[0], {"r_v_sigma": "real_train"}, "$r_v$ (share)"),
+        (axes[0], {"r_v_sigma": "real_train", "r_f": "fake_train"}, "lost on held-out tracks (share)"),
         (axes[1], {"tpr_heldout": "real_heldout", "tnr_heldout": "fake_heldout"}, "recognised, held-out (share)"),
     )
-    names = {"r_v_sigma": "$r_v$", "tpr_heldout": "real (TPR)", "tnr_heldout": "generated (TNR)"}
+    names = {
+        "r_v_sigma": "real ($r_v$)",
+        "r_f": "generated ($r_f$)",
+        "tpr_heldout": "real (TPR)",
+        "tnr_heldout": "generated (TNR)",
+    }
     for axis, lines, label in contents:
         for name, colour in lines.items():
             axis.plot(rows["segments"], rows[name], "o", color=COLOURS[colour], ms=4, alpha=0.6)

@@ -82,36 +82,42 @@ def _range(values, unit=""):
 
 
 def probe(table):
-    """What the D-probe shows: where memory is visible without a cure, and what the cures do there."""
-    means = table.groupby(["segments", "cure"])[["r_v_sigma", "tpr_heldout", "bce_heldout"]].mean()
+    """What the D-probe shows: where memory is visible without a cure, and what the cures do there.
+
+    By r_v + r_f, the share of the distance between real and generated that is lost on held-out tracks.
+    """
+    table = table.assign(memory=table["r_v_sigma"] + table["r_f"])
+    means = table.groupby(["segments", "cure"])[["memory", "r_v_sigma", "tpr_heldout", "bce_heldout"]].mean()
     bare = means.xs("none", level="cure")
-    r_v = ", ".join(f"{plain(value)} at {count}" for count, value in bare["r_v_sigma"].items())
-    count = 16 if 16 in bare.index else bare["r_v_sigma"].idxmax()
-    text = f"Without a cure r_v is {r_v} segments: " + (
-        "**the fewer tracks it has, the more a discriminator relies on memory.** "
-        if bare["r_v_sigma"].iloc[0] > bare["r_v_sigma"].iloc[-1] + 0.1
-        else "**memory plays no great part here, whatever the number of segments.** "
+    count = 16 if 16 in bare.index else bare["memory"].idxmax()
+    lost = ", ".join(f"{plain(value)} at {segments}" for segments, value in bare["memory"].items())
+    r_v = ", ".join(plain(value) for value in bare["r_v_sigma"])
+    text = (
+        f"Without a cure, the share of real against generated that is lost on held-out tracks is {lost} segments "
+        + (
+            f"(r_v + r_f; r_v alone {r_v}): "
+            + (
+                "**the fewer segments, the more a discriminator relies on memory.** "
+                if bare["memory"].iloc[0] > bare["memory"].iloc[-1] + 0.1
+                else "**memory plays no great part here, whatever the number of segments.** "
+            )
+        )
     )
     cells = means.xs(count, level="segments")
-    cured = cells.drop("none").sort_values("r_v_sigma")
+    base, cured = cells.loc["none"], cells.drop("none").sort_values("memory")
     if cured.empty:
         return text
-    base, gain = cells.loc["none"], cured["tpr_heldout"] - cells.loc["none", "tpr_heldout"]
-    best = cured.index[0]
-    helpful = [
-        f"{name} ({plain(cured.loc[name, 'r_v_sigma'])})"
-        for name in cured.index
-        if cured.loc[name, "r_v_sigma"] <= base["r_v_sigma"] - 0.1
-    ]
-    idle = [name for name in cured.index if cured.loc[name, "r_v_sigma"] > base["r_v_sigma"] - 0.1]
+    best = cured.iloc[0]
     text += (
-        f"At {count} segments (r_v {plain(base['r_v_sigma'])} without a cure) the best cure is **{best}**: r_v "
-        f"{plain(cured.loc[best, 'r_v_sigma'])}, held-out TPR {cured.loc[best, 'tpr_heldout']:.0%} instead of "
-        f"{base['tpr_heldout']:.0%} ({gain[best] * 100:+.0f} points), held-out cross-entropy "
-        f"{plain(cured.loc[best, 'bce_heldout'])} instead of {plain(base['bce_heldout'])}. "
+        f"At {count} segments the best cure is **{cured.index[0]}**: lost {plain(best['memory'])} instead of "
+        f"{plain(base['memory'])}, r_v {plain(best['r_v_sigma'])} instead of {plain(base['r_v_sigma'])}, held-out TPR "
+        f"{best['tpr_heldout']:.0%} instead of {base['tpr_heldout']:.0%}, held-out cross-entropy "
+        f"{plain(best['bce_heldout'])} instead of {plain(base['bce_heldout'])}. "
     )
+    gains = cured["memory"] <= base["memory"] - 0.1
+    helpful = [f"{name} ({plain(cured.loc[name, 'memory'])})" for name in cured.index[gains]]
     text += f"At least 0.1 is gained by {join(helpful)}. " if helpful else "No cure gains as much as 0.1. "
-    return text + (f"Less, or nothing, by {join(idle)}." if idle else "")
+    return text + (f"Less, or nothing, by {join(cured.index[~gains])}." if not gains.all() else "")
 
 
 def outcomes(arms, test_set="test"):

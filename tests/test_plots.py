@@ -58,7 +58,7 @@ def dprobe():
     """Cures at 16 segments only, as the quick profile has them."""
     cells = [(16, "none"), (512, "none"), (16, "R1")]
     return pd.DataFrame([
-        {"segments": count, "cure": cure, "seed": seed, "r_v_sigma": 0.5 - seed / 10, "tpr_heldout": 0.6,
+        {"segments": count, "cure": cure, "seed": seed, "r_v_sigma": 0.5 - seed / 10, "r_f": 0.2, "tpr_heldout": 0.6,
          "tnr_heldout": 0.7}
         for count, cure in cells for seed in (1, 2, 3)
     ])  # fmt: skip
@@ -111,8 +111,9 @@ def test_one_evaluation_is_enough():
 
 
 def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
-    left, _ = plots.probe_heatmap(dprobe()).axes
-    assert [text.get_text() for text in left.texts] == ["0.30 ± 0.10"] * 3
+    left, middle, _ = plots.probe_heatmap(dprobe()).axes
+    assert [text.get_text() for text in left.texts] == ["0.30\n± 0.10"] * 3
+    assert [text.get_text() for text in middle.texts] == ["0.50\n± 0.10"] * 3
 
 
 def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():
