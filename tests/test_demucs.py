@@ -86,6 +86,7 @@ def test_arguments_make_the_same_model():
     chosen = dict(
         sources=2, audio_channels=1, channels=3, depth=2, rewrite=False, glu=False, upsample=True, rescale=0.2,
         kernel_size=6, stride=3, growth=1.5, lstm_layers=1, context=5, samplerate=16000,
+        projection=True,
     )  # fmt: skip
     model = Demucs(**chosen)
     assert model.arguments == chosen
@@ -442,3 +443,16 @@ def test_loaded_weights_train(tmp_path):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0]
+
+
+def test_projected_estimates_sum_to_the_mixture_and_differ_from_each_other_as_before():
+    torch.manual_seed(0)
+    plain = Demucs(channels=4, depth=2, lstm_layers=1)
+    projected = Demucs(**plain.arguments | {"projection": True})
+    projected.load_state_dict(plain.state_dict())
+    mixture = torch.randn(2, 2, plain.valid_length(500))
+    with torch.no_grad():
+        before, after = plain(mixture), projected(mixture)
+    torch.testing.assert_close(after.sum(1), center_trim(mixture, after), rtol=0, atol=1e-5)
+    torch.testing.assert_close(after - after[:, :1], before - before[:, :1], rtol=0, atol=1e-5)
+    assert (before.sum(1) - center_trim(mixture, before)).abs().max() > 0.1, "there was something to mend"
