@@ -20,7 +20,7 @@ from lib.errors import UserError
 from lib.files import write_json
 from lib.parameters import check_type, notebook_parameters
 from lib.provenance import ROOT
-from lib.site import write_index, write_page
+from lib.site import shrink_figures, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
@@ -85,6 +85,7 @@ def run(profile, overrides=()):
             continue
         print(f"{step}: running", flush=True)
         _execute(source, folder / f"{step}.ipynb", own)
+        shrink_figures(folder / f"{step}.ipynb")
         write_page(folder / f"{step}.ipynb", page)
         write_json(stamp, keys[step])
         changed = True
