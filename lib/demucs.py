@@ -131,6 +131,11 @@ class Demucs(nn.Module):
                 layer.weight /= scale
                 layer.bias /= scale
 
+    @property
+    def margin(self):
+        """Samples at either end of an estimate that lacked a neighbour in a transposed convolution."""
+        return self.stride**self.depth
+
     def valid_length(self, length):
         """The samples to put in for at least `length` samples of estimate, with none left over in any layer.
 

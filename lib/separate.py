@@ -47,8 +47,7 @@ def _chunks(model, mixture, seconds, overlap):
     device = next(model.parameters()).device
     total = mixture.shape[-1]
     length = min(round(seconds * SAMPLERATE), total)
-    # The outermost frames of every transposed convolution lack a neighbour: ask for more, and use the middle.
-    valid = model.valid_length(length + 2 * model.stride**model.depth)
+    valid = model.valid_length(length + 2 * model.margin)
     fade = min(round(overlap * length), length // 2) if total > length else 0
     hop = length - fade
     context = (valid - length) // 2
