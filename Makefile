@@ -6,13 +6,18 @@ PROFILE ?= quick
 PYTHON := .venv/bin/python
 SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
 .SHELLFLAGS := -eu -c
-.PHONY: report test lint ffmpeg
+.PHONY: report test test-slow lint ffmpeg chromium
+# Threads that spin while they wait steal the time of whatever else runs here.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 report: .venv/ready ffmpeg
 	@$(PYTHON) -m lib.pipeline $(PROFILE) $(if $(MUSDB),"musdb_root=$(MUSDB)") $(SET)
 
-test: .venv/ready ffmpeg
-	@$(PYTHON) -m pytest
+test: .venv/ready ffmpeg chromium
+	@$(PYTHON) -m pytest -m "not slow" -n 2
+
+test-slow: .venv/ready ffmpeg chromium
+	@$(PYTHON) -m pytest -m slow
 
 lint: .venv/ready
 	@$(PYTHON) -m ruff check lib notebooks tests benchmarks
@@ -29,3 +34,6 @@ lint: .venv/ready
 ffmpeg:
 	@command -v ffmpeg >/dev/null && command -v ffprobe >/dev/null || .ci/apt ffmpeg || \
 		{ echo "ffmpeg and ffprobe are needed: apt-get install ffmpeg, brew install ffmpeg or conda install -c conda-forge ffmpeg"; exit 1; }
+
+chromium:
+	@command -v chromium >/dev/null || .ci/apt chromium || echo "Chromium was not found: the tests in a browser are skipped."

@@ -7,6 +7,8 @@ Every draw is a function of (seed, step) alone and made for the global batch, of
 resumes exactly, and any number of ranks sees the same data.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -17,11 +19,12 @@ class Batches:
     """Endless batches: `batches(step)` gives the stems (batch / world, sources, channels, time) of this rank.
 
     excerpts: `data.Excerpts`, each `shift` samples longer than the batch's time; batch: over all ranks; group: size
-    of a remix group (0: no remix); seed: a sequence of integers. Raises `UserError` when the rank's share of the
-    batch is not a multiple of the group, or the excerpts are fewer than the batch.
+    of a remix group (0: no remix); seed: a sequence of integers; ahead: a thread prepares the next step's batch, in
+    pinned memory where there is a GPU (on a CPU the network needs every core itself). Raises `UserError` when the
+    rank's share of the batch is not a multiple of the group, or the excerpts are fewer than the batch.
     """
 
-    def __init__(self, excerpts, *, batch, shift, group, seed, rank=0, world=1, sources=4, channels=2):
+    def __init__(self, excerpts, *, batch, shift, group, seed, rank=0, world=1, ahead=False, sources=4, channels=2):
         if batch % world or (group and (batch // world) % group):
             raise UserError(
                 f"A batch of {batch} over {world} process(es) cannot be split into remix groups of {group}; "
@@ -33,8 +36,27 @@ class Batches:
         self.first, self.local = rank * batch // world, batch // world
         self.shape = (sources, channels, excerpts.samples - shift)
         self._epoch = (None, None)
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._prepared = {}  # step: Future
 
     def __call__(self, step):
+        if not self._thread:
+            return self._fill(step, self._empty())
+        batch = self._prepared.pop(step, None) or self._prepare(step)
+        self._prepared = {step + 1: self._prepare(step + 1)}
+        return batch.result()
+
+    def _prepare(self, step):
+        # Memory is taken here: in the thread, CUDA's current device would be the first one, on every rank.
+        return self._thread.submit(self._fill, step, self._empty())
+
+    def _empty(self):
+        if self._thread and torch.cuda.is_available():
+            return torch.empty(self.local, *self.shape, pin_memory=True)
+        # By numpy, which asks for huge pages: a fresh buffer costs a third of what torch's costs.
+        return torch.from_numpy(np.empty((self.local, *self.shape), np.float32))
+
+    def _fill(self, step, out):
         sources, channels, _ = self.shape
         random = np.random.RandomState([*self.seed, 1, step])
         shape = (self.batch, sources)
@@ -43,11 +65,15 @@ class Batches:
         signs = random.randint(2, size=shape) * 2.0 - 1
         partner = self._remix(random)
         indices = self._indices(step)
-        out = torch.empty(self.local, *self.shape)
         for b, stems in enumerate(out.numpy(), self.first):
             for s, k in enumerate(partner[b]):
                 self.excerpts.read(indices[k], stems[s], s, offsets[k, s], orders[k, s], signs[k, s])
         return out
+
+    def tracks(self, step):
+        """Names of the tracks from which the stems of this rank's part of a step come."""
+        mine = self._indices(step)[self.first : self.first + self.local]
+        return sorted({self.excerpts[index][0].name for index in mine})
 
     def _remix(self, random):
         """(batch, sources): from which member of the batch each stem comes."""
@@ -65,9 +91,11 @@ class Batches:
         ]
 
     def _permutation(self, epoch):
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts)))
-        return self._epoch[1]
+        known = self._epoch  # a thread may ask for the next pass meanwhile
+        if known[0] != epoch:
+            order = np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts))
+            known = self._epoch = (epoch, order)
+        return known[1]
 
 
 # Joint augmentation of what a discriminator sees

@@ -11,6 +11,7 @@ from pathlib import Path
 from lib.discriminator import DISCRIMINATORS
 from lib.errors import UserError
 from lib.files import read_json
+from lib.generators import GENERATORS
 from lib.objective import GAMES
 
 
@@ -24,9 +25,12 @@ class Config:
     seed: int = 42  # of initialisation, data order and augmentation
     steps: int = 75_000  # optimizer steps
     batch: int = 64  # excerpts per step over all processes
+    micro_batch: int = 0  # at a time on one process, to save memory, for one more forward; 0: its whole part
+    precision: str = "fp32"  # of the generator's layers: fp32, or bf16 where a test of each layer allows it
+    compile: bool = False  # the generator by torch.compile: minutes at the start, pays in long runs on GPUs
     lr: float = 3e-4  # Adam, at the first step
     lr_final: float = 3e-4  # at the last step; cosine in between
-    # generator
+    generator: str = "demucs"  # demucs, conv_tasnet or hdemucs; what its sizes mean to each: lib/generators.py
     channels: int = 100  # of the first layer; doubles with each
     depth: int = 6  # encoder and decoder layers
     lstm_layers: int = 2
@@ -64,6 +68,7 @@ class Config:
     evaluate_every: int = 313  # steps between evaluations and checkpoints
     evaluation_excerpts: int = 64  # of training tracks, and as many of held-out tracks
     keep: str = "last"  # weights written at the end: last, or best (lowest held-out L1)
+    keep_states: int = 1  # checkpoints: the last, and with 2 or more so many as state-<step>.pt
     # filled in by the trainer: what `data` and `start_from` held
     data_digest: str = ""
     start_digest: str = ""
@@ -93,6 +98,7 @@ class Config:
             "r1_every",
             "evaluate_every",
             "evaluation_excerpts",
+            "keep_states",
         )
         for name in positive:
             if getattr(self, name) <= 0:
@@ -100,6 +106,7 @@ class Config:
         for name in (
             "tracks",
             "seed",
+            "micro_batch",
             "lr_final",
             "lstm_layers",
             "shift_seconds",
@@ -122,6 +129,8 @@ class Config:
                 raise UserError(f"{name} = {value} must be at least 0 and {'at most' if full else 'below'} 1.")
         for name, choices in (
             ("keep", ("last", "best")),
+            ("precision", ("fp32", "bf16")),
+            ("generator", GENERATORS),
             ("discriminator", DISCRIMINATORS),
             ("adversarial_loss", GAMES),
         ):

@@ -104,8 +104,8 @@ class Excerpts:
     def read(self, index, out, source, offset=0, order=(0, 1), sign=1.0):
         """Copy one stem of an excerpt into `out` (channels, time), float32, normalised as its track.
 
-        offset: where in the excerpt to begin (samples); order: which channels; sign: ±1. Crop, swap, flip, scaling
-        and conversion are one pass over the samples.
+        source: place in `SOURCES`, -1 for the mixture; offset: where in the excerpt to begin (samples); order: which
+        channels; sign: ±1. Crop, swap, flip, scaling and conversion are one pass over the samples, the mean a second.
         """
         track, start = self[index]
         row = self.map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]

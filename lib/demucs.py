@@ -13,7 +13,6 @@ import collections
 import contextlib
 import gzip
 import inspect
-import json
 import math
 import mmap
 import pickle  # noqa: S403  only to subclass its Unpickler with an allow-list
@@ -22,13 +21,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
 from lib.errors import UserError
-from lib.files import atomic
 
 ORIGINAL = "demucs.model.Demucs"  # what the original's checkpoints call this network
 
@@ -174,6 +170,10 @@ class Demucs(nn.Module):
             x = layer(x + center_trim(skips.pop(), x))
         if self.final is not None:
             x = self.final(torch.cat([x, center_trim(mixture, x)], dim=1))
+        return self.estimates(x, mixture)
+
+    def estimates(self, x, mixture):
+        """What the last layer made of `mixture`, (batch, sources * audio_channels, time), with the sources apart."""
         x = x.unflatten(1, (self.sources, self.audio_channels))
         if self.projection:
             x = x + (center_trim(mixture, x) - x.sum(1))[:, None] / self.sources
@@ -191,35 +191,9 @@ class Demucs(nn.Module):
             if name != ORIGINAL:
                 raise ValueError("not Demucs")
             positional = dict(zip(inspect.signature(cls).parameters, args, strict=False))
-            return _assemble(positional | kwargs, state)
+            return assemble(cls, positional | kwargs, state)
         except Exception as error:  # damaged and foreign files fail in more ways than can be listed
-            raise _unreadable(path, error, "Demucs v1 checkpoint") from error
-
-
-def save_weights(model, path, dtype=torch.float32):
-    """Write `model` and its constructor's arguments to `path` (safetensors), atomically, as `dtype` numbers.
-
-    Raises `UserError` when `path` cannot be written.
-    """
-    state = {name: value.to("cpu", dtype).contiguous() for name, value in model.state_dict().items()}
-    with atomic(path) as temporary:
-        try:
-            safetensors.torch.save_file(state, temporary, {"demucs": json.dumps(model.arguments)})
-        except safetensors.SafetensorError as error:  # how it reports, for instance, a full disk
-            raise OSError(str(error)) from error
-
-
-def load_weights(path):
-    """The `Demucs` that `save_weights` wrote to `path`, on the CPU, in float32 whatever the file's precision.
-
-    Raises `UserError` when the file is missing, damaged or not from `save_weights`.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            arguments = json.loads(file.metadata()["demucs"])
-            return _assemble(arguments, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except Exception as error:  # as above
-        raise _unreadable(path, error, "weights file of this project") from error
+            raise unreadable(path, error, "Demucs v1 checkpoint") from error
 
 
 def _interpolate(x, factor):
@@ -228,16 +202,19 @@ def _interpolate(x, factor):
     return (x[..., :-1, None] * (1 - fraction) + x[..., 1:, None] * fraction).flatten(2)
 
 
-def _assemble(arguments, state):
-    """The model of these constructor arguments and weights; made on the meta device, so that it draws no
-    random numbers and a file that asks for another size than it holds costs no memory."""
+def assemble(kind, arguments, state):
+    """A model of class `kind` with these constructor arguments and weights.
+
+    It is made on the meta device, so that it draws no random numbers, and a file that asks for another size than it
+    holds costs no memory.
+    """
     with torch.device("meta"):
-        model = Demucs(**arguments)
+        model = kind(**arguments)
     model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
     return model
 
 
-def _unreadable(path, error, what):
+def unreadable(path, error, what):
     """The `UserError` for a file that did not load as `what`."""
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
         return UserError(f"{path} names {named[1]}, which no {what} needs: nothing of it was run, do not use it.")

@@ -20,9 +20,9 @@ import torch
 
 from lib import bsseval
 from lib.data import SAMPLERATE, SOURCES
-from lib.demucs import load_weights
 from lib.errors import UserError
 from lib.files import read_json, write_bytes, write_json
+from lib.generators import load_weights
 from lib.naturalness import naturalness
 from lib.probe import fresh_auc
 from lib.progress import progress

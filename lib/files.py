@@ -1,6 +1,7 @@
 """Atomic writes: a reader, or a run that was stopped, never meets half a file."""
 
 import contextlib
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -27,6 +28,29 @@ def atomic(path):
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold `folder` for this process, which ends with it even when killed; raises `UserError` when another holds it."""
+    folder = Path(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("a+")  # beside it: the folder itself may be renamed
+    except OSError as error:
+        raise UserError(f"Cannot write beside {folder}: {error.strerror}; choose another folder.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UserError(
+                f"{folder} is being worked on by process {lock.read().strip() or 'unknown'}; wait for it, or stop it."
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 def write_bytes(path, content: bytes):

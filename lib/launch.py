@@ -7,12 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+from lib.config import Config
 from lib.data import read_index
-from lib.demucs import load_weights
 from lib.errors import UserError
-from lib.files import read_json, write_json
+from lib.files import locked, read_json, write_json
+from lib.generators import load_weights
 from lib.provenance import ROOT, made_by
 
 
@@ -31,7 +33,7 @@ def claim(config, folder):
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
     wanted = dataclasses.asdict(config)
     if (folder / "config.json").exists():
-        present = read_json(folder / "config.json").get("config")
+        present = _with_defaults(read_json(folder / "config.json").get("config"))
         if present != wanted:
             for branch in _branches(folder):
                 _set_aside(branch)
@@ -45,6 +47,14 @@ def claim(config, folder):
         write_json(folder / "config.json", {"config": wanted, "made_by": made_by()})
     note = read_json(folder / "config.json")
     return config, bool(note.get("finished")) and (folder / "model.safetensors").exists()
+
+
+def _with_defaults(values):
+    """The parameters of an earlier run, with those that did not exist then; None where they are of another kind."""
+    try:
+        return dataclasses.asdict(Config.from_dict(values))
+    except (TypeError, UserError):
+        return None
 
 
 def _branches(folder):
@@ -68,30 +78,75 @@ def _aside(folder, config):
     return folder.with_name(f"{folder.name}~{hashlib.sha256(json.dumps(config).encode()).hexdigest()[:8]}")
 
 
-def launch(config, folder, nproc=1):
-    """Train `config` in `folder` with `nproc` processes, more than one under torch.distributed.run; show their lines.
+def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
+    """Train `config` in `folder` with `nproc` processes on each of `nnodes` machines; show their lines.
 
-    A finished run is not repeated, an interrupted one resumes. Raises `UserError` with the cause when training fails.
+    More than one run under torchrun, which starts all of them again from the last checkpoint when one dies, three
+    times at most. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
+    see `folder` and the data under the same path. A finished run is not repeated, an interrupted one resumes. Raises
+    `UserError` with the cause when training fails.
     """
-    if nproc < 1:
-        raise UserError(f"nproc = {nproc} must be at least 1, the number of processes.")
-    _, finished = claim(config, folder)
+    if nproc < 1 or nnodes < 1:
+        raise UserError(f"nproc = {nproc} and nnodes = {nnodes} must be at least 1: processes, and machines.")
+    if nnodes > 1 and not rdzv_endpoint.rpartition(":")[0]:
+        raise UserError(f"rdzv_endpoint = {rdzv_endpoint!r} must be host:port of this machine, for the others to find.")
+    folder = Path(folder).resolve()
+    with locked(folder):
+        _, finished = claim(config, folder)
     if finished:
-        print(f"{Path(folder).name}: finished before, not repeated; its log:")
-        for line in Path(folder, "metrics.jsonl").read_text().splitlines():
-            print(status_line(Path(folder).name, json.loads(line), config.steps))
+        print(f"{folder.name}: finished before, not repeated; its log:")
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            print(status_line(folder.name, json.loads(line), config.steps))
         return
+    if nnodes > 1:
+        words = f"{folder.parent} nproc={nproc} nnodes={nnodes} rdzv_endpoint={rdzv_endpoint}"
+        print(f"waiting for {nnodes - 1} more machine(s), where you run once: python -m lib.launch {words}", flush=True)
+    _run(_command(folder, nproc, nnodes, rdzv_endpoint), folder, nproc)
+
+
+def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
+    """Take part in the trainings that another machine launches in the folder `run`, one after another.
+
+    Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
+    """
+    waited = 0.0
+    while waited < patience:
+        notes = [path for path in Path(run).glob("*/config.json") if "~" not in path.parent.name]
+        begun = [path for path in notes if not read_json(path).get("finished")]
+        if not begun:
+            time.sleep(1.0)
+            waited += 1.0
+            continue
+        folder = max(begun, key=lambda path: path.stat().st_mtime).parent.resolve()
+        print(f"joining {folder.name}", flush=True)
+        _run(_command(folder, nproc, nnodes, rdzv_endpoint), folder, nproc)
+        waited = 0.0
+
+
+def _command(folder, nproc, nnodes, rdzv_endpoint):
     command = [sys.executable, "-m"]
-    if nproc > 1:
-        command += ["torch.distributed.run", "--standalone", "--nproc_per_node", str(nproc), "-m"]
-    command += ["lib.train", str(Path(folder).resolve())]
-    threads = max((os.cpu_count() or 1) // nproc, 1)
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(threads),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(ROOT),
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    }
+    if nproc * nnodes > 1:
+        place = ["--standalone"]
+        if nnodes > 1:
+            place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
+            place += ["--rdzv_id", folder.name]
+        command += ["torch.distributed.run", *place, "--nproc_per_node", str(nproc), "--max_restarts", "3", "-m"]
+    return [*command, "lib.train", str(folder)]
+
+
+def _run(command, folder, nproc):
+    # Unless the user has said otherwise. Threads that wait by spinning make each other wait: beside other work a step
+    # of two of them took five to six times as long.
+    threads = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // nproc, 1)), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = (
+        threads
+        | os.environ
+        | {
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": str(ROOT),
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
+        }
+    )
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -104,8 +159,10 @@ def launch(config, folder, nproc=1):
     try:
         for line in process.stdout:
             lines.append(line)
-            if line.startswith(Path(folder).name):
+            if line.startswith(folder.name):
                 print(line, end="", flush=True)
+            if "UserError: " in line:  # no restart can mend it
+                process.terminate()
     finally:
         if process.poll() is None:
             process.terminate()
@@ -151,3 +208,22 @@ def trained(run):
     if not arms:
         raise UserError(f"{run} holds no trained arm; run the notebook 02-train first.")
     return arms
+
+
+def main():
+    """Command line: RUN_FOLDER nproc=8 nnodes=2 rdzv_endpoint=host:port, on every machine but the first."""
+    run, *words = sys.argv[1:] or ["--help"]
+    if run in ("-h", "--help"):
+        sys.exit(f"python -m lib.launch RUN_FOLDER nproc=8 nnodes=2 rdzv_endpoint=host:port\n\n{join.__doc__}")
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    try:
+        join(run, int(values["nproc"]), nnodes=int(values["nnodes"]), rdzv_endpoint=values["rdzv_endpoint"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{error} is missing or wrong; write nproc=8 nnodes=2 rdzv_endpoint=host:port.") from error
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"UserError: {error}")

@@ -171,7 +171,7 @@ def heldout_curves(metrics, title="Is the discriminator right on tracks it never
 
     metrics: `lib.report.read_metrics` of one GAN arm. The dotted line is what guessing reaches.
     """
-    figure, axes = panels(3, 3.2, title)
+    figure, axes = panels(3, 3.0, title)
     rates = {"tpr": COLOURS["real_train"], "tnr": COLOURS["fake_train"]}
     contents = {
         "Cross-entropy (nats)": ({"bce": "#444444"}, np.log(2)),

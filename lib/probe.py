@@ -21,10 +21,11 @@ import torch
 from lib import instruments
 from lib.config import Config
 from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
-from lib.demucs import center_trim, load_weights
+from lib.demucs import center_trim
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.game import Game
+from lib.generators import load_weights
 from lib.progress import progress
 from lib.provenance import made_by
 
@@ -59,8 +60,17 @@ def run(folder, index, weights, cells, *, steps, seconds, **settings):
 
     index: a data.json; weights: of the generator that stands still; settings: as of `cell`. Cells run in parallel
     processes, each is written as it is finished and not repeated, unless settings, data or weights change: these and
-    the machine stand in dprobe.json. Raises `UserError` for an unknown cure, or before any step for too few segments.
+    the machine stand in dprobe.json. Raises `UserError` before any step for an unknown cure, a setting out of range, or
+    too few segments.
     """
+    for name, value in {
+        "steps": steps,
+        "seconds": seconds,
+        "segments": min(cells)[0] if cells else 0,
+        **settings,
+    }.items():
+        if name != "name" and not value > 0:
+            raise UserError(f"The D-probe's {name} = {value} must be above 0.")
     folder, weights = Path(folder), Path(weights)
     sets, digest = read_index(index)
     generator = load_weights(weights)

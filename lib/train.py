@@ -7,55 +7,68 @@ A run is a folder: config.json (all parameters, and who made it), metrics.jsonl 
     torchrun --nproc_per_node 16 -m lib.train results/mine/l1 data=… channels=100     # sixteen
     python -m lib.train results/mine/l1                                               # resume, same parameters
 
+SIGTERM, as a cloud or Slurm sends before it takes the machine away, saves after the step and ends with status 143; the
+same command then goes on from there. `--nnodes`, `--max-restarts` and the Slurm script: README.
+
 Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adversarial part: `lib.objective`.
 """
 
+import contextlib
 import dataclasses
-import json
 import math
-import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
-from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib import instruments
 from lib.augment import Batches
-from lib.config import parse
+from lib.checkpoint import append_line, drop_lines_after, load_state, save_state
+from lib.config import Config, parse
 from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
-from lib.demucs import Demucs, center_trim, save_weights
+from lib.demucs import center_trim
 from lib.errors import UserError
-from lib.files import atomic, read_json, write_json
+from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
+from lib.generators import build, save_weights
 from lib.launch import claim, status_line
 from lib.objective import reconstruction_loss
 from lib.provenance import ROOT
+from lib.ranks import Ranks
+
+INTERRUPTED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped
+
+
+class Interrupted(Exception):
+    """Somebody asked the run to stop; it has saved."""
 
 
 class Trainer:
-    """Generator, discriminator, their optimizers and the data of one run, on one process of `world`."""
+    """Generator, discriminator, their optimizers and the data of one run, on one of its processes."""
 
-    def __init__(self, config, folder, *, rank=0, world=1, device="cpu"):
-        self.config, self.folder, self.rank, self.world = config, Path(folder), rank, world
-        self.device = torch.device(device)
+    def __init__(self, config, folder, ranks):
+        self.config, self.folder, self.ranks, self.device = config, Path(folder), ranks, ranks.device
         self.step, self.seconds, self.best = 0, 0.0, math.inf
+        self.sums = {}  # {figure: (sum, count)} of the steps since the last evaluation
+        self.first_bad = torch.tensor(-1, device=self.device)  # the first step with a figure that is no number
+        self.stopping = False  # somebody asked for it
         self._build_networks()
         self._build_data()
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
-            state = _load_state(ROOT / config.start_from / "state.pt", self.device)
+            state = load_state(ROOT / config.start_from / "state.pt", self.device)
             self._load_into(state, "generator", "optimizer")
 
     def _build_networks(self):
         c = self.config
         torch.manual_seed(c.seed)
-        self.generator = Demucs(
-            sources=len(SOURCES),
+        self.generator = build(
+            c.generator,
             channels=c.channels,
             depth=c.depth,
             lstm_layers=c.lstm_layers,
@@ -63,12 +76,15 @@ class Trainer:
         ).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
         self._generate = self.generator
-        if self.world > 1:
-            self._generate = DistributedDataParallel(self.generator, broadcast_buffers=False)
+        if self.ranks.world > 1:
+            # It sends the gradients of one layer while the next one's are computed.
+            self._generate = DistributedDataParallel(
+                self.generator, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
         self.averaged = None
         if c.ema:
             self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
-        self.game = Game(c, rank=self.rank, world=self.world, device=self.device) if c.adversarial else None
+        self.game = Game(c, rank=self.ranks.rank, world=self.ranks.world, device=self.device) if c.adversarial else None
 
     @property
     def kept(self):
@@ -87,8 +103,9 @@ class Trainer:
             shift=shift,
             group=c.remix_group,
             seed=[c.seed, bool(c.start_from)],
-            rank=self.rank,
-            world=self.world,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            ahead=self.device.type == "cuda",
         )
         self.evaluation = {
             "train": Excerpts(sets["train"], time_, time_),
@@ -106,7 +123,9 @@ class Trainer:
         stems = self.batches(self.step).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
             group["lr"] = c.lr_final + (c.lr - c.lr_final) * (1 + math.cos(math.pi * self.step / c.steps)) / 2
-        estimates = self._generate(stems.sum(1))
+        parts = stems.sum(1).split(c.micro_batch or len(stems))
+        with torch.set_grad_enabled(len(parts) == 1):
+            estimates = torch.cat([self._generate(part) for part in parts])
         stems = center_trim(stems, estimates)
         outputs = estimates.detach().requires_grad_()  # the losses' gradients meet here
         l1 = reconstruction_loss(outputs, stems)
@@ -117,13 +136,28 @@ class Trainer:
             adversarial, more = self.game.gradient(self.step, stems, outputs, gradient)
             gradient, figures = gradient + adversarial, figures | more
         self.optimizer.zero_grad(set_to_none=True)
-        estimates.backward(gradient)
+        if len(parts) == 1:
+            estimates.backward(gradient)
+        else:
+            self._backward_by_parts(parts, gradient)
         figures["generator_gradient"] = total_norm(self.generator)
         self.optimizer.step()
         if self.averaged:
             self.averaged.update_parameters(self.generator)
         self.step += 1
         return figures
+
+    def _backward_by_parts(self, parts, gradient):
+        """Run the network again part by part, with the gradient that the whole batch's losses gave at the estimates.
+
+        One more forward, and the memory of one part: no loss needs to know that the batch is divided, not even the
+        game, whose discriminator learns from all estimates before it judges them.
+        """
+        for k, (part, its_gradient) in enumerate(zip(parts, gradient.split(len(parts[0])), strict=True)):
+            last = k == len(parts) - 1
+            alone = contextlib.nullcontext() if last or self.ranks.world == 1 else self._generate.no_sync()
+            with alone:
+                self._generate(part).backward(its_gradient)
 
     # Evaluation
 
@@ -135,8 +169,8 @@ class Trainer:
         for part, excerpts in self.evaluation.items():
             count = min(self.config.evaluation_excerpts, len(excerpts))
             chosen = [i * len(excerpts) // count for i in range(count)]  # spread evenly over the tracks
-            mine = [(i, *self._evaluate_excerpt(excerpts, i)) for i in chosen[self.rank :: self.world]]
-            everyone = sorted(sum(self._gather(mine), []), key=lambda item: item[0])
+            mine = [(i, *self._evaluate_excerpt(excerpts, i)) for i in chosen[self.ranks.rank :: self.ranks.world]]
+            everyone = sorted(sum(self.ranks.gather(mine), []), key=lambda item: item[0])
             name = "l1_valid" if part == "heldout" else "l1_train_excerpts"
             figures[name] = sum(error for _, error, _ in everyone) / count
             for k, kind in enumerate(("real", "fake")):
@@ -158,13 +192,6 @@ class Trainer:
         logits = self.game.logits(stems, estimates, index) if self.game else {}
         return reconstruction_loss(estimates, stems).item(), logits
 
-    def _gather(self, mine):
-        if self.world == 1:
-            return [mine]
-        everyone = [None] * self.world
-        distributed.all_gather_object(everyone, mine)
-        return everyone
-
     # Checkpoints
 
     def _networks(self):
@@ -173,25 +200,30 @@ class Trainer:
         return parts | ({"game": self.game} if self.game else {})
 
     def save(self):
-        """Write state.pt atomically."""
-        state = {name: part.state_dict() for name, part in self._networks().items()}
-        state |= {
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
-            "config": dataclasses.asdict(self.config),
-        }
-        with atomic(self.folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+        """Write state.pt, from rank 0."""
+        # A run may be stopped between evaluations
+        sums = self.ranks.gather({name: (total.cpu(), count) for name, (total, count) in self.sums.items()})
+        if self.ranks.rank == 0:
+            state = {name: part.state_dict() for name, part in self._networks().items()}
+            state |= {name: getattr(self, name) for name in ("step", "seconds", "best")}
+            state |= {"sums": sums, "config": dataclasses.asdict(self.config)}
+            save_state(self.folder, state, self.config.keep_states)
+        self.ranks.first()  # nobody leaves before it is written
 
     def _restore(self, path):
-        state = _load_state(path, self.device)
-        if state["config"] != dataclasses.asdict(self.config):
+        state = load_state(path, self.device)
+        try:
+            same = Config.from_dict(state["config"]) == self.config
+            self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+            sums = state["sums"]
+        except (KeyError, TypeError, UserError) as error:
+            raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
+        if not same:
             raise UserError(
                 f"{path} was trained with other parameters than config.json beside it; choose another folder."
             )
         self._load_into(state, *self._networks())
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.sums = sums[self.ranks.rank % len(sums)]
 
     def _load_into(self, state, *names):
         try:
@@ -200,7 +232,7 @@ class Trainer:
         except (KeyError, RuntimeError, ValueError) as error:
             raise UserError(
                 "The checkpoint holds networks of another size than the parameters ask for "
-                f"({self.config.start_from or self.folder}); make channels, depth and lstm_layers agree."
+                f"({self.config.start_from or self.folder}); make generator, channels, depth and lstm_layers agree."
             ) from error
 
     # The run
@@ -208,68 +240,58 @@ class Trainer:
     def run(self):
         """Train to the last step, from wherever the folder's state.pt stands."""
         c, log = self.config, self.folder / "metrics.jsonl"
-        if self.rank == 0:
-            _drop_lines_after(log, self.step)
-        sums, began, first = {}, time.monotonic(), self.step
+        if self.ranks.rank == 0:
+            drop_lines_after(log, self.step)
+        began, first = time.monotonic(), self.step
         while self.step < c.steps:
-            for name, value in self.train_step().items():  # some figures are not there in every step
-                total, count = sums.get(name, (0, 0))
-                sums[name] = total + value, count + 1
-            if self.step % c.evaluate_every and self.step < c.steps:
-                continue
-            means = self._means(sums)
-            spent = time.monotonic() - began
-            line = {"step": self.step, **means, **self.evaluate()}
-            self.seconds += time.monotonic() - began
-            line |= {"seconds": round(self.seconds, 2), "steps_per_second": round((self.step - first) / spent, 3)}
-            if self.rank == 0:
+            self._add(self.train_step())
+            if self.step % c.evaluate_every == 0 or self.step == c.steps:
+                means, spent = self._means(), time.monotonic() - began
+                line = {"step": self.step, **means, **self.evaluate()}
+                self.seconds += time.monotonic() - began
+                line |= {"seconds": round(self.seconds, 2), "steps_per_second": round((self.step - first) / spent, 3)}
                 self._record(log, line)
-            sums, began, first = {}, time.monotonic(), self.step
-        if self.rank == 0:
+                began, first = time.monotonic(), self.step
+            if self.ranks.any(self.stopping) and self.step < c.steps:
+                self.seconds += time.monotonic() - began
+                self.save()
+                raise Interrupted(f"stopped at step {self.step} of {c.steps} and saved; run it again to go on.")
+        if self.ranks.rank == 0:
             if c.keep == "last":
                 save_weights(self.kept, self.folder / "model.safetensors")
             note = read_json(self.folder / "config.json")
             write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
 
-    def _means(self, sums):
-        names = sorted(sums)
-        values = torch.stack([sums[name][0] / sums[name][1] for name in names]).double()
-        if self.world > 1:
-            distributed.all_reduce(values)
-            values /= self.world
-        if not values.isfinite().all():
+    def _add(self, figures):
+        """Sum up a step's figures (some are not there in every step), without waiting for the GPU."""
+        for name, value in figures.items():
+            total, count = self.sums.get(name, (0, 0))
+            self.sums[name] = total + value, count + 1
+        bad = ~torch.stack([value.isfinite().all() for value in figures.values()]).all()
+        self.first_bad = torch.where(bad & (self.first_bad < 0), self.step - 1, self.first_bad)
+
+    def _means(self):
+        """Means of the figures over the steps since the last evaluation, and over ranks."""
+        bad = [step for step in self.ranks.gather(self.first_bad.item()) if step >= 0]
+        if bad:
+            tracks = sorted(set(sum(self.ranks.gather(self.batches.tracks(min(bad))), [])))
             raise UserError(
-                f"The loss became infinite or NaN before step {self.step} of {self.folder}; "
-                "the last checkpoint is kept. Lower lr or discriminator_lr."
+                f"The loss became infinite or NaN in step {min(bad) + 1} of {self.folder}, on excerpts of "
+                f"{', '.join(tracks)}; the last checkpoint is kept. Lower lr or discriminator_lr."
             )
+        names = sorted(self.sums)
+        values = self.ranks.mean(torch.stack([self.sums[name][0] / self.sums[name][1] for name in names]).double())
+        self.sums = {}
         return dict(zip(names, values.tolist(), strict=True))
 
     def _record(self, log, line):
-        print(status_line(self.folder.name, line, self.config.steps), flush=True)
-        if self.config.keep == "best" and line["l1_valid"] < self.best:
-            self.best = line["l1_valid"]
-            save_weights(self.kept, self.folder / "model.safetensors")
-        with log.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.ranks.rank == 0:
+            print(status_line(self.folder.name, line, self.config.steps), flush=True)
+            if self.config.keep == "best" and line["l1_valid"] < self.best:
+                save_weights(self.kept, self.folder / "model.safetensors")
+            append_line(log, line)
+        self.best = min(self.best, line["l1_valid"])
         self.save()
-
-
-def _drop_lines_after(log, step):
-    """A run that was killed may have recorded more than its last checkpoint holds."""
-    if log.exists():
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        with atomic(log) as temporary:
-            temporary.write_text("".join(kept))
-
-
-def _load_state(path, device):
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; train the run it belongs to first.") from error
-    except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
-        raise UserError(f"{path} is damaged or not a checkpoint of this program; delete it to start afresh.") from error
 
 
 def main(arguments=None):
@@ -278,24 +300,19 @@ def main(arguments=None):
     if folder in ("-h", "--help"):
         print(__doc__)
         return
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = (
-        torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
-    )
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if world > 1:
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    ranks = Ranks()
+    held = contextlib.ExitStack()
     try:
-        claimed = [claim(parse(pairs, folder), folder) if rank == 0 else None]
-        if world > 1:
-            distributed.broadcast_object_list(claimed)
-        [(config, finished)] = claimed
+        if ranks.rank == 0:
+            held.enter_context(locked(folder))
+        config, finished = ranks.first(claim(parse(pairs, folder), folder) if ranks.rank == 0 else None)
         if not finished:
-            Trainer(config, folder, rank=rank, world=world, device=device).run()
+            trainer = Trainer(config, folder, ranks)
+            signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopping", True))
+            trainer.run()
     finally:
-        if world > 1:
-            distributed.destroy_process_group()
+        held.close()
+        ranks.close()
 
 
 if __name__ == "__main__":
@@ -303,3 +320,6 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(f"UserError: {error}")
+    except Interrupted as stop:
+        print(f"{sys.argv[1]} {stop}", flush=True)
+        sys.exit(INTERRUPTED)

@@ -8,6 +8,8 @@ import pytest
 import soundfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several tests run at once: one thread for each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SOURCES = ("drums", "bass", "other", "vocals")
 RATE = 44_100

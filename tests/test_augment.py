@@ -35,6 +35,14 @@ def test_a_step_is_a_function_of_seed_and_number(excerpts):
     assert not torch.equal(make(excerpts, seed=[43, 0])(0), first)
 
 
+def test_batches_prepared_ahead_are_the_same_in_any_order(excerpts):
+    plain, ahead = make(excerpts), make(excerpts, ahead=True)
+    passes = len(excerpts) // 8  # the thread enters the next pass over the data while this one is asked for
+    for step in (0, 1, 2, 7, 3, *range(passes - 2, passes + 2)):
+        assert torch.equal(ahead(step), plain(step)), step
+        assert ahead.tracks(step) == plain.tracks(step)
+
+
 def test_one_pass_shows_every_excerpt_once(excerpts):
     batches = make(excerpts)
     steps = len(excerpts) // 8

@@ -1,6 +1,10 @@
 """Reading musdb folders, the cache, and excerpts."""
 
 import shutil
+import signal
+import subprocess
+import sys
+import threading
 
 import conftest
 import musdb
@@ -10,6 +14,7 @@ import soundfile
 
 from lib import data, decode
 from lib.errors import UserError
+from lib.provenance import ROOT
 
 
 def test_splits_and_audio_agree_with_musdb(musdb_folder):
@@ -60,6 +65,74 @@ def test_cache_is_reused_and_notices_a_changed_source(tmp_path):
     conftest.write_track(tmp_path / "in" / "train" / "A - B", conftest.synthetic_stems(2, 1.0))
     [changed] = decode.decode(tracks, tmp_path / "cache")
     assert changed.std != first.std
+
+
+@pytest.fixture
+def three(tmp_path):
+    for k in range(3):
+        conftest.write_track(tmp_path / "in" / "train" / f"Track {k}", conftest.synthetic_stems(k, 0.5))
+    return {path.name: path for path in sorted((tmp_path / "in" / "train").iterdir())}
+
+
+def files(folder):
+    return sorted(path.name.partition(".")[2] for path in folder.iterdir())
+
+
+def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, monkeypatch, capsys):
+    read, saved = decode.read_track, []
+
+    def interrupted(file, audio, save=np.save):
+        if saved:
+            file.write(b"half")
+            raise KeyboardInterrupt
+        saved.append(audio)
+        save(file, audio)
+
+    monkeypatch.setattr(decode.np, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        decode.decode(three, tmp_path / "cache", workers=1)
+    assert files(tmp_path / "cache") == ["json", "npy"], "the first track, whole, and nothing of the second"
+    monkeypatch.undo()
+    missing = []
+    monkeypatch.setattr(decode, "read_track", lambda path: missing.append(path.name) or read(path))
+    tracks = decode.decode(three, tmp_path / "cache", workers=1)
+    assert missing == ["Track 1", "Track 2"], "the first is not decoded again"
+    assert "3 of 3 tracks" in capsys.readouterr().out
+    for track, path in zip(tracks, three.values(), strict=True):
+        np.testing.assert_array_equal(track.audio(), read(path))
+
+
+def test_a_killed_decode_resumes(three, tmp_path):
+    """Killed with half of the second track written: no clean-up of any kind has run."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from lib import decode
+
+def killed(file, audio, save=np.save, saved=[]):
+    if saved:
+        file.write(bytes(1000))
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    saved.append(save(file, audio))
+
+decode.np.save = killed
+folder, cache = map(Path, sys.argv[1:])
+decode.decode({path.name: path for path in sorted(folder.iterdir())}, cache, workers=1)
+"""
+    folder = three["Track 0"].parent
+    done = subprocess.run([sys.executable, "-c", program, str(folder), str(tmp_path / "cache")], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    tracks = decode.decode(three, tmp_path / "cache", workers=1)
+    for track, path in zip(tracks, three.values(), strict=True):
+        np.testing.assert_array_equal(track.audio(), decode.read_track(path))
+
+
+def test_tracks_are_decoded_at_once(three, tmp_path, monkeypatch):
+    together, read = threading.Barrier(3, timeout=60), decode.read_track
+    monkeypatch.setattr(decode, "read_track", lambda path: together.wait() is None or read(path))
+    assert [track.name for track in decode.decode(three, tmp_path / "cache", workers=3)] == list(three)
 
 
 def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):

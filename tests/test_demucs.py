@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from lib.demucs import Demucs, center_trim, load_weights, save_weights
+from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
+from lib.generators import load_weights
 
 VARIANTS = {
     "default": {},
@@ -387,62 +387,6 @@ def test_missing_and_foreign_files(tmp_path, load):
         foreign.write_bytes(content)
         with pytest.raises(UserError, match="foreign is damaged or not a "):
             load(foreign)
-
-
-# Our own weights files
-
-
-@pytest.mark.parametrize("name", ["default", "upsample"])
-def test_weights_survive_a_file(tmp_path, name):
-    model, path = small(name), tmp_path / "folder" / "model.safetensors"
-    save_weights(model, path)
-    assert_same(load_weights(path), model)
-    assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]  # no temporary file left
-    first = path.read_bytes()
-    save_weights(model, path)
-    assert path.read_bytes() == first
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_weights_in_half_precision(tmp_path, dtype):
-    model, path, half = small(), tmp_path / "single", tmp_path / "half"
-    save_weights(model, path)
-    save_weights(model, half, dtype=dtype)
-    assert half.stat().st_size < 0.6 * path.stat().st_size  # half, and a header of the same size
-    assert_same(load_weights(half), model.to(dtype).float())
-
-
-def test_damaged_weights_are_refused(tmp_path):
-    path = tmp_path / "model.safetensors"
-    save_weights(Demucs(channels=2, depth=1), path)
-    whole = path.read_bytes()
-    for length in [*range(0, len(whole), len(whole) // 60), len(whole) - 1]:
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError, match="is damaged or not a weights file of this project"):
-            load_weights(path)
-    save_file({"x": torch.zeros(1)}, path)  # sound, but somebody else's
-    with pytest.raises(UserError, match="is damaged or not a weights file of this project"):
-        load_weights(path)
-
-
-def test_unwritable_weights(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="Cannot write"):
-        save_weights(small(), tmp_path / "file" / "model.safetensors")
-
-
-def test_loaded_weights_train(tmp_path):
-    save_weights(small(), tmp_path / "model.safetensors")
-    model = load_weights(tmp_path / "model.safetensors")
-    mixture = torch.randn(1, 2, model.valid_length(500))
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    losses = []
-    for _ in range(5):
-        losses.append(model(mixture).abs().mean())
-        optimizer.zero_grad()
-        losses[-1].backward()
-        optimizer.step()
-    assert losses[-1] < losses[0]
 
 
 def test_projected_estimates_sum_to_the_mixture_and_differ_from_each_other_as_before():

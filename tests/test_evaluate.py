@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lib import data, evaluate
-from lib.demucs import Demucs, save_weights
+from lib.demucs import Demucs
 from lib.errors import UserError
+from lib.generators import save_weights
 from lib.naturalness import naturalness
 from lib.results import measured, read_museval
 

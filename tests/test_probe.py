@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from lib import data, probe
-from lib.demucs import Demucs, center_trim, save_weights
+from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
+from lib.generators import save_weights
 
 SECONDS = 0.1
 SAMPLES = round(SECONDS * data.SAMPLERATE)
@@ -189,6 +190,10 @@ def test_an_unknown_cure_and_too_many_segments_are_refused_before_any_step(index
         probe.run(tmp_path / "dprobe", index, weights, [(4, "prayer", 1)], steps=1, seconds=0.1)
     with pytest.raises(UserError, match="fewer than 4000; ask for fewer"):
         probe.run(tmp_path / "dprobe", index, weights, [(4, "none", 1), (4000, "none", 1)], steps=1, seconds=0.1)
+    for name in ("steps", "seconds", "width", "error"):
+        settings = {"steps": 1, "seconds": 0.1, name: 0}
+        with pytest.raises(UserError, match=f"D-probe's {name} = 0 must be above 0"):
+            probe.run(tmp_path / "dprobe", index, weights, [(4, "none", 1)], **settings)
     assert not (tmp_path / "dprobe").exists()
 
 

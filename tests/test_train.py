@@ -67,11 +67,11 @@ def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
     assert weights(tmp_path / "other") != weights(pretrained)
 
 
-@pytest.mark.parametrize("arm", ["l1", "gan"])
-def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm):
+# The game amplifies rounding, the more the faster the discriminator learns: 2e-5 in twenty steps at 1e-4.
+@pytest.mark.parametrize(("arm", "rate", "bound"), [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 1e-4)])
+def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, rate, bound):
     make = gan if arm == "gan" else lambda index, _, **changes: tiny(index, **changes)
-    # The game amplifies rounding: so both learn slowly enough for twenty steps to stay comparable.
-    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=1e-5)
+    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate)
     for nproc in (1, 2):
         launch(config, tmp_path / str(nproc), nproc)
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
@@ -79,7 +79,7 @@ def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm):
     for a, b in zip(one, two, strict=True):
         for name in ("l1_train", "l1_valid", "discriminator", "adversarial"):
             if name in a:
-                assert b[name] == pytest.approx(a[name], rel=1e-5), (a["step"], name)
+                assert b[name] == pytest.approx(a[name], rel=bound), (a["step"], name)
 
 
 LOSSES = {
@@ -151,9 +151,8 @@ def kill_after(folder, lines):
     process.wait()
 
 
-@pytest.mark.parametrize("arm", [gan, cured])
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(index, pretrained, tmp_path, arm):
-    config = arm(index, pretrained, steps=60, evaluate_every=6)
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(index, pretrained, tmp_path):
+    config = cured(index, pretrained, steps=42, evaluate_every=6)
     environment_threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"
     try:

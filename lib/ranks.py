@@ -1,0 +1,56 @@
+"""The processes of a run: which one this is, and what all of them say together."""
+
+import os
+
+import torch
+from torch import distributed
+
+
+class Ranks:
+    """Process `rank` of `world`, and its device. Alone without a launcher; under torchrun one of its group."""
+
+    def __init__(self):
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.device = torch.device("cpu")
+        if torch.cuda.is_available():
+            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            torch.cuda.set_device(self.device)
+        if self.world > 1:
+            # Both: gradients travel by NCCL, what the processes' host code says by gloo, without waiting for the GPU.
+            distributed.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
+
+    def close(self):
+        """Leave the group."""
+        if self.world > 1:
+            distributed.destroy_process_group()
+
+    def first(self, value=None):
+        """What rank 0 gives, on every rank. Nobody goes on before rank 0 has come here."""
+        values = [value]
+        if self.world > 1:
+            distributed.broadcast_object_list(values)
+        return values[0]
+
+    def gather(self, value):
+        """What every rank gives, by rank."""
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world
+        distributed.all_gather_object(values, value)
+        return values
+
+    def mean(self, values):
+        """The mean of a tensor over the ranks."""
+        if self.world == 1:
+            return values
+        values = values.clone()
+        distributed.all_reduce(values)
+        return values / self.world
+
+    def any(self, flag):
+        """Whether the flag is up on any rank."""
+        if self.world == 1:
+            return flag
+        up = torch.tensor(int(flag))
+        distributed.all_reduce(up, op=distributed.ReduceOp.MAX)
+        return bool(up)
