@@ -21,6 +21,7 @@ import torch
 from lib import bsseval
 from lib.data import SAMPLERATE, SOURCES
 from lib.errors import UserError
+from lib.fast import keep_buffers, prepare
 from lib.files import read_json, write_bytes, write_json
 from lib.generators import load_weights
 from lib.naturalness import naturalness
@@ -57,7 +58,7 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
     if not missing:
         return
     jobs = [(track, *_files(folder, track), weights, metric, shifts) for track in missing]
-    workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric))
+    workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric, weights))
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
         list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
 
@@ -104,11 +105,12 @@ def _is_of(path, wanted):
     return {name: about.get(name) for name in wanted} == wanted
 
 
-def _affordable(tracks, metric):
-    """How many tracks at once fit into free memory: each takes a process, and the metric's memory per second of
-    audio (measured by benchmarks/bsseval.py)."""
+def _affordable(tracks, metric, weights):
+    """How many tracks at once fit into free memory: each takes a process, the metric's memory per second of audio
+    (measured by benchmarks/bsseval.py), and the network's, three times its weights (3.4 GB at 64 channels)."""
     longest = max(track.samples for track in tracks) / SAMPLERATE
     needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest
+    needed += 3 * Path(weights).stat().st_size if weights else 0
     return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
 
 
@@ -118,6 +120,7 @@ def _files(folder, track):
 
 def _initialise():
     torch.set_num_threads(1)  # the tracks are what runs in parallel
+    keep_buffers()
 
 
 def _evaluate_track(job):
@@ -137,7 +140,7 @@ def _estimates(model, mixture, shifts):
     """Estimates (sources, channels, samples) of `mixture`; without a model the mixture ÷ 4 as every one."""
     if model is None:
         return np.repeat(mixture[None] / len(SOURCES), len(SOURCES), axis=0)
-    return separate(model, mixture, shifts=shifts).numpy()
+    return separate(prepare(model), mixture, shifts=shifts).numpy()
 
 
 def _number(value):

@@ -20,16 +20,19 @@ from lib.errors import UserError
 from lib.files import write_json
 from lib.parameters import check_type, notebook_parameters
 from lib.provenance import ROOT
-from lib.site import shrink_figures, write_index, write_page
+from lib.site import settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
+LIBRARY = (".py", ".js", ".css")
 # Each notebook, and those whose results it reads.
 STEPS = {
     "01-data": [],
     "02-train": ["01-data"],
     "03-sdr-table": ["02-train"],
     "04-discriminator": ["02-train", "03-sdr-table"],
+    "05-listen": ["02-train", "03-sdr-table"],
+    "06-explore": ["02-train"],
 }
 
 
@@ -67,7 +70,7 @@ def run(profile, overrides=()):
     """Bring results/<run>/ up to date; returns that folder."""
     parameters = read_profile(profile, overrides)
     folder = ROOT / "results" / str(parameters["run"])
-    library = _hash(*(path.read_bytes() for path in sorted((ROOT / "lib").rglob("*.py"))))
+    library = _hash(*(path.read_bytes() for path in sorted((ROOT / "lib").rglob("*")) if path.suffix in LIBRARY))
     keys, changed = {}, False
     for step, needs in STEPS.items():
         source = NOTEBOOKS / f"{step}.ipynb"
@@ -85,8 +88,8 @@ def run(profile, overrides=()):
             continue
         print(f"{step}: running", flush=True)
         _execute(source, folder / f"{step}.ipynb", own)
-        shrink_figures(folder / f"{step}.ipynb")
-        write_page(folder / f"{step}.ipynb", page)
+        settle(folder / f"{step}.ipynb")
+        write_page(folder / f"{step}.ipynb", page, STEPS)
         write_json(stamp, keys[step])
         changed = True
     if changed or not (folder / "index.html").exists():

@@ -248,7 +248,7 @@ def _html_cells(row, best):
     for column in COLUMNS:
         value = round(row[column], 2)
         if difference:
-            cells.append(f"<td class={'up' if value > 0 else 'down'}>{value:+.2f}</td>")
+            cells.append(f"<td class={'up' if value > 0 else 'down'}>{value:+.2f}</td>".replace("-", "−"))
         else:
             text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
             cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")

@@ -32,6 +32,7 @@ from lib.config import Config, parse
 from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
 from lib.errors import UserError
+from lib.fast import keep_buffers, prepare
 from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
 from lib.generators import build, save_weights
@@ -75,21 +76,26 @@ class Trainer:
             projection=c.projection,
         ).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
-        self._generate = self.generator
+        self._generate = prepare(self.generator, precision=c.precision, compile=c.compile, report=self._say)
         if self.ranks.world > 1:
             # It sends the gradients of one layer while the next one's are computed.
             self._generate = DistributedDataParallel(
-                self.generator, broadcast_buffers=False, gradient_as_bucket_view=True
+                self._generate, broadcast_buffers=False, gradient_as_bucket_view=True
             )
         self.averaged = None
         if c.ema:
             self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+        self._estimate = prepare(self.kept)
         self.game = Game(c, rank=self.ranks.rank, world=self.ranks.world, device=self.device) if c.adversarial else None
 
     @property
     def kept(self):
         """The generator that is evaluated and kept: the averaged one where there is one."""
         return self.averaged.module if self.averaged else self.generator
+
+    def _say(self, line):
+        if self.ranks.rank == 0:
+            print(f"{self.folder.name:<14} {line}", flush=True)
 
     def _build_data(self):
         c = self.config
@@ -187,7 +193,7 @@ class Trainer:
         for s in range(len(SOURCES)):
             excerpts.read(index, stems.numpy()[0, s], s)
         stems = stems.to(self.device)
-        estimates = self.kept(stems.sum(1))
+        estimates = self._estimate(stems.sum(1))
         stems = center_trim(stems, estimates)
         logits = self.game.logits(stems, estimates, index) if self.game else {}
         return reconstruction_loss(estimates, stems).item(), logits
@@ -300,6 +306,7 @@ def main(arguments=None):
     if folder in ("-h", "--help"):
         print(__doc__)
         return
+    keep_buffers()
     ranks = Ranks()
     held = contextlib.ExitStack()
     try:

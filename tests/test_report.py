@@ -210,7 +210,7 @@ def test_a_run_without_results_says_what_to_do(tmp_path):
 def test_html_table_escapes_names_marks_the_best_and_signs_differences(run):
     html = report.style_table(report.sdr_table(run, {"<script>": OPEN_UNMIX})).data
     assert "&lt;script&gt;" in html and "<script>" not in html
-    assert "<b>12.00</b>" in html and "<td class=up>+0.10</td>" in html and "<td class=down>-0.17</td>" in html
+    assert "<b>12.00</b>" in html and "<td class=up>+0.10</td>" in html and "<td class=down>−0.17</td>" in html
     assert "± 0.49" in html and "<b>8.76</b>" in html  # Hybrid Demucs' bass is best: the oracle does not compete
 
 

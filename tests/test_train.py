@@ -82,6 +82,15 @@ def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, 
                 assert b[name] == pytest.approx(a[name], rel=bound), (a["step"], name)
 
 
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_bfloat16_trains_to_about_the_same_losses(index, tmp_path, nproc):
+    for precision in ("fp32", "bf16"):
+        launch(tiny(index, precision=precision, steps=12, evaluate_every=12), tmp_path / precision, nproc)
+    [plain], [half] = metrics(tmp_path / "fp32"), metrics(tmp_path / "bf16")
+    assert half["l1_train"] != plain["l1_train"], "it was used"
+    assert half["l1_valid"] == pytest.approx(plain["l1_valid"], rel=0.01)  # eight bits of mantissa: 0.4 % a product
+
+
 LOSSES = {
     "l1_train",
     "l1_train_excerpts",

@@ -1,0 +1,114 @@
+"""A bidirectional LSTM layer with its large products outside the loop over time.
+
+The same mathematics as `torch.nn.LSTM` (Hochreiter & Schmidhuber 1997, with forget gates), for its weights. Only the
+products with the previous hidden state wait for each other; those with the input, and in the backward pass those for
+the gradients of weights and input, are one product over all frames. Both directions take their steps together.
+"""
+
+import torch
+
+WORTH_TURNING = 24  # columns that one step's gain pays for
+
+sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+def lstm(module, x, dtype=torch.float32):
+    """What `module`, a bidirectional `nn.LSTM` without projection or dropout, makes of x (time, batch, width).
+
+    dtype: of the factors of products, float32 or bfloat16; gates, cells and sums are float32. Returns (time, batch,
+    2 × hidden), float32.
+    """
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    for layer in range(module.num_layers):
+        x = _Layer.apply(x, dtype, *(getattr(module, f"{n}_l{layer}{way}") for way in ("", "_reverse") for n in names))
+    return x
+
+
+class _Layer(torch.autograd.Function):
+    """One layer. Inside, time runs as the steps are taken: backwards for the second of both directions."""
+
+    @staticmethod
+    def forward(ctx, x, dtype, *weights):
+        inputs, hidden = weights[0::4], [w.to(dtype) for w in weights[1::4]]
+        (time, batch, _), width = x.shape, hidden[0].shape[1]
+        x = x.to(dtype)
+        onto = [w.t() for w in hidden]
+        if dtype == torch.float32 and time * WORTH_TURNING >= width:  # BLAS reads a transposed matrix more slowly
+            onto = [w.contiguous() for w in onto]
+        gates = torch.empty(2, time, batch, 4 * width, device=x.device)
+        for way, turned in enumerate((x, x.flip(0))):
+            product = turned.flatten(0, 1) @ inputs[way].to(dtype).t()
+            torch.add(product.view_as(gates[way]), weights[2 + 4 * way] + weights[3 + 4 * way], out=gates[way])
+        cells, out = torch.empty(2, 2, time, batch, width, device=x.device)
+        for t in range(time):
+            if t:
+                for way in (0, 1):
+                    _accumulate(gates[way, t], out[way, t - 1].to(dtype), onto[way])
+            enter, forget, new, leave = gates[:, t].chunk(4, -1)
+            gates[:, t, :, : 2 * width].sigmoid_()
+            new.tanh_()
+            leave.sigmoid_()
+            torch.mul(enter, new, out=cells[:, t])
+            if t:
+                cells[:, t].addcmul_(forget, cells[:, t - 1])
+            torch.tanh(cells[:, t], out=out[:, t]).mul_(leave)
+        ctx.save_for_backward(x, gates, cells, out, *hidden, *inputs)
+        return torch.cat([out[0], out[1].flip(0)], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, gates, cells, out, *weights = ctx.saved_tensors
+        hidden, inputs, dtype, (time, _, width) = weights[:2], weights[2:], x.dtype, out.shape[1:]
+        onto_cell, change = _derivatives(gates, cells)
+        forget = gates.chunk(4, -1)[1]
+        by_out = torch.stack([gradient[..., :width], gradient[..., width:].flip(0)])
+        by_cell = None
+        for t in reversed(range(time)):  # `change` becomes the loss's gradient by the gates before their functions
+            by_hidden = by_out[:, t]
+            if t < time - 1:
+                for way in (0, 1):
+                    _accumulate(by_hidden[way], change[way, t + 1].to(dtype), hidden[way])
+            earlier = onto_cell[:, t].mul_(by_hidden)
+            by_cell = earlier if by_cell is None else earlier.addcmul_(by_cell, forget[:, t + 1])
+            change[:, t].unflatten(-1, (4, width))[:, :, :3].mul_(by_cell.unsqueeze(2))
+            change[:, t, :, 3 * width :].mul_(by_hidden)
+        by_x, by_weights = 0, []
+        for way in (0, 1):
+            turned, by_gates = (x.flip(0) if way else x), change[way].to(dtype)
+            product = (by_gates.flatten(0, 1) @ inputs[way].to(dtype)).view_as(x)
+            by_x = by_x + (product.flip(0) if way else product)
+            by_bias = change[way].sum((0, 1))
+            by_weights += [
+                by_gates.flatten(0, 1).t() @ turned.flatten(0, 1),
+                by_gates[1:].flatten(0, 1).t() @ out[way, :-1].to(dtype).flatten(0, 1),
+                by_bias,
+                by_bias,
+            ]
+        return by_x, None, *by_weights
+
+
+def _derivatives(gates, cells):
+    """(of the output by the cell, of the gates' inputs on cell and output), shaped as `cells` and `gates`.
+
+    What the backward pass multiplies by the gradients that come from later frames.
+    """
+    enter, forget, new, leave = gates.chunk(4, -1)
+    onto_cell, change = torch.empty_like(cells), torch.empty_like(gates)
+    by_enter, by_forget, by_new, by_leave = change.chunk(4, -1)
+    squashed = cells.tanh()
+    tanh_backward(leave, squashed, grad_input=onto_cell)
+    sigmoid_backward(new, enter, grad_input=by_enter)
+    sigmoid_backward(cells[:, :-1], forget[:, 1:], grad_input=by_forget[:, 1:])
+    by_forget[:, 0] = 0
+    tanh_backward(enter, new, grad_input=by_new)
+    sigmoid_backward(squashed, leave, grad_input=by_leave)
+    return onto_cell, change
+
+
+def _accumulate(total, a, b):
+    """total += a @ b, where `total` may be of higher precision."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b

@@ -1,0 +1,182 @@
+"""The fast network is the plain one: outputs and every gradient; bfloat16 only where it is right."""
+
+import copy
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from lib import fast, products
+from lib.demucs import Demucs
+from lib.errors import UserError
+from lib.lstm import lstm
+
+SHAPES = {
+    "narrow": dict(channels=4, depth=3),  # gates halved apart, no oneDNN in the backward pass
+    "tile": dict(channels=32, depth=2),  # the context's backward as products, gates in one piece
+    "wide": dict(channels=160, depth=2, lstm_layers=1),  # the second level is wider than `products.NARROW`
+    "no lstm, other stride": dict(channels=8, depth=2, lstm_layers=0, kernel_size=6, stride=3, context=5),
+    "projection": dict(channels=8, depth=2, projection=True),
+}
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def results(net, mixture, like):
+    """The estimates, and the gradients by every parameter of `like` and the mixture, of a random sum of estimates."""
+    mixture = mixture.clone().requires_grad_()
+    estimates = net(mixture)
+    by_estimates = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    gradients = torch.autograd.grad(estimates, [mixture, *like.parameters()], by_estimates.to(estimates.dtype))
+    return [estimates, *gradients]
+
+
+def error(found, exact):
+    return ((found.double() - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("more", [0, 5])  # also a length that leaves samples over
+def test_outputs_and_gradients_are_those_of_the_plain_network(shape, more):
+    model = Demucs(**SHAPES[shape])
+    net = fast.prepare(model)
+    assert isinstance(net, fast.FastDemucs)
+    mixture = torch.randn(2, 2, model.valid_length(700) + more)
+    exact = copy.deepcopy(model).double()
+    reference = results(exact, mixture.double(), exact)
+    for ours, plain, wanted in zip(*(results(n, mixture, model) for n in (net, model)), reference, strict=True):
+        assert ours.shape == wanted.shape
+        assert error(ours, wanted) < 3 * error(plain, wanted) + 3e-7  # another order of sums; 2.5 units of rounding
+
+
+@pytest.mark.parametrize("time, batch", [(1, 2), (2, 1), (7, 3)])
+@pytest.mark.parametrize("width", [3, 24 * 7 + 1])  # above and below what `WORTH_TURNING` turns
+def test_lstm_is_the_librarys(time, batch, width):
+    module = nn.LSTM(width, width, 2, bidirectional=True).double()
+    x = torch.randn(time, batch, width)
+    single = copy.deepcopy(module).float()
+    ours, wanted = results(lambda x: lstm(single, x), x, single), results(lambda x: module(x)[0], x.double(), module)
+    for found, exact in zip(ours, wanted, strict=True):
+        assert (found.double() - exact).norm() <= 2e-6 * exact.norm()  # zero at a first step: the recurrent gradient
+
+
+def test_the_fast_network_shares_the_weights_and_shows_the_attributes():
+    model = Demucs(channels=4, depth=2)
+    net = fast.prepare(model)
+    assert all(a is b for a, b in zip(net.parameters(), model.parameters(), strict=True))
+    assert net.sources == 4 and net.valid_length(1000) == model.valid_length(1000)
+    with pytest.raises(AttributeError, match="nothing"):
+        net.nothing  # noqa: B018
+
+
+def test_networks_of_other_layers_stay_as_they_are():
+    model = Demucs(channels=4, depth=2, glu=False)
+    assert fast.prepare(model) is model
+    with pytest.raises(UserError, match="bf16 is not tested for"):
+        fast.prepare(model, precision="bf16")
+
+
+@pytest.mark.parametrize("channels", [8, 16, 32])
+def test_bf16_is_within_rounding_layer_by_layer(channels):
+    """Also where torch's own layers are wrong: strided convolutions of 16 to 24 channels, LSTMs of 1024."""
+    said = []
+    net = fast.prepare(Demucs(channels=channels), precision="bf16", report=said.append)
+    assert said == [] and len(net.bf16) == 24  # 12 convolutions each side, LSTM and linear, without first and last
+    x = torch.randn(1, 2, net.valid_length(3000))
+    with torch.no_grad():
+        plain = net.model(x)
+        assert 1e-4 < (net(x) - plain).norm() / plain.norm() < 0.02  # in use, and of the size of its rounding
+
+
+def test_a_wrong_bf16_layer_stays_in_fp32_and_is_named(monkeypatch):
+    right = products.up
+
+    def wrong(x, conv):
+        y = right(x, conv)
+        return y * (1.05 if x.dtype == torch.bfloat16 and conv.in_channels == 8 else 1)
+
+    monkeypatch.setattr(products, "up", wrong)
+    said, model = [], Demucs(channels=4, depth=3)
+    net = fast.prepare(model, precision="bf16", report=said.append)
+    assert len(said) == 1 and "decoder.1.2 (5%)" in said[0] and "decoder.0.2" not in said[0]
+    assert "decoder.1.2" not in net.bf16 and "decoder.0.2" in net.bf16
+
+
+def test_a_wrong_bf16_gradient_alone_is_found(monkeypatch):
+    class Wrong(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * 1.05
+
+    right = products.gated
+    monkeypatch.setattr(
+        products, "gated", lambda x, conv: right(Wrong.apply(x) if x.dtype == torch.bfloat16 else x, conv)
+    )
+    layer = Demucs(channels=4, depth=2).encoder[1][2]
+    assert fast.bf16_error(layer, "encoder.1.2") == pytest.approx(0.05, abs=0.01)
+
+
+def test_training_in_bf16_follows_training_in_fp32():
+    model = Demucs(channels=8, depth=3)
+    mixture = torch.randn(2, 2, model.valid_length(2000))
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        net = fast.prepare(copy.deepcopy(model), precision=precision)
+        optimizer = torch.optim.Adam(net.parameters(), 1e-3)
+        for _ in range(10):
+            loss = net(mixture).abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        losses[precision] = loss.item()
+    with torch.no_grad():
+        before = model(mixture).abs().mean().item()
+    assert losses["fp32"] < 0.8 * before
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.05)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
+def test_compilation_is_of_the_plain_network():
+    net = fast.prepare(Demucs(channels=4, depth=2), compile=True)  # compiled when it is first used
+    assert isinstance(net, torch._dynamo.OptimizedModule) and isinstance(net._orig_mod, Demucs)
+
+
+def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UserError, match="no-such-compiler was not found"):
+        fast.prepare(Demucs(channels=4, depth=2), compile=True)
+
+
+BUFFERS = """
+import resource, sys, torch
+from lib.fast import keep_buffers
+if sys.argv[1] == "keep":
+    keep_buffers()
+for _ in range(10):
+    torch.ones(2**23)  # 32 MB
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    torch.ones(2**23)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc")
+def test_buffers_are_kept():
+    def faults(how):
+        command = [sys.executable, "-c", BUFFERS, how]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    kept, returned = faults("keep"), faults("no")
+    assert returned >= 20 * 16  # 32 MB in the largest pages, of 2 MiB
+    assert kept < returned / 4

@@ -1,0 +1,130 @@
+"""The pages of a run: nothing from elsewhere, nothing executable from a name, no link into the void."""
+
+import base64
+import io
+import re
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+
+from lib import site
+from lib.answer import answer, tiles
+from lib.files import read_json
+from lib.provenance import ROOT
+from lib.readings_arms import arm_differences
+from lib.results import arms_table
+
+EVIL = "<script>alert('x')</script>"
+STEPS = ["01-data", "02-train", "03-sdr-table", "04-discriminator"]
+
+
+def png(size=(300, 80)):
+    file = io.BytesIO()
+    Image.effect_noise(size, 60).convert("RGB").save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """An executed notebook with a hostile track name, a control that showed a picture, and the instrument."""
+    view = {site.VIEW: {"model_id": "box"}, "text/plain": "VBox()"}
+    lonely = {site.VIEW: {"model_id": "draw"}, "text/plain": "DrawAudio()"}
+    models = {
+        "box": {"state": {"children": ["IPY_MODEL_arm", "IPY_MODEL_p", "IPY_MODEL_out"]}},
+        "arm": {"state": {"description": "track", "_options_labels": ["L1", EVIL], "index": 1}},
+        "p": {"state": {"description": "p", "value": 0.3}},
+        "out": {"state": {"outputs": [{"output_type": "display_data", "data": {"image/png": png()}, "metadata": {}}]}},
+        "draw": {"state": {}},
+    }
+    cells = [
+        new_markdown_cell(f"# What is {EVIL}?\n\nText.\n\n**In one sentence:** it is `x < y`."),
+        new_code_cell("run: str = 'a'  # help", metadata={"tags": ["parameters"]}),
+        new_code_cell(
+            "# A caption\nshow()", outputs=[new_output("execute_result", view)], metadata={"tags": ["figure"]}
+        ),
+        new_code_cell("drawing", outputs=[new_output("execute_result", lonely)], metadata={"tags": ["draw_audio"]}),
+        new_code_cell("name", outputs=[new_output("display_data", {"text/markdown": f"**{EVIL}**"})]),
+    ]
+    metadata = {"widgets": {site.STATE: {"state": models}}}
+    nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "05-listen.ipynb")
+    return tmp_path / "05-listen.ipynb"
+
+
+def test_what_a_control_showed_takes_its_place(notebook):
+    site.settle(notebook)
+    settled = nbformat.read(notebook, as_version=4)
+    nbformat.validate(settled)
+    assert "widgets" not in settled.metadata and site.VIEW not in notebook.read_text()
+    chosen, picture = settled.cells[2].outputs
+    assert "track: <b>&lt;script&gt;" in chosen.data["text/html"] and "p: <b>0.3</b>" in chosen.data["text/html"]
+    image = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"])))
+    assert image.mode == "P" and image.size == (300, 80)
+    before = notebook.read_bytes()
+    site.settle(notebook)
+    assert notebook.read_bytes() == before
+
+
+def test_a_page_holds_everything_and_no_markup_from_names(notebook):
+    site.settle(notebook)
+    page = notebook.with_suffix(".html")
+    site.write_page(notebook, page, ["04-discriminator", "05-listen", "06-explore"])
+    text = page.read_text()
+    outside = re.sub(r'srcdoc="[^"]*"', "", text)
+    assert "<script" not in outside and "alert(" in outside  # shown as text
+    assert not re.search(r'(?:src|href)="(?!data:|#|\d\d-|index\.html)', outside), "nothing from elsewhere"
+    assert not re.search(r"https?://", text), "no address at all, in the instrument neither"
+    assert text.count("<iframe") == 1 and "Parameters and their defaults" in text and "A caption" in text
+    assert 'href="index.html"' in text and 'href="06-explore.html"' in text
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The committed study, its pages made."""
+    run = tmp_path_factory.mktemp("site") / "study"
+    shutil.copytree(ROOT / "results" / "study", run)
+    table = pd.read_csv(run / "sdr_table.csv")
+    table.loc[0, "system"] = EVIL
+    table.to_csv(run / "sdr_table.csv", index=False)
+    for step in STEPS:
+        site.write_page(run / f"{step}.ipynb", run / f"{step}.html", STEPS)
+    site.write_index(run, STEPS)
+    return run
+
+
+def test_the_index_is_whole_and_its_links_lead_somewhere(run):
+    text = (run / "index.html").read_text()
+    outside = re.sub(r'srcdoc="[^"]*"', "", text)
+    assert "<script" not in outside and "&lt;script&gt;" in outside and not re.search(r"https?://", text)
+    for target in set(re.findall(r'href="([^"#]+)"', outside)) - {"data:,"}:
+        assert (run / target).exists() or target == "06-explore.html", target
+    for anchor in re.findall(r'href="#([^"]+)"', outside):
+        assert f'id="{anchor}"' in outside
+    figures = outside.count("<figure>")
+    assert figures == len(list(run.glob("*-figure-*.png"))) >= 10
+    assert outside.count('class="page"') == len(STEPS) and "<iframe" in text
+
+
+def test_the_answer_stands_first_and_follows_the_results(run):
+    headline, paragraph = answer(run)
+    text = (run / "index.html").read_text()
+    assert text.index(headline) < text.index(paragraph[:40]) < text.index('id="sdr"')
+    tracks = arms_table(run)
+    gained = arm_differences(tracks).loc["SDR"].drop("all", level="stem")["low"] > 0
+    assert headline.startswith("A discriminator raised the SDR of") == gained.any()
+    count = tracks.loc[tracks["test_set"] == "test", "track"].nunique()
+    assert f"on {count} test tracks of the embedded corpus with 3 seeds" in paragraph
+    overfit = sum(v["verdict"] == "overfits" for v in read_json(run / "verdicts.json").values())
+    assert f"of the 6 here, {overfit or 'none'} do" in paragraph
+
+
+def test_the_tiles_show_the_tables_last_column(run):
+    table = pd.read_csv(run / "sdr_table.csv", dtype={"seeds": str})
+    rows = table[table["section"] == "Measured here, on: test"].set_index("system")["all"]
+    shown = {name: (figure, difference) for name, figure, difference in tiles(table)}
+    assert list(shown) == ["L1", "L1 + GAN", "L1 + GAN + cures"] and shown["L1"] == (f"{rows['L1']:.2f}", "")
+    difference = f"{rows['L1 + GAN'] - rows['L1']:+.2f}".replace("-", "−")
+    assert shown["L1 + GAN"] == (f"{rows['L1 + GAN']:.2f}", difference)
