@@ -103,7 +103,7 @@ class FastDemucs(_Around):
         """As `Demucs.forward`."""
         x, skips = mixture.transpose(1, 2).contiguous(), []
         for level in range(self.depth):
-            x = self._layer(f"encoder.{level}.0", x).relu_()
+            x = F.relu(self._layer(f"encoder.{level}.0", x))
             x = self._layer(f"encoder.{level}.2", x)
             skips.append(x)
         if self.lstm is not None:
@@ -113,8 +113,8 @@ class FastDemucs(_Around):
             x = x + center_trim(skips.pop().transpose(1, 2), x.shape[1]).transpose(1, 2)
             x = self._layer(f"decoder.{level}.0", x)
             x = self._layer(f"decoder.{level}.2", x)
-            x = x.relu_() if level < self.depth - 1 else x
-        return self.estimates(x.transpose(1, 2), mixture)
+            x = F.relu(x) if level < self.depth - 1 else x
+        return self.estimates(x.transpose(1, 2).contiguous(), mixture)  # losses are slow on other orders
 
     def _layer(self, name, x):
         return _compute(self.get_submodule(f"model.{name}"), name, x, name in self.bf16)
