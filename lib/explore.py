@@ -1,12 +1,16 @@
 """Turn the knobs: what stands behind the controls of 06-explore.
 
-A control shows what a function displays for the values chosen; the pipeline keeps what it showed at first, so that a
-page without Python loses the knob and nothing else.
+A control shows what a function displays for the values chosen. Where nobody sits at the notebook (papermill, the
+pipeline) the first values and what they show stand in its place, so that a page without Python loses the knob and
+nothing else.
 """
+
+from html import escape
 
 import numpy as np
 import torch
-from IPython.display import Markdown, display
+from IPython import get_ipython
+from IPython.display import HTML, Markdown, display
 from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, Layout, interactive
 
 from lib import listen, plots_explore, plots_listen
@@ -42,6 +46,29 @@ def log_slider(label, value, low, high):
     )  # fmt: skip
 
 
+def controls(show, *, button=None, **knobs):
+    """`knobs` (widgets), and under them what `show` displays of their values; with a `button` when it is pressed."""
+    if not attended():  # with live widgets, the client that executes a notebook now and then waits for ever
+        values = (f"{escape(knob.description)}: <b>{escape(str(_value(knob)))}</b>" for knob in knobs.values())
+        display(HTML(f'<p class="turned">{" · ".join(values)}</p>'))
+        show(**{name: knob.value for name, knob in knobs.items()})
+        return None
+    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **knobs)
+    if button:
+        made.update()  # once without
+    return made
+
+
+def _value(knob):
+    return knob.label if isinstance(knob, Dropdown) else f"{knob.value:g}"
+
+
+def attended():
+    """Whether somebody may turn a knob: a kernel whose client takes no input executes a notebook from top to end."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    return kernel is None or kernel._allow_stdin
+
+
 def separation(run, seconds, audible):
     """Controls: which track, arm, stem and moment; they show its players, spectrograms and difference."""
     tracks = read_index(run / "data.json")[0]["test"]
@@ -57,7 +84,7 @@ def separation(run, seconds, audible):
 
     begin = listen.liveliest(tracks[0].stems(), round(seconds * SAMPLERATE)) / SAMPLERATE
     latest = max(begin, min(track.samples for track in tracks) / SAMPLERATE - seconds)
-    return interactive(
+    return controls(
         show,
         track=choice("track", {track.name: number for number, track in enumerate(tracks)}, 0),
         arm=choice("arm", {ARMS.get(arm, arm): arm for arm in arms}, list(arms)[min(1, len(arms) - 1)]),
@@ -79,7 +106,7 @@ def augmentation(run, seconds, audible):
         display(plots_explore.waveforms_and_spectra(sounds, f"{stem.capitalize()}: what p = {p:g} makes of it"))
         display(Markdown(chances(p)))
 
-    return interactive(
+    return controls(
         show,
         stem=choice("stem", SOURCES, "vocals"),
         p=slider("p", 0.3, 0.0, 1.0, 0.05),
@@ -114,7 +141,7 @@ def gradient_share(run):
         display(plots_explore.shares(games, ratios, λ, share))
         display(Markdown(pull(ratios, λ, share)))
 
-    return interactive(show, λ=log_slider("λ", 100, 0, 4), share=slider("share", 0.1, 0.01, 0.9, 0.01))
+    return controls(show, λ=log_slider("λ", 100, 0, 4), share=slider("share", 0.1, 0.01, 0.9, 0.01))
 
 
 def gradient_ratio(metrics):
@@ -167,8 +194,4 @@ def drawn(run, drawing, seconds):
         display(players(rows, SAMPLERATE, seconds))
         display(plots_listen.spectrograms(part, [stem]))
 
-    controls = interactive(
-        show, {"manual": True, "manual_name": "Separate my sound"}, stem=choice("it plays", ["other", "bass"], "other")
-    )  # fmt: skip
-    controls.update()
-    return controls
+    return controls(show, button="Separate my sound", stem=choice("it plays", ["other", "bass"], "other"))

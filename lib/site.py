@@ -25,7 +25,7 @@ from lib.report import PUBLISHED, style_table
 from lib.results import ARMS
 
 TITLE = "Demucs v1 + GAN: the update"
-VIEW, STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 TEMPLATE = """{% extends "basic/index.html.j2" %}
 {% block input_group %}{% set first = cell.source.split("\n")[0] %}
 {% set defaults = "parameters" in cell.metadata.get("tags", []) %}
@@ -163,40 +163,22 @@ def _figures(run, step, notebook):
 
 
 def settle(path):
-    """Rewrite an executed notebook so that it can be kept: what its controls showed takes the controls' place, and its
-    pictures get a palette."""
+    """Rewrite an executed notebook so that it can be kept: without widgets' state, its pictures with a palette."""
     notebook = nbformat.read(path, as_version=4)
-    models = notebook.metadata.pop("widgets", {}).get(STATE, {}).get("state", {})
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [still for output in cell.outputs for still in _still(output, models)]
+            cell.outputs = [_still(output) for output in cell.outputs]
             for output in cell.outputs:
                 _shrink(output)
     write_bytes(path, nbformat.writes(notebook).encode())
 
 
-def _still(output, models):
-    """What stays of an output: itself, or of a control the values chosen and what they showed."""
-    view = output.get("data", {}).get(VIEW)
-    if view is None:
-        return [output]
-    parts = [models[name.removeprefix("IPY_MODEL_")] for name in _children(models, view)]
-    values = " · ".join(filter(None, (_value(part["state"]) for part in parts)))
-    shown = [nbformat.from_dict(each) for part in parts for each in part["state"].get("outputs", [])]
-    text = f'<p class="turned">{values}</p>' if values else "<p>The control needs a running Jupyter.</p>"
-    return [nbformat.v4.new_output("display_data", {"text/html": text}), *shown]
-
-
-def _children(models, view):
-    return models.get(view["model_id"], {"state": {}})["state"].get("children", [])
-
-
-def _value(state):
-    """A control's name and value; "" for a button or an output."""
-    value = state.get("value")
-    if "index" in state:
-        value = state["_options_labels"][state["index"]]
-    return f"{escape(state['description'])}: <b>{escape(str(value))}</b>" if value is not None else ""
+def _still(output):
+    """What stays of an output: itself, or a line instead of a widget."""
+    if VIEW not in output.get("data", {}):
+        return output
+    return nbformat.v4.new_output("display_data", {"text/html": "<p>The control needs a running Jupyter.</p>"})
 
 
 def _shrink(output):

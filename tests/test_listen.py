@@ -194,6 +194,16 @@ def test_controls_show_what_was_chosen(run, shown):
     assert len(shown) == 1  # no player, where the licence forbids one
 
 
+def test_without_anybody_at_the_notebook_values_and_what_they_show_stand_there(run, shown, monkeypatch):
+    kernel = types.SimpleNamespace(_allow_stdin=False)  # as papermill's client asks for
+    monkeypatch.setattr(explore, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
+    assert explore.augmentation(run, 1.0, audible=False) is None
+    assert "stem: <b>vocals</b> · p: <b>0.3</b> · first draw: <b>0</b>" in shown[0].data and len(shown) == 3
+    kernel._allow_stdin = True
+    shown.clear()
+    assert len(explore.augmentation(run, 1.0, audible=False).children) == 4
+
+
 def test_augmentation_grows_with_p_and_says_so(run, shown):
     sound = np.random.RandomState(0).randn(2, 4410).astype(np.float32)
     np.testing.assert_array_equal(explore.augmented(sound, 0.0, 3), sound)

@@ -30,39 +30,30 @@ def png(size=(300, 80)):
 
 @pytest.fixture
 def notebook(tmp_path):
-    """An executed notebook with a hostile track name, a control that showed a picture, and the instrument."""
-    view = {site.VIEW: {"model_id": "box"}, "text/plain": "VBox()"}
+    """An executed notebook with a hostile track name, a picture, and the instrument."""
     lonely = {site.VIEW: {"model_id": "draw"}, "text/plain": "DrawAudio()"}
-    models = {
-        "box": {"state": {"children": ["IPY_MODEL_arm", "IPY_MODEL_p", "IPY_MODEL_out"]}},
-        "arm": {"state": {"description": "track", "_options_labels": ["L1", EVIL], "index": 1}},
-        "p": {"state": {"description": "p", "value": 0.3}},
-        "out": {"state": {"outputs": [{"output_type": "display_data", "data": {"image/png": png()}, "metadata": {}}]}},
-        "draw": {"state": {}},
-    }
+    shown = [new_output("display_data", {"image/png": png()}), new_output("execute_result", lonely)]
     cells = [
         new_markdown_cell(f"# What is {EVIL}?\n\nText.\n\n**In one sentence:** it is `x < y`."),
         new_code_cell("run: str = 'a'  # help", metadata={"tags": ["parameters"]}),
-        new_code_cell(
-            "# A caption\nshow()", outputs=[new_output("execute_result", view)], metadata={"tags": ["figure"]}
-        ),
-        new_code_cell("drawing", outputs=[new_output("execute_result", lonely)], metadata={"tags": ["draw_audio"]}),
+        new_code_cell("# A caption\nshow()", outputs=shown[:1], metadata={"tags": ["figure"]}),
+        new_code_cell("drawing", outputs=shown[1:], metadata={"tags": ["draw_audio"]}),
         new_code_cell("name", outputs=[new_output("display_data", {"text/markdown": f"**{EVIL}**"})]),
     ]
-    metadata = {"widgets": {site.STATE: {"state": models}}}
+    metadata = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {"draw": {"state": {}}}}}}
     nbformat.write(new_notebook(cells=cells, metadata=metadata), tmp_path / "05-listen.ipynb")
     return tmp_path / "05-listen.ipynb"
 
 
-def test_what_a_control_showed_takes_its_place(notebook):
+def test_a_kept_notebook_holds_small_pictures_and_no_widgets(notebook):
     site.settle(notebook)
     settled = nbformat.read(notebook, as_version=4)
     nbformat.validate(settled)
     assert "widgets" not in settled.metadata and site.VIEW not in notebook.read_text()
-    chosen, picture = settled.cells[2].outputs
-    assert "track: <b>&lt;script&gt;" in chosen.data["text/html"] and "p: <b>0.3</b>" in chosen.data["text/html"]
+    [picture] = settled.cells[2].outputs
     image = Image.open(io.BytesIO(base64.b64decode(picture.data["image/png"])))
     assert image.mode == "P" and image.size == (300, 80)
+    assert "needs a running Jupyter" in settled.cells[3].outputs[0].data["text/html"]
     before = notebook.read_bytes()
     site.settle(notebook)
     assert notebook.read_bytes() == before
@@ -104,7 +95,7 @@ def test_the_index_is_whole_and_its_links_lead_somewhere(run):
     for anchor in re.findall(r'href="#([^"]+)"', outside):
         assert f'id="{anchor}"' in outside
     figures = outside.count("<figure>")
-    assert figures == len(list(run.glob("*-figure-*.png"))) >= 10
+    assert figures == sum(len(list(run.glob(f"{step}-figure-*.png"))) for step in STEPS) >= 10
     assert outside.count('class="page"') == len(STEPS) and "<iframe" in text
 
 
