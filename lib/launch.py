@@ -168,12 +168,9 @@ def _run(command, folder, nproc):
             process.terminate()
         process.wait()
     if process.returncode:
-        causes = [line for line in lines if "UserError: " in line]
-        raise UserError(
-            causes[0].split("UserError: ")[1].strip()
-            if causes
-            else f"Training in {folder} failed:\n{''.join(lines[-30:])}"
-        )
+        causes = [line.split("UserError: ")[1].strip() for line in lines if "UserError: " in line]
+        causes += [line.strip() for line in lines if line.startswith(str(folder)) and "and saved" in line]
+        raise UserError(causes[0] if causes else f"Training in {folder} failed:\n{''.join(lines[-30:])}")
 
 
 def status_line(name, line, steps):

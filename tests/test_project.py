@@ -55,6 +55,15 @@ def test_the_readme_shows_what_the_committed_results_say():
         assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
 
 
+def test_the_readme_shows_what_the_benchmarks_wrote():
+    section = (ROOT / "README.md").read_text().split("### How fast it is")[1].split("\n## ")[0]
+    written = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.md"))
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) >= 20 and set(rows) <= set(written.splitlines())
+    for sentence in re.findall(r"^(?:\*\*Not measured|On one machine).*", written, re.MULTILINE):
+        assert sentence in " ".join(section.split())
+
+
 @pytest.mark.parametrize("run", ["quick", "study"])
 def test_committed_notebooks_are_executed_whole_and_small(run):
     for notebook in NOTEBOOKS:
