@@ -15,6 +15,7 @@ Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adve
 
 import contextlib
 import dataclasses
+import gc
 import math
 import signal
 import sys
@@ -314,12 +315,20 @@ def main(arguments=None):
             held.enter_context(locked(folder))
         config, finished = ranks.first(claim(parse(pairs, folder), folder) if ranks.rank == 0 else None)
         if not finished:
-            trainer = Trainer(config, folder, ranks)
-            signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopping", True))
-            trainer.run()
+            _train(config, folder, ranks)
+            gc.collect()  # a process group whose users outlive it may abort the process at its very end
     finally:
         held.close()
         ranks.close()
+
+
+def _train(config, folder, ranks):
+    trainer = Trainer(config, folder, ranks)
+    signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopping", True))
+    try:
+        trainer.run()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which also lets go of the trainer
 
 
 if __name__ == "__main__":
