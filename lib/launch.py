@@ -86,10 +86,7 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     see `folder` and the data under the same path. A finished run is not repeated, an interrupted one resumes. Raises
     `UserError` with the cause when training fails.
     """
-    if nproc < 1 or nnodes < 1:
-        raise UserError(f"nproc = {nproc} and nnodes = {nnodes} must be at least 1: processes, and machines.")
-    if nnodes > 1 and not rdzv_endpoint.rpartition(":")[0]:
-        raise UserError(f"rdzv_endpoint = {rdzv_endpoint!r} must be host:port of this machine, for the others to find.")
+    _check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
     with locked(folder):
         _, finished = claim(config, folder)
@@ -109,6 +106,7 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
 
     Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
     """
+    _check_machines(nproc, nnodes, rdzv_endpoint)
     waited = 0.0
     while waited < patience:
         notes = [path for path in Path(run).glob("*/config.json") if "~" not in path.parent.name]
@@ -121,6 +119,13 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
         print(f"joining {folder.name}", flush=True)
         _run(_command(folder, nproc, nnodes, rdzv_endpoint), folder, nproc)
         waited = 0.0
+
+
+def _check_machines(nproc, nnodes, rdzv_endpoint):
+    if nproc < 1 or nnodes < 1:
+        raise UserError(f"nproc = {nproc} and nnodes = {nnodes} must be at least 1: processes, and machines.")
+    if nnodes > 1 and not rdzv_endpoint.rpartition(":")[0]:
+        raise UserError(f"rdzv_endpoint = {rdzv_endpoint!r} must be host:port of the first machine.")
 
 
 def _command(folder, nproc, nnodes, rdzv_endpoint):
@@ -216,7 +221,7 @@ def main():
     try:
         join(run, int(values["nproc"]), nnodes=int(values["nnodes"]), rdzv_endpoint=values["rdzv_endpoint"])
     except (KeyError, ValueError) as error:
-        raise UserError(f"{error} is missing or wrong; write nproc=8 nnodes=2 rdzv_endpoint=host:port.") from error
+        raise UserError(f"Missing or wrong: {error}; write nproc=8 nnodes=2 rdzv_endpoint=host:port.") from error
 
 
 if __name__ == "__main__":

@@ -243,3 +243,6 @@ def test_the_second_run_in_a_folder_says_so_and_stops(index, tmp_path):
 def test_impossible_launches_are_refused(index, tmp_path, options, says):
     with pytest.raises(UserError, match=says):
         launch(tiny(index), tmp_path / "l1-1", **options)
+    with pytest.raises(UserError, match=says):
+        launcher.join(tmp_path, **({"nnodes": 1, "rdzv_endpoint": ""} | options))
+    assert not (tmp_path / "l1-1").exists()
