@@ -1,5 +1,6 @@
 """What a training run leaves on disk to go on from: state.pt, earlier states, and its log."""
 
+import contextlib
 import json
 import os
 
@@ -42,10 +43,13 @@ def _earlier(folder):
 
 def append_line(log, line):
     """Append `line` (a dictionary) to a .jsonl file; raises `UserError` when it cannot be written."""
+    whole = log.stat().st_size if log.exists() else 0
     try:
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.truncate(log, whole)
         raise UserError(
             f"Cannot write {log}: {error.strerror}; free some space and run again, it resumes where it was."
         ) from error

@@ -10,9 +10,7 @@ A finished file is not made again on a re-run; tracks are scored in parallel pro
 
 import hashlib
 import json
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +24,7 @@ from lib.files import read_json, write_bytes, write_json
 from lib.generators import load_weights
 from lib.naturalness import naturalness
 from lib.probe import fresh_auc
+from lib.processes import workers as processes
 from lib.progress import progress
 from lib.provenance import made_by
 from lib.separate import separate
@@ -59,7 +58,7 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
         return
     jobs = [(track, *_files(folder, track), weights, metric, shifts) for track in missing]
     workers = min(workers or os.cpu_count(), len(jobs), _affordable(missing, metric, weights))
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
+    with processes(workers, _initialise) as pool:
         list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
 
 

@@ -2,23 +2,28 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import os
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.processes import abandoned, mark
 
 
 @contextlib.contextmanager
 def atomic(path):
     """Yield a temporary path beside `path`; on success it is renamed over `path`, on error removed.
 
+    What a process that was killed meanwhile left of the same file is removed too.
     Raises `UserError` when the folder cannot be written or the disk is full.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}{mark()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for half in abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+            half.unlink(missing_ok=True)
         yield temporary
         temporary.replace(path)
     except OSError as error:

@@ -5,9 +5,11 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from lib.config import Config
@@ -15,6 +17,7 @@ from lib.data import read_index
 from lib.errors import UserError
 from lib.files import locked, read_json, write_json
 from lib.generators import load_weights
+from lib.processes import end_with_parent
 from lib.provenance import ROOT, made_by
 
 
@@ -86,7 +89,7 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     see `folder` and the data under the same path. A finished run is not repeated, an interrupted one resumes. Raises
     `UserError` with the cause when training fails.
     """
-    _check_machines(nproc, nnodes, rdzv_endpoint)
+    check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
     with locked(folder):
         _, finished = claim(config, folder)
@@ -106,7 +109,7 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
 
     Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
     """
-    _check_machines(nproc, nnodes, rdzv_endpoint)
+    check_machines(nproc, nnodes, rdzv_endpoint)
     waited = 0.0
     while waited < patience:
         notes = [path for path in Path(run).glob("*/config.json") if "~" not in path.parent.name]
@@ -121,7 +124,8 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
         waited = 0.0
 
 
-def _check_machines(nproc, nnodes, rdzv_endpoint):
+def check_machines(nproc, nnodes, rdzv_endpoint):
+    """Raise `UserError` for numbers of processes and machines, or an address, that cannot be."""
     if nproc < 1 or nnodes < 1:
         raise UserError(f"nproc = {nproc} and nnodes = {nnodes} must be at least 1: processes, and machines.")
     if nnodes > 1 and not rdzv_endpoint.rpartition(":")[0]:
@@ -159,6 +163,7 @@ def _run(command, folder, nproc):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        preexec_fn=partial(end_with_parent, signal.SIGTERM),  # when killed: they save, and stop
     )
     lines = []
     try:
@@ -175,6 +180,10 @@ def _run(command, folder, nproc):
     if process.returncode:
         causes = [line.split("UserError: ")[1].strip() for line in lines if "UserError: " in line]
         causes += [line.strip() for line in lines if line.startswith(str(folder)) and "and saved" in line]
+        if process.returncode == -signal.SIGKILL:
+            causes.append(
+                f"Training in {folder} was killed, perhaps for want of memory; run again, it goes on from there."
+            )
         raise UserError(causes[0] if causes else f"Training in {folder} failed:\n{''.join(lines[-30:])}")
 
 

@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.limits import check_values
 
 SCALARS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
 
 
 def check_parameters(history, notebooks_folder):
-    """Refuse parameters that no notebook knows, and values that do not fit their annotation.
+    """Refuse parameters that no notebook knows, and values that do not fit their annotation or that cannot be.
 
     history: IPython's `In`, the sources of the cells run so far. Its `parameters` cell is the first in which
     every statement reads `name: type = default`; papermill's injected cell begins with "# Parameters". A
@@ -24,35 +25,44 @@ def check_parameters(history, notebooks_folder):
     known = set(declared)
     for notebook in sorted(Path(notebooks_folder).glob("*.ipynb")):
         known |= set(notebook_parameters(notebook))
-    for name, value in _injected(cells).items():
+    injected = _injected(cells)
+    for name in injected:
         if name not in known:
-            nearest = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"did you mean '{nearest[0]}'?" if nearest else f"known are {', '.join(sorted(known))}."
-            raise UserError(f"No notebook has a parameter '{name}'; {hint}")
-        if name in declared:
-            check_type(name, value, declared[name])
+            raise UserError(f"No notebook has a parameter {name!r}; {nearest(name, known)}")
+    values = {name: default for name, (_, default) in declared.items()} | injected
+    check_values({name: check_type(name, values[name], annotation) for name, (annotation, _) in declared.items()})
+
+
+def nearest(name, known):
+    """What a person may have meant by the unknown `name`: the end of a sentence."""
+    found = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {found[0]!r}?" if found else f"known are {', '.join(sorted(known))}."
 
 
 def check_type(name, value, annotation):
-    """Raise `UserError` when `value` does not fit the parameter's annotation (a syntax node)."""
+    """`value`; raises `UserError` when it does not fit the parameter's annotation (a syntax node)."""
     if not _fits(value, annotation):
         expected, kind = ast.unparse(annotation), type(value).__name__
         raise UserError(f"Parameter '{name}' must be {expected}, but {value!r} is {kind}; correct it.")
+    return value
 
 
 def _declared(source):
-    """{name: annotation node} if `source` is a parameters cell, else {}."""
+    """{name: (annotation node, default)} if `source` is a parameters cell, else {}."""
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # magics such as %matplotlib
         return {}
     if not all(isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name) for s in statements):
         return {}
-    return {statement.target.id: statement.annotation for statement in statements}
+    try:
+        return {statement.target.id: (statement.annotation, _value(statement.value)) for statement in statements}
+    except ValueError as error:  # somebody has written an expression into the cell
+        raise UserError(f"The parameters cell must hold plain values, not {source!r}.") from error
 
 
 def notebook_parameters(path):
-    """The declared parameters of a notebook file."""
+    """The declared parameters of a notebook file, {name: (annotation node, default)}."""
     try:
         cells = json.loads(path.read_text())["cells"]
         sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -72,8 +82,9 @@ def _injected(cells):
 
 
 def _value(node):
-    if isinstance(node, ast.Call):  # papermill writes float('nan') and float('inf')
-        return float(ast.literal_eval(node.args[0]))
+    match node:
+        case ast.Call(func=ast.Name("float"), args=[text]):  # papermill writes float('nan') and float('inf')
+            return float(ast.literal_eval(text))
     return ast.literal_eval(node)
 
 

@@ -4,9 +4,12 @@
 
 PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
 their HTML and index.html go to results/<run>/. A stamp per notebook holds the hash of its source, its parameters, the
-library and what came before it; a step whose stamp still fits is not repeated.
+library and what came before it; a step whose stamp still fits is not repeated. All parameters are checked before the
+first step. One process at a time works on a run; if it is killed, everything that it started ends too.
 """
 
+import ast
+import contextlib
 import hashlib
 import json
 import logging
@@ -14,16 +17,19 @@ import re
 import sys
 
 import yaml
+from traitlets.config import Config
 
 from lib.decode import fingerprint_folder
 from lib.errors import UserError
-from lib.files import write_json
-from lib.parameters import check_type, notebook_parameters
+from lib.files import locked, write_bytes
+from lib.limits import check_values
+from lib.parameters import check_type, nearest, notebook_parameters
 from lib.provenance import ROOT
 from lib.site import settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
+SOCKETS = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, instead of ports
 LIBRARY = (".py", ".js", ".css")
 # Each notebook, and those whose results it reads.
 STEPS = {
@@ -59,17 +65,37 @@ def read_profile(name, overrides=()):
             parameters[parameter] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
+    parameters = {"run": name} | parameters
     for parameter, value in parameters.items():
         if parameter not in known:
-            raise UserError(f"No notebook has a parameter {parameter!r}; known are {', '.join(sorted(known))}.")
-        check_type(parameter, value, known[parameter])
-    return {"run": name} | parameters
+            raise UserError(f"No notebook has a parameter {parameter!r}; {nearest(str(parameter), known)}")
+        annotation, _ = known[parameter]
+        if ast.unparse(annotation) == "float":
+            value = _number(value)
+        parameters[parameter] = check_type(parameter, value, annotation)
+    check_values({parameter: default for parameter, (_, default) in known.items()} | parameters)
+    return parameters
+
+
+def _number(value):
+    """YAML takes 3e-4 for a text; people, and papermill, for a number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def run(profile, overrides=()):
-    """Bring results/<run>/ up to date; returns that folder."""
+    """Bring results/<run>/ up to date; returns that folder. Raises `UserError` when a step stops, with its cause."""
     parameters = read_profile(profile, overrides)
-    folder = ROOT / "results" / str(parameters["run"])
+    folder = ROOT / "results" / parameters["run"]
+    with locked(folder):
+        _bring_up_to_date(folder, parameters)
+    print(f"The report: {folder / 'index.html'}")
+    return folder
+
+
+def _bring_up_to_date(folder, parameters):
     library = _hash(*(path.read_bytes() for path in sorted((ROOT / "lib").rglob("*")) if path.suffix in LIBRARY))
     keys, changed = {}, False
     for step, needs in STEPS.items():
@@ -83,36 +109,50 @@ def run(profile, overrides=()):
             _fingerprint(own.get("musdb_root", "embedded")).encode(),
         )
         stamp, page = folder / ".stamps" / f"{step}.json", folder / f"{step}.html"
-        if stamp.exists() and json.loads(stamp.read_text()) == keys[step] and page.exists():
+        if stamp.exists() and stamp.read_bytes() == _stamp(keys[step]) and page.exists():
             print(f"{step}: up to date")
             continue
         print(f"{step}: running", flush=True)
         _execute(source, folder / f"{step}.ipynb", own)
         settle(folder / f"{step}.ipynb")
         write_page(folder / f"{step}.ipynb", page, STEPS)
-        write_json(stamp, keys[step])
+        write_bytes(stamp, _stamp(keys[step]))
         changed = True
     if changed or not (folder / "index.html").exists():
         write_index(folder, STEPS)
-    print(f"The report: {folder / 'index.html'}")
-    return folder
+
+
+def _stamp(key):
+    return json.dumps(key).encode() + b"\n"
 
 
 def _execute(source, output, parameters):
     """Execute a notebook to `output`; on failure the previous `output` stays, and `output`.failed shows where."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
 
-    temporary = output.with_name(f".{output.name}")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
-        papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, log_output=True, progress_bar=False)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        papermill.execute_notebook(
+            source, temporary, parameters, cwd=NOTEBOOKS, log_output=True, progress_bar=False, config=SOCKETS
+        )
+        temporary.replace(output)
+        failed.unlink(missing_ok=True)
     except papermill.PapermillExecutionError as error:
-        failed = output.with_name(f"{output.stem}.failed.ipynb")
         temporary.replace(failed)
         cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
         raise UserError(f"{source.stem} stopped: {cause}") from error
-    output.with_name(f"{output.stem}.failed.ipynb").unlink(missing_ok=True)
-    temporary.replace(output)
+    except DeadKernelError as error:
+        raise UserError(
+            f"{source.stem} stopped: its process was killed, perhaps for want of memory; run the same command again, "
+            "it goes on from there."
+        ) from error
+    except OSError as error:
+        raise UserError(f"Cannot write {output} ({error.strerror or error}); free some space, run again.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _fingerprint(root):
@@ -144,3 +184,5 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; what is finished is kept, and the same command goes on from there.")

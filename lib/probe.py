@@ -8,9 +8,7 @@ discriminator that no generator has met tell its estimates from recordings?
 import functools
 import hashlib
 import itertools
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.game import Game
 from lib.generators import load_weights
+from lib.processes import workers
 from lib.progress import progress
 from lib.provenance import made_by
 
@@ -74,10 +73,7 @@ def run(folder, index, weights, cells, *, steps, seconds, **settings):
     folder, weights = Path(folder), Path(weights)
     sets, digest = read_index(index)
     generator = load_weights(weights)
-    for count, cure, _ in cells:
-        if cure not in CURES:
-            raise UserError(f"There is no cure {cure!r}; choose from {', '.join(CURES)}.")
-        _excerpts(_tracks(sets, count), generator, count, seconds)
+    check_cells(cells, sets["train"], generator, seconds)
     wanted = {"steps": steps, "seconds": seconds, **settings, "data": digest, "cures": CURES}
     wanted["weights"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     table, note = folder / "dprobe.csv", folder / "dprobe.json"
@@ -93,13 +89,20 @@ def run(folder, index, weights, cells, *, steps, seconds, **settings):
         for n, cure, seed in missing
     ]
     if jobs:
-        workers = min(os.cpu_count(), len(jobs))
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _initialise) as pool:
+        with workers(min(os.cpu_count(), len(jobs)), _initialise) as pool:
             for row in progress("D-probe", len(jobs), pool.map(_cell, jobs), unit="cells"):
                 rows.append(row)
                 with atomic(table) as temporary:
                     pd.DataFrame(rows).to_csv(temporary, index=False)
     return pd.DataFrame(rows).set_index(["segments", "cure", "seed"]).loc[cells].reset_index()
+
+
+def check_cells(cells, tracks, generator, seconds):
+    """Raise `UserError` for an unknown cure in `cells`, or for training `tracks` with too few segments."""
+    for count, cure, _ in cells:
+        if cure not in CURES:
+            raise UserError(f"There is no cure {cure!r}; choose from {', '.join(CURES)}.")
+        _excerpts(_tracks(tracks, count), generator, count, seconds)
 
 
 def _initialise():
@@ -116,8 +119,8 @@ def _load(index, weights):
     return read_index(index)[0], load_weights(weights).eval()
 
 
-def _tracks(sets, count):
-    return tuple(sets["train"][: max(count // PER_TRACK, 1)])
+def _tracks(tracks, count):
+    return tuple(tracks[: max(count // PER_TRACK, 1)])
 
 
 def _excerpts(tracks, generator, count, seconds):
@@ -155,7 +158,7 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
     remix, stop = settings.pop("remix", False), settings.pop("early_stop", False)
     width = round(width * settings.pop("discriminator_width", 1))
     game = _game(seed, batch, width, lr, name, **settings)
-    train = segments(_tracks(sets, count), generator, count, seconds)
+    train = segments(_tracks(sets["train"], count), generator, count, seconds)
     unseen = tuple(sets["valid"])
     heldout = segments(unseen, generator, min(HELD_OUT, len(_excerpts(unseen, generator, 1, seconds))), seconds)
     shown = [k * count // min(count, HELD_OUT) for k in range(min(count, HELD_OUT))]

@@ -7,6 +7,7 @@ ffmpeg converts what soundfile cannot read, and mixes more than two channels dow
 import contextlib
 import math
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ import soxr
 
 from lib.data import SAMPLERATE, SOURCES
 from lib.errors import UserError
+from lib.processes import abandoned, mark
 
 FORMATS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 BLOCK = 2**18  # frames that are read at once
@@ -87,13 +89,15 @@ def decibels(amplitude):
 
 @contextlib.contextmanager
 def scratch_folder(out):
-    """A hidden folder in `out`, which is made if need be; it is gone afterwards, whatever happens.
+    """A hidden folder in `out`, which is made if need be; it is gone afterwards, as are those of killed processes.
 
     Raises `UserError` when `out` cannot be written, or its disk is full.
     """
     with _writing(out):
         Path(out).mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix=".separating-", dir=out)
+        for half in abandoned(Path(out).glob(".separating-*.tmp")):
+            shutil.rmtree(half)
+        folder = tempfile.TemporaryDirectory(prefix=".separating-", suffix=mark(), dir=out)
     with folder as name:
         yield Path(name)
 

@@ -39,6 +39,7 @@ from lib.game import Game, total_norm
 from lib.generators import build, save_weights
 from lib.launch import claim, status_line
 from lib.objective import reconstruction_loss
+from lib.processes import end_with_parent
 from lib.provenance import ROOT
 from lib.ranks import Ranks
 
@@ -309,6 +310,8 @@ def main(arguments=None):
         return
     keep_buffers()
     ranks = Ranks()
+    if ranks.world > 1:
+        end_with_parent(signal.SIGTERM)  # the launcher's agent may be killed
     held = contextlib.ExitStack()
     try:
         if ranks.rank == 0:

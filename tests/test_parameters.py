@@ -34,8 +34,8 @@ def check(injected, notebooks):
 
 @pytest.mark.parametrize(
     "injected",
-    ["", "steps = 4", "lr = 1", "lr = float('nan')", "musdb_root = None", "musdb_root = '/m'", "seeds = []",
-     "folders = {'a': 'b'}", "fast = False", "shifts = 'of a sibling'", "metric = 'museval'", "steps = -1"],
+    ["", "steps = 4", "lr = 1", "lr = 1.5", "musdb_root = None", "musdb_root = '/m'", "seeds = [3]",
+     "folders = {'a': 'b'}", "fast = False", "shifts = 'of a sibling'", "metric = 'museval'"],
 )  # fmt: skip
 def test_known_parameters_pass(injected, notebooks):
     check(injected, notebooks)
@@ -55,6 +55,9 @@ def test_known_parameters_pass(injected, notebooks):
         ("seeds = ['a']", r"must be list\[int\]"),
         ("folders = {'a': 1}", r"must be dict\[str, str\]"),
         ("fast = 1", "must be bool"),
+        ("seeds = []", "seeds = \\[\\] must hold at least one value"),
+        ("steps = -1", "steps = -1 must be above 0"),
+        ("lr = float('nan')", "lr = nan must be a finite number"),
     ],
 )
 def test_unknown_or_unfit_parameters_are_refused(injected, says, notebooks):

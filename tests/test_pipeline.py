@@ -2,6 +2,7 @@
 misspelt one do."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from lib import pipeline
 from lib.errors import UserError
+from lib.files import locked
 from lib.provenance import ROOT
 
 # The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
@@ -90,11 +92,24 @@ def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report
 
 def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
     folder, words = report
-    before = (folder / "02-train.ipynb").read_bytes()
-    with pytest.raises(UserError, match="02-train stopped: There is no arm 'magic'; choose from l1, gan, gan-cures"):
-        pipeline.run("quick", [*words, "arms=[magic]"])
-    assert (folder / "02-train.ipynb").read_bytes() == before
-    assert (folder / "02-train.failed.ipynb").exists()
+    before = (folder / "05-listen.ipynb").read_bytes()
+    with pytest.raises(UserError, match="05-listen stopped: Cannot decode .*README.md .*give a whole audio file"):
+        pipeline.run("quick", [*words, f"song={ROOT / 'README.md'}"])
+    assert (folder / "05-listen.ipynb").read_bytes() == before
+    assert (folder / "05-listen.failed.ipynb").exists()
+
+
+def test_a_second_report_in_the_same_folder_says_so_and_stops(report):
+    folder, words = report
+    with locked(folder), pytest.raises(UserError, match=f"{folder.name} is being worked on by process {os.getpid()}"):
+        pipeline.run("quick", words)
+
+
+def test_impossible_values_are_refused_before_anything_is_made(report):
+    folder, _ = report
+    with pytest.raises(UserError, match="arm = 'gan-42', which 04-discriminator looks at, is none of the runs"):
+        pipeline.run("quick", [f"run={folder.name}-never", "seeds=[43]"])
+    assert not list(folder.parent.glob(f"*{folder.name}-never*"))
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def weights(tmp_path):
 
 
 def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(probe, "workers", InProcess)
     run, trained = probe.cell, []
     monkeypatch.setattr(
         probe,
@@ -176,7 +176,7 @@ def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_pa
 
 
 def test_cells_of_other_settings_never_count_even_after_an_interruption(index, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "ProcessPoolExecutor", InProcess)
+    monkeypatch.setattr(probe, "workers", InProcess)
     cells, settings = [(4, "none", 1)], {"seconds": 0.1, "width": 4}
     before = probe.run(tmp_path, index, weights, cells, steps=2, **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

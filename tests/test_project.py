@@ -5,6 +5,7 @@ import re
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 import yaml
 
@@ -35,6 +36,8 @@ def test_sources_have_no_outputs_and_explain_their_parameters(path):
     assert all(not cell.outputs and cell.execution_count is None for cell in code)
     [parameters] = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     assert all(re.match(r"\w+: .+ = .+  # .+", line) for line in parameters.source.splitlines())
+    shown = papermill.inspect_notebook(path)  # what `papermill --help-notebook` shows
+    assert set(shown) == set(notebook_parameters(path)) and all(entry["help"] for entry in shown.values())
     assert notebook.cells[0].source.startswith("# ") and "What this shows" in path.read_text()
 
 

@@ -28,10 +28,12 @@ import yaml
 from lib.corpus.render import STEMS
 from lib.corpus.track import SPLITS, folder, name
 from lib.errors import UserError
-from lib.files import read_json, write_bytes, write_json
+from lib.files import locked, read_json, write_bytes, write_json
 from lib.progress import progress as show
 
 CORPUS_VERSION = "1"  # another number for any change that changes a sample
+SECONDS = 4, 600  # shortest and longest track
+SEEDS = 0, 2**32 - 1
 
 
 def default_soundfont() -> Path:
@@ -77,22 +79,22 @@ def generate(
     Written are `train/` (training and validation tracks), `test/` and `shifted/test/` (styles that no other track
     has): a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz per track, and `musdb.yaml` (in `root` and
     in `shifted/`), which names the validation tracks. `corpus.json` (parameters, version, hash) comes last: a finished
-    corpus returns at once, an unfinished one goes on with the tracks it lacks. One process at a time makes a corpus.
+    corpus returns at once, an unfinished one goes on with the tracks it lacks.
 
     `train`, `valid`, `test` and `shifted` count tracks of `seconds` each. The same `seed` makes the same bytes on a
     machine, whatever the `workers` (processes; all cores by default); track k depends on nothing but the seed,
     its split and k. `soundfont` is the path of another .sf2 file.
 
-    Raises `UserError` for impossible parameters, a folder that holds a corpus of other parameters, a full disk.
+    Raises `UserError` for impossible parameters, a folder that holds a corpus of other parameters or that
+    another process works on, a full disk.
     """
     root = Path(root)
     counts = {"train": train, "valid": valid, "test": test, "shifted": shifted}
     if min(counts.values()) < 0 or not sum(counts.values()):
         raise UserError(f"The corpus cannot have {counts} tracks: counts are 0 or more, and at least one is not 0.")
-    if not 4 <= seconds <= 600:
-        raise UserError(f"seconds={seconds} is no length for a track: choose 4 to 600.")
-    if not 0 <= seed < 2**32:
-        raise UserError(f"seed={seed} is no seed: choose 0 to 4294967295.")
+    for name_, value, (low, high) in (("seconds", seconds, SECONDS), ("seed", seed, SEEDS)):
+        if not low <= value <= high:
+            raise UserError(f"The corpus cannot have {name_}={value}: choose {low} to {high}.")
     soundfont = Path(soundfont) if soundfont else default_soundfont()
     if not soundfont.is_file():
         raise UserError(f"There is no SoundFont {soundfont}: pass the path of an .sf2 file.")
@@ -104,22 +106,31 @@ def generate(
         "soundfont": hashlib.sha256(soundfont.read_bytes()).hexdigest()[:16],
     }
     wanted["hash"] = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    with locked(root):
+        _generate(root, wanted, counts, seed, seconds, soundfont, workers, progress)
+    return root
+
+
+def _generate(root, wanted, counts, seed, seconds, soundfont, workers, progress):
     check_same(root, wanted)
     if (root / "corpus.json").exists():
-        return root
+        return
     write_json(root / "corpus.partial.json", wanted)
     shutil.rmtree(root / ".partial", ignore_errors=True)
     tracks = [(split, k) for split in SPLITS for k in range(counts[split])]
     missing = [(split, k) for split, k in tracks if not folder(root, split, seed, k).exists()]
     jobs = [[str(root), split, seed, k, float(seconds), str(soundfont)] for split, k in missing]
-    with show("corpus", len(tracks), initial=len(tracks) - len(missing), disable=not progress) as bar:
-        run(jobs, max(1, min(workers or os.cpu_count() or 1, len(jobs))), bar)
-    text = yaml.safe_dump(setup(name("valid", seed, k) for k in range(valid)), sort_keys=False)
+    try:
+        with show("corpus", len(tracks), initial=len(tracks) - len(missing), disable=not progress) as bar:
+            run(jobs, max(1, min(workers or os.cpu_count() or 1, len(jobs))), bar)
+    except UserError:
+        shutil.rmtree(root / ".partial", ignore_errors=True)
+        raise
+    text = yaml.safe_dump(setup(name("valid", seed, k) for k in range(counts["valid"])), sort_keys=False)
     for place in (root, root / "shifted"):
         write_bytes(place / "musdb.yaml", text.encode())
     shutil.rmtree(root / ".partial", ignore_errors=True)
     (root / "corpus.partial.json").rename(root / "corpus.json")
-    return root
 
 
 def check_same(root, wanted):
@@ -181,4 +192,4 @@ def run(jobs, workers, bar):
         errors.append("it was interrupted")  # the processes end after the track they are at
         raise
     if errors:
-        raise UserError(f"The corpus could not be made: {errors[0]}.")
+        raise UserError(f"The corpus could not be made: {errors[0].rstrip('.')}.")

@@ -8,11 +8,14 @@ import json
 import sys
 
 from lib.corpus.track import write
+from lib.errors import UserError
 
 for line in sys.stdin:
     try:
         write(*json.loads(line))
         answer = "done"
+    except UserError as error:
+        answer = str(error)
     except Exception as error:  # whatever it is, the process that waits must hear of it
         answer = " ".join(f"{type(error).__name__}: {error}".split())
     print(answer, flush=True)

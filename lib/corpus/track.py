@@ -9,6 +9,7 @@ from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
 from lib.corpus.soundfont import load
+from lib.errors import UserError
 
 SPLITS = ("train", "valid", "test", "shifted")
 PLACES = {"train": "train", "valid": "train", "test": "test", "shifted": "shifted/test"}
@@ -65,13 +66,20 @@ def compose(split, seed, k, seconds):
 
 
 def write(root, split, seed, k, seconds, font):
-    """Render a track into a temporary folder of `root` and move it to its place."""
+    """Render a track into a temporary folder of `root` and move it to its place.
+
+    Raises `UserError` when it cannot be written.
+    """
     stems = mix(*compose(split, seed, k, seconds), load(font), generator(seed, split, k, 5))
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
     place = folder(root, split, seed, k)
     temporary = Path(root) / ".partial" / f"{split}-{k}"
-    temporary.mkdir(parents=True, exist_ok=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for stem, audio in {"mixture": mixture, **stems}.items():
-        soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
-    temporary.replace(place)
+    try:
+        temporary.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for stem, audio in {"mixture": mixture, **stems}.items():
+            soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
+        temporary.replace(place)
+    except (OSError, soundfile.LibsndfileError) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise UserError(f"Cannot write {place} ({reason}); free some space or choose another folder.") from error
