@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import family, gone
 from test_train import gan, metrics, pretrained, tiny, weights  # noqa: F401  a fixture among them
 
 from lib import launch as launcher
@@ -106,6 +107,24 @@ def test_a_preempted_run_saves_between_checkpoints_and_goes_on(undisturbed, tmp_
     step = torch.load(folder / "state.pt", weights_only=True)["step"]
     assert 12 <= step < 60, "it was stopped on the way"
     assert not (folder / "model.safetensors").exists()
+    launch(config, folder, 2)
+    assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
+
+
+def test_a_training_whose_launcher_is_killed_saves_and_stops(undisturbed, tmp_path):
+    """As when a notebook's process is killed: nobody is there to stop it, or to read what it says."""
+    config, whole = undisturbed
+    folder = tmp_path / "gan-1"
+    claim(config, folder)
+    program = "import sys; from lib import config, launch; launch.launch(config.parse([], sys.argv[1]), sys.argv[1], 2)"
+    notebook = subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT)
+    wait_for(lambda: lines_in(folder) >= 2, "two evaluations")
+    members = family(notebook.pid)
+    assert sum("lib.train" in command for command in members.values()) >= 3, "an agent, and two ranks"
+    notebook.kill()
+    notebook.wait()
+    assert gone(members)
+    assert 12 <= torch.load(folder / "state.pt", weights_only=True)["step"] < 60, "it was stopped on the way"
     launch(config, folder, 2)
     assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
 

@@ -12,9 +12,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from processes import family, gone
 from test_pipeline import report  # noqa: F401  a fixture
 
 from lib.provenance import ROOT
@@ -60,32 +60,6 @@ def start(folder, words, inside=()):
     return subprocess.Popen(command, cwd=ROOT, **pipes)
 
 
-def family(pid):
-    """{process id: its command} of `pid` and all that it started, in the order of their numbers."""
-    parents, commands = {}, {}
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
-            commands[int(place.name)] = (place / "cmdline").read_text().replace("\0", " ")
-        except OSError:  # it ended meanwhile
-            continue
-    found = {pid}
-    while grown := {child for child, parent in parents.items() if parent in found} - found:
-        found |= grown
-    return {member: commands.get(member, "") for member in sorted(found)}
-
-
-def gone(members):
-    """Whether all of these processes have ended (a zombie has, even if nobody has asked for its status)."""
-    for pid in members:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                return False
-        except OSError:
-            continue
-    return True
-
-
 @pytest.fixture
 def scratch(report):  # noqa: F811
     """A folder for another report, beside the undisturbed one."""
@@ -114,10 +88,6 @@ def test_a_report_killed_at_twenty_random_moments_ends_the_same(report, scratch)
                 left -= 1
                 if victim == run.pid:
                     run.wait()
-                    for _ in range(100):  # ten seconds: a notebook's process looks for its parent once in one
-                        if gone(members):
-                            break
-                        time.sleep(0.1)
                     assert gone(members), f"these go on: {family(1)}"
                     continue
         said, _ = run.communicate(timeout=300)

@@ -58,6 +58,17 @@ def test_the_readme_shows_what_the_committed_results_say():
         assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
 
 
+def test_every_line_of_the_reproducibility_statement_has_its_test():
+    section = (ROOT / "README.md").read_text().split("## What is the same when it is run again")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[-1] for line in section.splitlines() if line.startswith("|") and "`test_" in line]
+    assert len(rows) >= 10
+    for row in rows:
+        for file, names in re.findall(r"`(test_\w+)`(?:: ([\w, ]+))?", row):
+            source = (ROOT / "tests" / f"{file}.py").read_text()
+            for name in names.strip().split(", ") if names else []:
+                assert f"def test_{name}(" in source, f"{file} has no test_{name}"
+
+
 def test_the_readme_shows_what_the_benchmarks_wrote():
     section = (ROOT / "README.md").read_text().split("### How fast it is")[1].split("\n## ")[0]
     written = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.md"))
