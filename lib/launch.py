@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lib.errors import UserError
 from lib.files import locked, read_json, write_json
 from lib.generators import load_weights
 from lib.provenance import ROOT, made_by
+from lib.ranks import LOOPBACK
 
 
 def claim(config, folder):
@@ -98,7 +100,8 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     if nnodes > 1:
         words = f"{folder.parent} nproc={nproc} nnodes={nnodes} rdzv_endpoint={rdzv_endpoint}"
         print(f"waiting for {nnodes - 1} more machine(s), where you run once: python -m lib.launch {words}", flush=True)
-    _run(_command(folder, nproc, nnodes, rdzv_endpoint), folder, nproc)
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(_command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks"), folder, nproc)
 
 
 def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
@@ -131,10 +134,10 @@ def _check_machines(nproc, nnodes, rdzv_endpoint):
 def _command(folder, nproc, nnodes, rdzv_endpoint):
     command = [sys.executable, "-m"]
     if nproc * nnodes > 1:
-        place = ["--standalone"]
-        if nnodes > 1:
-            place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
-            place += ["--rdzv_id", folder.name]
+        place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
+        place += ["--rdzv_id", folder.name]
+        if nnodes == 1:  # they meet in a file and on the loopback: torchrun's --standalone listens to every network
+            place += ["--rdzv_conf", "store_type=file", "--local_addr", LOOPBACK]
         command += ["torch.distributed.run", *place, "--nproc_per_node", str(nproc), "--max_restarts", "3", "-m"]
     return [*command, "lib.train", str(folder)]
 

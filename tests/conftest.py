@@ -1,9 +1,11 @@
 """Small synthetic music for the tests: quick to make, different per stem, exact in 16 bits."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -35,6 +37,15 @@ def write_track(folder, stems):
     folder.mkdir(parents=True)
     for name, audio in zip(("mixture", *SOURCES), (stems.sum(0, dtype=np.int16), *stems), strict=True):
         soundfile.write(folder / f"{name}.wav", audio, RATE, subtype="PCM_16")
+
+
+def listening(process):
+    """Addresses at which a process (its number) and those that it has started wait for connections."""
+    found = set()
+    for member in [(first := psutil.Process(process)), *first.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
 
 
 @pytest.fixture(scope="session")

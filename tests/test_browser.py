@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 from browser import chromium_fixture, watched_page  # noqa: F401
+from conftest import listening
 from scipy.signal import get_window
 
 from lib.draw_audio import module, standalone_page
@@ -274,7 +275,7 @@ def test_it_works_in_a_frame_of_another_page(chromium, tmp_path):
 
 @pytest.fixture
 def lab(tmp_path):
-    """A JupyterLab on the loopback with a notebook of two cells; yields its address and folder."""
+    """A JupyterLab with a notebook of two cells, which listens on the loopback alone; yields its address and folder."""
     cells = [
         "from lib.draw_audio import DrawAudio\nwidget = DrawAudio()\nwidget",
         "import numpy as np\nnp.save('wave.npy', widget.wave)\nwidget.wave = -widget.wave\nprint('saved')",
@@ -295,6 +296,7 @@ def lab(tmp_path):
         try:
             address = next(found for line in server.stderr if (found := re.search(r"http://127.0.0.1:\d+/", line)))
             yield address.group(), tmp_path
+            assert listening(server.pid) == {"127.0.0.1"}, "the server and its kernels"
         finally:
             server.terminate()
             server.stderr.read()
