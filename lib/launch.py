@@ -155,7 +155,7 @@ def _run(command, folder, nproc):
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
         }
     )
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  a list of words, of which none can be an option
         command,
         cwd=ROOT,
         env=environment,
