@@ -18,6 +18,7 @@ from lib.files import locked, read_json, write_json
 from lib.generators import load_weights
 from lib.provenance import ROOT, made_by
 from lib.ranks import LOOPBACK
+from lib.results import arm_and_seed
 
 
 def claim(config, folder):
@@ -203,13 +204,17 @@ def choose_arms(names, arms):
 
 
 def trained(run):
-    """Names of the finished arms (<arm>-<seed>) in a run's folder, without the common start and what was set aside."""
+    """Names of the finished arms (<arm>-<seed>) in a run's folder, without the common start and what was set aside.
+
+    Raises `UserError` where there is none, or one has another form of name.
+    """
     finished = [
         path.parent.name
         for path in Path(run).glob("*/model.safetensors")
         if read_json(path.with_name("config.json")).get("finished")
     ]
-    arms = sorted(name for name in finished if "~" not in name and not name.startswith("pretrain"))
+    names = [name for name in finished if "~" not in name and not name.startswith("pretrain")]
+    arms = sorted(names, key=arm_and_seed)
     if not arms:
         raise UserError(f"{run} holds no trained arm; run the notebook 02-train first.")
     return arms

@@ -253,6 +253,6 @@ def _html_cells(row, best):
             text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
             cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
     how = "; ".join(dict.fromkeys([row["aggregation"], row["metric"]]))  # once where both say "as reported"
-    cells.append(f"<td>{row['tracks']}</td><td class=t>{escape(row['seeds'])}</td>")
+    cells.append(f"<td>{escape(str(row['tracks']))}</td><td class=t>{escape(row['seeds'])}</td>")
     cells.append(f'<td class=n title="{escape(row["computed from"])}">{escape(how)}</td>')
     return "".join(cells)

@@ -3,10 +3,16 @@
 import os
 import threading
 
+import pytest
 from conftest import listening
 from test_train import tiny
 
-from lib.launch import launch
+from lib.data import read_index
+from lib.errors import UserError
+from lib.evaluate import evaluate_set
+from lib.files import read_json, write_json
+from lib.launch import launch, trained
+from lib.results import evaluated, evaluated_sets
 
 
 def test_the_processes_of_one_machine_talk_on_its_loopback_alone(index, tmp_path):
@@ -22,3 +28,36 @@ def test_the_processes_of_one_machine_talk_on_its_loopback_alone(index, tmp_path
     over.set()
     watcher.join()
     assert found == {"127.0.0.1"}, "the store in which they meet, and gloo"
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "a/b", "."])
+def test_an_index_cannot_name_a_track_outside_the_results(index, tmp_path, name):
+    content = read_json(index)
+    content["sets"]["test"][0]["name"] = name
+    write_json(tmp_path / "data.json", content)
+    with pytest.raises(UserError, match="which is no file's name"):
+        read_index(tmp_path / "data.json")
+
+
+def test_a_track_cannot_take_the_place_of_another_file(index, tmp_path):
+    content = read_json(index)
+    content["sets"]["test"][0]["name"] = "about"
+    write_json(tmp_path / "data.json", content)
+    with pytest.raises(UserError, match="cannot be called 'about'"):
+        evaluate_set(read_index(tmp_path / "data.json")[0]["test"], tmp_path / "eval")
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>-1", "$\\frac-1", "[x](javascript:alert)-1", "gan"])
+def test_an_arm_of_a_strange_name_is_refused(tmp_path, name):
+    write_json(tmp_path / name / "config.json", {"finished": True})
+    write_json(tmp_path / name / "model.safetensors", {})
+    write_json(tmp_path / name / "eval" / "test" / "Band - Song.json", {})
+    for read in (trained, lambda run: evaluated(run, "test")):
+        with pytest.raises(UserError, match="An arm's folder cannot be called"):
+            read(tmp_path)
+
+
+def test_a_test_set_of_a_strange_name_is_refused(tmp_path):
+    write_json(tmp_path / "gan-1" / "eval" / "<script>alert(1)" / "Band - Song.json", {})
+    with pytest.raises(UserError, match="A test set cannot be called '<script>alert"):
+        evaluated_sets(tmp_path)
