@@ -75,9 +75,12 @@ class Song:
 
 
 def song_name(path):
-    """The name of a song: its file's without the extension."""
-    name = Path(path).name
-    return name.removesuffix(".stem.mp4") if name.endswith(".stem.mp4") else Path(path).stem
+    """The name of a song: its file's without the extension. Raises `UserError` where a folder cannot have that name."""
+    file = Path(path)
+    name = file.name.removesuffix(".stem.mp4") if file.name.endswith(".stem.mp4") else file.stem
+    if name in ("", ".", ".."):  # as of "...mp3": its stems would leave the folder of all stems
+        raise UserError(f"{path} has no name to give to its stems; rename it.")
+    return name
 
 
 def decibels(amplitude):

@@ -4,7 +4,8 @@ import os
 import threading
 
 import pytest
-from conftest import listening
+from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa: F401  (fixtures)
+from conftest import STRANGE, listening
 from test_train import tiny
 
 from lib.data import read_index
@@ -61,3 +62,32 @@ def test_a_test_set_of_a_strange_name_is_refused(tmp_path):
     write_json(tmp_path / "gan-1" / "eval" / "<script>alert(1)" / "Band - Song.json", {})
     with pytest.raises(UserError, match="A test set cannot be called '<script>alert"):
         evaluated_sets(tmp_path)
+
+
+SHOWN = f"""
+import numpy as np
+import pandas as pd
+from IPython.display import Markdown, display
+from lib import report
+from lib.player import player, players
+from lib.wording import literal
+name, sound = {STRANGE!r}, np.zeros((2, 4410))
+pd.options.display.max_colwidth = None
+display(Markdown(f"**Listen:** {{literal(name)}}"), player(sound, 44100, name))
+display(players({{name: {{name: sound}}}}, 44100))
+display(report.plain_table(pd.DataFrame([{{"track": name}}])))
+"""
+
+
+def test_names_are_shown_letter_by_letter_in_a_jupyterlab(chromium, lab):  # noqa: F811
+    address, folder = lab
+    write_notebook(folder / "names.ipynb", [f"{SHOWN}\ndisplay(Markdown('$y$'))"])
+    with watched_page(chromium, (address, "data:", "blob:", address.replace("http", "ws"))) as page:
+        page.goto(f"{address}lab/tree/names.ipynb?token=secret")
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=40_000)
+        page.locator(".jp-CodeCell .cm-content").nth(0).click()
+        page.keyboard.press("Shift+Enter")
+        page.locator("mjx-container").wait_for(timeout=20_000)  # the formula that is one has been set, after the names
+        outputs = page.locator(".jp-OutputArea-output").all()
+        assert [output.inner_text().count(STRANGE) for output in outputs] == [1, 1, 2, 1, 0]
+        assert page.locator("mjx-container").count() == 1
