@@ -16,6 +16,7 @@ from conftest import STRANGE
 from lib import pipeline
 from lib.errors import UserError
 from lib.provenance import ROOT
+from lib.wording import literal
 
 # The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
 TINY = dict(
@@ -26,6 +27,9 @@ TINY = dict(
     probe_cures_at=4, probe_seeds=[1],
     probe_steps=3, probe_seconds=0.1, probe_width=4,
 )  # fmt: skip
+
+
+DANGERS = "[onerror], [src=x], a[href^=javascript]"  # what a browser would make of `STRANGE` as HTML or Markdown
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +87,18 @@ def test_strange_names_are_shown_letter_by_letter(report, chromium):
     folder, _ = report
     wanted = {"01-data": 1, "03-sdr-table": 1, "05-listen": 4, "06-explore": 1, "index": 1}  # where names stand
     for step in wanted.keys() & pipeline.STEPS.keys():
-        for cell in json.loads((folder / f"{step}.ipynb").read_text())["cells"]:
-            for output in cell.get("outputs", []):
-                markup = BeautifulSoup("".join(output.get("data", {}).get("text/html", "")), "html.parser")
-                assert not markup.select("[onerror], [src=x], a[href^=javascript]"), step
-                assert "$x$" not in markup.text or markup.select(".mathjax_ignore"), "no formula in JupyterLab"
-                assert literal(STRANGE) in (text := "".join(output["data"].get("text/markdown", STRANGE)) if "data" in output else literal(STRANGE)) or "onerror" not in text
+        cells = json.loads((folder / f"{step}.ipynb").read_text())["cells"]
+        for data in (output.get("data", {}) for cell in cells for output in cell.get("outputs", [])):
+            markup = BeautifulSoup("".join(data.get("text/html", "")), "html.parser")
+            assert not markup.select(DANGERS), step
+            assert "$x$" not in markup.text or markup.select(".mathjax_ignore"), "no formula in JupyterLab"
+            assert "onerror" not in "".join(data.get("text/markdown", "")).replace(literal(STRANGE), "")
     with watched_page(chromium, ("file:", "data:", "about:")) as page:
         for name, count in wanted.items():
             page.goto((folder / f"{name}.html").as_uri())
             page.wait_for_load_state("networkidle")
             assert page.locator("body").text_content().count(STRANGE) >= count, name
-            assert not page.locator("[onerror], [src=x], a[href^=javascript]").count(), name
+            assert not page.locator(DANGERS).count(), name
 
 
 def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):
