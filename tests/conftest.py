@@ -16,9 +16,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several tests run at once: one thread
 SOURCES = ("drums", "bass", "other", "vocals")
 RATE = 44_100
 # What a folder may be called: HTML, Markdown, LaTeX, mathtext. It holds no slash, as no folder's name does.
-STRANGE = (
-    r"""$\frac$ <img src=x onerror=alert(1)> "q" 'n &amp; *a* _b_ | `t` [x](javascript:alert(1)) $x$ <script>alert"""
-)
+STRANGE = r"""$\frac$ <img src=x onerror=alert(1)> "q" 'n &amp; *a* _b_ | `t` """
+STRANGE += "[x](javascript:alert(1)) $x$ <script>alert(2)"
 
 
 def synthetic_stems(seed, seconds=4.0):

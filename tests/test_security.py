@@ -14,6 +14,7 @@ from lib.evaluate import evaluate_set
 from lib.files import read_json, write_json
 from lib.launch import launch, trained
 from lib.results import evaluated, evaluated_sets
+from lib.songs import song_name
 
 
 def test_the_processes_of_one_machine_talk_on_its_loopback_alone(index, tmp_path):
@@ -62,6 +63,12 @@ def test_a_test_set_of_a_strange_name_is_refused(tmp_path):
     write_json(tmp_path / "gan-1" / "eval" / "<script>alert(1)" / "Band - Song.json", {})
     with pytest.raises(UserError, match="A test set cannot be called '<script>alert"):
         evaluated_sets(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["...mp3", "...stem.mp4", ".stem.mp4"])
+def test_a_song_cannot_put_its_stems_outside_their_folder(tmp_path, name):
+    with pytest.raises(UserError, match="has no name to give to its stems"):
+        song_name(tmp_path / name)
 
 
 SHOWN = f"""
