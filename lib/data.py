@@ -65,6 +65,8 @@ def read_index(path):
     index = read_json(path)
     try:
         sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
+        if odd := [t.name for tracks in sets.values() for t in tracks if Path(t.name).name != t.name]:
+            raise UserError(f"{path} holds a track {odd[0]!r}, which is no file's name; run 01-data again.")
         return sets, index["digest"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no data index; run the notebook 01-data again.") from error

@@ -15,7 +15,7 @@ import gzip
 import inspect
 import math
 import mmap
-import pickle  # noqa: S403  only to subclass its Unpickler with an allow-list
+import pickle  # only to subclass its Unpickler with an allow-list
 import re
 import shutil
 import tempfile

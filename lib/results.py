@@ -29,6 +29,7 @@ ARMS = {  # others go by their name
     "gan-cures": "L1 + GAN + cures",
 }
 TEST_SETS = ("test", "shifted", "real excerpt")
+NO_TRACKS = ("about", "detectability")  # files beside those of the tracks
 
 
 def read_museval(folder):
@@ -55,7 +56,7 @@ def read_museval(folder):
 
 def _result_files(folder):
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.json.gz"))
-    return [file for file in files if file.name not in ("about.json", "detectability.json")]
+    return [file for file in files if file.name.removesuffix(".json") not in NO_TRACKS]
 
 
 def _read_track(file):
@@ -139,6 +140,16 @@ def _auc(folder):
     return read_json(file)["auc"] if file.exists() else {}
 
 
+def arm_and_seed(name):
+    """("gan", 42) of "gan-42", the name of an arm's folder.
+
+    Raises `UserError` for one of another form: what is allowed means nothing in HTML, in a figure or in a path.
+    """
+    if match := re.fullmatch(r"([\w.+-]+)-(\d+)", name):
+        return match[1], int(match[2])
+    raise UserError(f"An arm's folder cannot be called {name!r}; rename it to letters, digits and '-', like 'gan-42'.")
+
+
 def evaluated(run, test_set):
     """(arm, seed, folder) of every arm evaluated on `test_set`, in the order of `ARMS`, then by name and
     seed."""
@@ -147,10 +158,10 @@ def evaluated(run, test_set):
         name = folder.parent.parent.name
         if not _result_files(folder):
             continue
-        if match := re.fullmatch(r"(.+)-(\d+)", name):
-            found.append((match[1], int(match[2]), folder))
-        elif name == "mixture":
+        if name == "mixture":
             found.append((name, pd.NA, folder))
+        elif "~" not in name:  # not set aside
+            found.append((*arm_and_seed(name), folder))
     rank = {arm: number for number, arm in enumerate(ARMS)}
     return sorted(found, key=lambda entry: (rank.get(entry[0], len(rank)), entry[0], str(entry[1]).zfill(9)))
 
@@ -158,6 +169,8 @@ def evaluated(run, test_set):
 def evaluated_sets(run):
     """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
     names = {folder.name for folder in Path(run).glob("*/eval/*") if _result_files(folder)}
+    if odd := [name for name in names if not re.fullmatch(r"[\w.+ -]+", name)]:
+        raise UserError(f"A test set cannot be called {odd[0]!r}; rename its folder to letters, digits and spaces.")
     return [*(name for name in TEST_SETS if name in names), *sorted(names.difference(TEST_SETS))]
 
 

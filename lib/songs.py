@@ -77,9 +77,12 @@ class Song:
 
 
 def song_name(path):
-    """The name of a song: its file's without the extension."""
-    name = Path(path).name
-    return name.removesuffix(".stem.mp4") if name.endswith(".stem.mp4") else Path(path).stem
+    """The name of a song: its file's without the extension. Raises `UserError` where a folder cannot have that name."""
+    file = Path(path)
+    name = file.name.removesuffix(".stem.mp4") if file.name.endswith(".stem.mp4") else file.stem
+    if name in ("", ".", ".."):  # as of "...mp3": its stems would leave the folder of all stems
+        raise UserError(f"{path} has no name to give to its stems; rename it.")
+    return name
 
 
 def decibels(amplitude):
@@ -157,7 +160,8 @@ def _ffmpeg(song, source, target, *options):
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", f"file:{source}"]
     command += ["-map", "0:a:0", *options, "-c:a", "pcm_f32le", "-rf64", "auto", f"file:{target}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        # S603 does not apply: names of files stand behind "file:", so none is an option or an address
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603
     except FileNotFoundError as error:
         raise UserError(f"ffmpeg, which {song} needs, was not found; install it, or convert to stereo wav.") from error
     if done.returncode:

@@ -177,7 +177,7 @@ def test_the_slurm_script_trains_on_two_machines(undisturbed, tmp_path):
         "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     script = [str(ROOT / "slurm" / "train.sbatch"), str(tmp_path / "gan-1")]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert weights(tmp_path / "gan-1") == weights(whole)
 

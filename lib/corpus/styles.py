@@ -270,14 +270,14 @@ STYLES = {
             ("lead", SYNTHS, (), -6),
         ),
     },
-}
-HELD_OUT = ("reggae", "bossa", "waltz", "drum and bass")       # only the shifted test set has these
+}  # fmt: skip
+HELD_OUT = ("reggae", "bossa", "waltz", "drum and bass")  # only the shifted test set has these
 FAMILIAR = tuple(name for name in STYLES if name not in HELD_OUT)
 
 MODES = {
     "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "dorian": (0, 2, 3, 5, 7, 9, 10),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10), "phrygian": (0, 1, 3, 5, 7, 8, 10),
-}
+}  # fmt: skip
 # Degrees of the chords, a bar each, by mode (`minor` serves dorian and phrygian too).
 PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 4), (0, 3, 0, 4), (5, 3, 0, 4), (0, 2, 3, 4), (1, 4, 0, 0),
@@ -286,5 +286,5 @@ PROGRESSIONS = {
     "minor": ((0, 5, 2, 6), (0, 6, 5, 6), (0, 3, 0, 4), (0, 5, 3, 4), (0, 2, 6, 3), (0, 0, 5, 6), (3, 6, 2, 5),
               (0, 3, 6, 2), (0, 6, 3, 0)),
     "blues": ((0, 3, 0, 4), (0, 0, 3, 0), (3, 3, 0, 0), (4, 3, 0, 4), (0, 3, 0, 0)),
-}
+}  # fmt: skip
 TONES = {"triad": (0, 2, 4), "seventh": (0, 2, 4, 6), "ninth": (0, 2, 4, 6, 8), "dominant": (0, 2, 4, 6)}

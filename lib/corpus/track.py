@@ -21,13 +21,13 @@ SINGERS = {
     "shifted": ((3,), (1.14, 0.96, 1.05, 1.22)),
 }
 FIRST = ("Silver", "Amber", "Hollow", "Velvet", "Paper", "Northern", "Electric", "Quiet", "Golden", "Crooked",
-         "Distant", "Scarlet", "Broken", "Lucky", "Winter", "Salt")
+         "Distant", "Scarlet", "Broken", "Lucky", "Winter", "Salt")  # fmt: skip
 SECOND = ("Owls", "Harbour", "Lanterns", "Foxes", "Mirrors", "Rivers", "Avenue", "Sparrows", "Engines",
-          "Meadow", "Pilots", "Tigers", "Gardens", "Radio", "Bells")
+          "Meadow", "Pilots", "Tigers", "Gardens", "Radio", "Bells")  # fmt: skip
 THIRD = ("Slow", "Bright", "Empty", "Borrowed", "Midnight", "Sunday", "Burning", "Second", "Little", "Endless",
-         "Blue", "Hidden", "Wooden", "Falling")
+         "Blue", "Hidden", "Wooden", "Falling")  # fmt: skip
 FOURTH = ("River", "Light", "Summer", "Letter", "Station", "Garden", "Fire", "Morning", "Window", "Heart",
-          "Ocean", "Road", "Signal", "Shadow")
+          "Ocean", "Road", "Signal", "Shadow")  # fmt: skip
 
 
 def generator(seed, split, k, stream=0):
