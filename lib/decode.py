@@ -15,13 +15,13 @@ import musdb
 import numpy as np
 import soundfile
 import stempeg
-import yaml
 
 from lib.data import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.progress import progress
 from lib.provenance import ROOT
+from lib.untrusted import SETTINGS, parse_yaml, read_limited
 
 
 def list_musdb(root):
@@ -86,8 +86,11 @@ def _validation_names(root):
     own = root / "musdb.yaml"
     path = own if own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
     try:
-        return set(yaml.safe_load(path.read_text())["validation_tracks"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        names = parse_yaml(read_limited(path, SETTINGS))["validation_tracks"]
+        if not isinstance(names, list):
+            raise TypeError("no list")
+        return set(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no musdb set-up with a list validation_tracks; mend or remove it.") from error
 
 

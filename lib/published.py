@@ -21,12 +21,11 @@ MAGIC = 0x1950A86A20F9469CFC6C  # how the container from before torch 1.6 begins
 DTYPES = {f"torch.{name}Storage": dtype for name, dtype in (
     ("Double", torch.float64), ("Float", torch.float32), ("Half", torch.float16), ("BFloat16", torch.bfloat16),
 )}  # fmt: skip
-OPCODES = b"".join((
-    pickle.PROTO, pickle.STOP, pickle.MARK, pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1,
-    pickle.BININT2, pickle.LONG1, pickle.BINFLOAT, pickle.BINUNICODE, pickle.EMPTY_LIST, pickle.APPEND, pickle.APPENDS,
-    pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3, pickle.SETITEM, pickle.SETITEMS,
-    pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET, pickle.GLOBAL, pickle.BINPERSID, pickle.REDUCE,
-))  # fmt: skip
+OPCODES = (
+    "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_LIST APPEND APPENDS "
+    "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL BINPERSID "
+    "REDUCE"
+)
 
 
 def read_checkpoint(path):
@@ -131,7 +130,9 @@ class _Memo(dict):
 
 
 class _Unpickler(pickle._Unpickler):  # the one in C takes memory for as many memos as a pickle says that it has
-    dispatch = {code: pickle._Unpickler.dispatch[code] for code in OPCODES} | {
+    dispatch = {
+        code[0]: pickle._Unpickler.dispatch[code[0]] for code in (getattr(pickle, name) for name in OPCODES.split())
+    } | {
         pickle.EMPTY_DICT[0]: lambda self: self.append(_Names()),
         pickle.BUILD[0]: lambda self: self.stack.pop(),  # attributes, which nothing here needs
     }
