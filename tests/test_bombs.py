@@ -4,12 +4,14 @@ and time are measured."""
 import gzip
 import io
 import json
-import multiprocessing
 import os
 import pickle
 import re
 import resource
+import signal
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 import zlib
@@ -24,6 +26,7 @@ from conftest import RATE, SOURCES
 from lib import checkpoint, config, data, decode, generators, pipeline, results
 from lib.demucs import Demucs
 from lib.errors import UserError
+from lib.provenance import ROOT
 from lib.songs import Song
 
 MEMORY = 500e6  # bytes; thirty times the largest JSON is 250 MB, and the least of these bombs unpacks to 3 GB
@@ -47,7 +50,7 @@ def profile(path):
 
 def wav_track(path):
     for name in ("mixture", *SOURCES):
-        if not (path.parent / f"{name}.wav").exists():
+        if name != path.stem:
             soundfile.write(path.parent / f"{name}.wav", np.full((100, 2), 0.1), RATE)
     return decode.read_track(path.parent)
 
@@ -209,7 +212,6 @@ BOMBS = {  # {what: (reader, content)}
     "musdb.yaml nested": ("musdb", lambda: "validation_tracks: " + "[" * 10**5),
     "RF64 of a terabyte": ("wav", lambda: wav(form="RF64", promised=TERA)),
     "FLAC of 2^36 samples": ("wav", lambda: flac(2**36 - 1)),
-    "song, RF64 of a terabyte": ("song", lambda: wav(form="RF64", promised=TERA)),
     "song, FLAC of 2^36 samples": ("song", lambda: flac(2**36 - 1)),
     "song at 1 Hz": ("song", lambda: wav(rate=1)),
     "song at 2 GHz": ("song", lambda: wav(rate=2**31 - 1)),
@@ -249,10 +251,20 @@ BOMBS = {  # {what: (reader, content)}
 }  # fmt: skip
 
 
-def _read(name, path, results):
-    """In a process of its own: what came of it, the memory it took (bytes) and the time (s)."""
-    read = READERS[name][0]
+def serve():
+    """For each line "reader path" on stdin, one on stdout: the kind of outcome, its text, bytes of memory, seconds."""
     torch.set_num_threads(1)
+    for line in sys.stdin:
+        name, path = json.loads(line)
+        if not (child := os.fork()):
+            signal.alarm(SECONDS)  # ends the process
+            print(json.dumps(_read(READERS[name][0], Path(path))), flush=True)
+            os._exit(0)
+        if status := os.waitpid(child, 0)[1]:
+            print(json.dumps(("death", f"signal {status}", 0, SECONDS)), flush=True)
+
+
+def _read(read, path):
     resource.setrlimit(resource.RLIMIT_AS, (SPACE, SPACE))
     idle, began = _status("VmRSS"), time.monotonic()
     try:
@@ -261,60 +273,57 @@ def _read(name, path, results):
         outcome = "sentence", str(error)
     except BaseException as error:
         outcome = "traceback", repr(error)[:500]
-    results.send((*outcome, _status("VmHWM") - idle, time.monotonic() - began))
+    return *outcome, _status("VmHWM") - idle, time.monotonic() - began
 
 
 def _status(name):
     return 1024 * int(re.search(rf"{name}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
-def measured(name, path):
-    """`_read` in a fork of a process that has imported everything and has no threads."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_read, args=(name, path, sender))
-    process.start()
-    sender.close()
-    try:
-        assert receiver.poll(SECONDS + 60), "it hangs"  # and the imports, once
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        raise AssertionError(f"the process died ({process.exitcode})") from None
-    finally:
-        process.kill()
+@pytest.fixture(scope="module")
+def reading():
+    """A process that has imported everything, and forks for each file."""
+    command = [sys.executable, "-c", "import test_bombs; test_bombs.serve()"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        yield process
+        process.stdin.close()
 
 
-def check(name, path):
-    kind, outcome, memory, seconds = measured(name, path)
+def check(reading, name, path):
+    reading.stdin.write(json.dumps((name, str(path))) + "\n")
+    kind, outcome, memory, seconds = json.loads(reading.stdout.readline())
     print(f"{name:<12} {memory / 1e6:6.0f} MB {seconds:6.2f} s  {outcome.replace(str(path.parent), '')[:150]}")
     assert kind == "sentence", outcome
-    assert path.name in outcome or path.parent.name in outcome
+    assert path.name in outcome or str(path.parent) in outcome
     assert "\n" not in outcome and len(outcome) < 1000
     assert memory < MEMORY and seconds < SECONDS
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_a_bomb_is_refused_in_little_memory_and_time(tmp_path, bomb):
+def test_a_bomb_is_refused_in_little_memory_and_time(reading, tmp_path, bomb):
     name, content = BOMBS[bomb]
     path = tmp_path / READERS[name][1]
     path.parent.mkdir(exist_ok=True)
     content = content()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    check(name, path)
+    check(reading, name, path)
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_unpacks_to_4_gb_is_refused(tmp_path):
+def test_a_checkpoint_that_unpacks_to_4_gb_is_refused(reading, tmp_path):
     """Half of them are unpacked, to disk: as much as twice the largest published checkpoint."""
     (tmp_path / "demucs.th").write_bytes(gzipped_zeros(2**32))
-    check("published", tmp_path / "demucs.th")
+    check(reading, "published", tmp_path / "demucs.th")
 
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("kind", ["pipe", "terabyte", "folder", "broken link", "itself"])
-def test_what_is_no_file_or_never_ends_is_refused(tmp_path, name, kind):
+def test_what_is_no_file_or_never_ends_is_refused(reading, tmp_path, name, kind):
+    if (name == "musdb" and kind != "terabyte") or (name == "config" and kind in ("broken link", "itself")):
+        return  # is as if it were absent, which is no error
     path = tmp_path / READERS[name][1]
     path.parent.mkdir(exist_ok=True)
     if kind == "pipe":
@@ -326,4 +335,4 @@ def test_what_is_no_file_or_never_ends_is_refused(tmp_path, name, kind):
         path.mkdir()
     else:
         path.symlink_to(path if kind == "itself" else tmp_path / "nowhere")
-    check(name, path)
+    check(reading, name, path)
