@@ -6,15 +6,19 @@ environment makes thirty times as many, which `make test-slow` does.
 
 import copy
 import gzip
+import io
 import json
 import math
 import os
-import pickle
+import struct
 import subprocess
 import sys
+import types
+import zipfile
 
 import numpy as np
 import pytest
+import safetensors.torch
 import soundfile
 import torch
 import yaml
@@ -60,14 +64,14 @@ def altered(draw, document):
             parent, key = node, draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
             node = parent[key]
         if parent is None:
-            return draw(odd)
+            return copy.deepcopy(draw(odd))
         match draw(st.integers(0, 4)):
             case 0:
                 del parent[key]
             case 1 if isinstance(parent, list):
                 parent.append(copy.deepcopy(node))
             case _:
-                parent[key] = draw(odd)
+                parent[key] = copy.deepcopy(draw(odd))
     return document
 
 
@@ -109,7 +113,9 @@ def outcome(read, path, content, names=None):
     try:
         return read(path)
     except UserError as error:
-        assert (names or str(path)) in str(error) and "\n" not in str(error) and str(error)[-1] in ".?"
+        assert (
+            (str(path) if names is None else names) in str(error) and "\n" not in str(error) and str(error)[-1] in ".?"
+        )
         return None
 
 
@@ -267,8 +273,8 @@ def test_musdb_names(tmp_path_factory, names, kinds):
     root = tmp_path_factory.mktemp("names")
     (root / "train").mkdir()
     for name, kind in zip(names, kinds, strict=False):
-        path = os.path.join(os.fsencode(root / "train"), name + b".stem.mp4" * (kind == "stem"))
-        os.mkdir(path) if kind == "folder" else open(path, "wb").close()
+        path = root / "train" / os.fsdecode(name + b".stem.mp4" * (kind == "stem"))
+        path.mkdir() if kind == "folder" else path.touch()
     try:
         json.dumps(sorted(decode.list_musdb(root)["train"]), ensure_ascii=False).encode()
     except UserError as error:
@@ -289,14 +295,208 @@ def small():
 
 @pytest.fixture(scope="module")
 def written(folder, small):
-    """{container: bytes}: a published checkpoint in each, a state, and weights of ours."""
+    """{kind: bytes} of a published checkpoint in both containers, of weights of ours, and of a state."""
+    original = type("Demucs", (), {"__module__": "demucs.model", "__qualname__": "Demucs"})
     generators.save_weights(small, folder / "weights")
     checkpoint.save_state(folder, {"step": 1, "generator": small.state_dict(), "sums": [{}]})
     found = {"weights": (folder / "weights").read_bytes(), "state": (folder / "state.pt").read_bytes()}
-    whole = (
-        type("Demucs", (), {"__module__": "demucs.model", "__qualname__": "Demucs"}),
-        (4, 2),
-        small.arguments,
-        small.state_dict(),
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "demucs", types.ModuleType("demucs"))
+        patch.setitem(sys.modules, "demucs.model", types.SimpleNamespace(Demucs=original))
+        for kind, zipped in (("zip", True), ("older", False)):
+            content = original, (4, 2), dict(channels=1, depth=1, lstm_layers=1), small.state_dict()
+            torch.save(content, folder / kind, _use_new_zipfile_serialization=zipped)
+            found[kind] = (folder / kind).read_bytes()
     return found
+
+
+OPCODES = [
+    bytes([code])
+    for code in b"(.012FIJKLMNPQRSTUVXabcdeghijlopqrstu}]){\x80\x81\x82\x85\x86\x87\x88\x8a\x8c\x8f\x93\x94\x96"
+]
+
+
+@examples(400)
+@given(draw=st.data(), kind=st.sampled_from(["zip", "older"]), packed=st.booleans())
+def test_published(folder, written, draw, kind, packed):
+    content = written[kind]
+    if kind == "zip" and draw.draw(st.booleans()):  # within the archive, whose checksums would hide it
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist()}
+        chosen = draw.draw(st.sampled_from(sorted(parts)))
+        parts[chosen] = draw.draw(mutated(parts[chosen], OPCODES))
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, part)
+        content = whole.getvalue()
+    else:
+        content = draw.draw(mutated(content, OPCODES))
+    model = outcome(Demucs.load_published, folder / "demucs.th", gzip.compress(content, 1) if packed else content)
+    assert model is None or is_sound(model)
+
+
+@examples(150)
+@given(draw=st.data())
+def test_weights(folder, written, draw):
+    model = outcome(generators.load_weights, folder / "model.safetensors", draw.draw(mutated(written["weights"])))
+    assert model is None or is_sound(model)
+
+
+@examples(60)
+@given(
+    header=altered({"channels": 1, "depth": 1, "lstm_layers": 1, "growth": 2.0}),
+    name=st.sampled_from(sorted(generators.GENERATORS)),
+)
+def test_arguments_of_weights(folder, small, header, name):
+    content = safetensors.torch.save(small.state_dict(), {name: json.dumps(header)})
+    model = outcome(generators.load_weights, folder / "model.safetensors", content)
+    assert model is None or is_sound(model)
+
+
+@examples(100)
+@given(draw=st.data())
+def test_state(folder, written, draw):
+    (folder / "run").mkdir(exist_ok=True)
+    path = folder / "run" / "state.pt"
+    outcome(lambda path: checkpoint.load_state(path, "cpu"), path, draw.draw(mutated(written["state"])))
+
+
+NPY = io.BytesIO()
+np.save(NPY, np.ones((5, 2, 100), np.int16))
+
+
+@examples(200)
+@given(content=mutated(NPY.getvalue(), [b"(" * 99, b"9" * 30, b"O", b"|", b"'", b"\xff", b"PK\3\4"]))
+def test_audio(folder, content):
+    read = data.Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio
+    audio = outcome(lambda path: read(), folder / "a.npy", content)
+    assert audio is None or (audio.dtype == np.int16 and audio.shape == (5, 2, 100))
+
+
+def encoded(form, frames=300):
+    whole = io.BytesIO()
+    soundfile.write(whole, np.sin(np.arange(2 * frames)).reshape(-1, 2) / 9, RATE, format=form)
+    return whole.getvalue()
+
+
+FORMS = {form: encoded(form) for form in ("WAV", "RF64", "FLAC", "OGG", "AU", "CAF", "W64", "AIFF")}
+CHUNKS = [b"data", b"fmt ", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\x01\0\0\0"]
+
+
+@pytest.fixture(scope="module")
+def track(folder):
+    write_track(folder / "wav" / "A - B", synthetic_stems(1, 300 / RATE))
+    return folder / "wav" / "A - B"
+
+
+@examples(250)
+@given(draw=st.data(), form=st.sampled_from(["WAV", "WAV", *FORMS]))
+def test_track(track, draw, form):
+    content = draw.draw(mutated(FORMS[form], CHUNKS))
+    audio = outcome(lambda path: decode.read_track(path.parent), track / "drums.wav", content, names=str(track))
+    assert audio is None or (audio.dtype == np.int16 and audio.shape == (5, 2, 300))
+
+
+@examples(50)
+@given(draw=st.data(), form=st.sampled_from(sorted(FORMS)))
+def test_song(tmp_path_factory, draw, form):
+    path = tmp_path_factory.mktemp("song") / "song.wav"
+    read = outcome(song, path, draw.draw(mutated(FORMS[form], CHUNKS)))
+    assert read is None or read >= 0
+
+
+@examples(5)  # 0.4 s each: ffmpeg
+@given(draw=st.data())
+def test_stem_file(folder, real_excerpt, draw):
+    content = draw.draw(mutated(real_excerpt.read_bytes()))
+    outcome(decode.read_track, folder / "A - B.stem.mp4", content)
+
+
+def test_what_is_mutated_is_valid(folder, profiles, written, track):
+    """Else the examples above would all be refused at once."""
+    for read, path, content in (
+        (lambda path: results.read_museval(path.parent), folder / "valid" / "A - B.json", text(MUSEVAL)),
+        (lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", b"\n".join(map(text, LINES))),
+        (lambda path: config.parse([], path.parent), folder / "config.json", text(CONFIG)),
+        (data.read_index, folder / "data.json", text(INDEX)),
+        (lambda path: pipeline.read_profile(path.stem), profiles / "mine.yaml", yaml.safe_dump(PROFILE).encode()),
+        (Demucs.load_published, folder / "demucs.th", written["zip"]),
+        (Demucs.load_published, folder / "demucs.th", written["older"]),
+        (generators.load_weights, folder / "model.safetensors", written["weights"]),
+        (lambda path: checkpoint.load_state(path, "cpu"), folder / "state.pt", written["state"]),
+        (lambda path: decode.read_track(path.parent), track / "drums.wav", FORMS["WAV"]),
+        (data.Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio, folder / "a.npy", NPY.getvalue()),
+    ):
+        path.parent.mkdir(exist_ok=True)
+        assert outcome(read if path.suffix != ".npy" else lambda _, read=read: read(), path, content) is not None
+
+
+# Pickles that would run something: each leaves a trace if it does
+
+CALLS = [
+    "os.system",
+    "posix.system",
+    "builtins.eval",
+    "builtins.exec",
+    "subprocess.call",
+    "torch.hub.load",
+    "numpy.load",
+    "torch.load",
+    "pickle.loads",
+    "builtins.getattr",
+    "torch._utils._rebuild_tensor",
+    "demucs.model.Demucs.x",
+]
+
+
+def streams(module, name, argument):
+    """Every way in which a pickle can call `module.name` with a text."""
+    function, word = f"c{module}\n{name}\n".encode(), b"X" + struct.pack("<I", len(argument)) + argument
+    stacked = (
+        b"X" + struct.pack("<I", len(module)) + module.encode() + b"X" + struct.pack("<I", len(name)) + name.encode()
+    )
+    yield function + b"(" + word + b"tR"
+    yield function + word + b"\x85R"
+    yield b"(" + word + f"i{module}\n{name}\n".encode()
+    yield b"(" + function + word + b"o"
+    yield function + word + b"\x85\x81"
+    yield function + word + b"\x85}\x92"
+    yield stacked + b"\x93" + word + b"\x85R"
+    yield function + word + b"b"
+    yield b"}" + word + function + b"sb"
+    yield b"ccollections\nOrderedDict\n)R}X\x0c\0\0\0__setstate__" + function + b"sb" + word + b"b"
+    yield b"(X\x06\0\0\0module" + function + word + word + b"tQ" + word + b"\x85R"
+
+
+@pytest.mark.parametrize("container", ["zip", "older", "pickle"])
+@pytest.mark.parametrize("call", CALLS)
+def test_nothing_in_a_pickle_runs(tmp_path, call, container):
+    trace, (module, name) = tmp_path / "trace", call.rsplit(".", 1)
+    for argument in (f"touch {trace}", f"open({str(trace)!r}, 'w')"):
+        for k, stream in enumerate(streams(module, name, argument.encode())):
+            pickled = b"\x80\x02" + stream + b"."
+            whole = io.BytesIO()
+            if container == "zip":
+                with zipfile.ZipFile(whole, "w") as archive:
+                    archive.writestr("archive/data.pkl", pickled)
+            content = {"zip": whole.getvalue(), "older": legacy(pickled), "pickle": pickled}[container]
+            path = tmp_path / f"{k}.th"
+            for read in (
+                Demucs.load_published,
+                generators.load_weights,
+                lambda path: checkpoint.load_state(path, "cpu"),
+            ):
+                assert outcome(read, path, content) is None
+    assert not trace.exists()
+
+
+@pytest.mark.slow
+def test_many_more_examples():
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-m", "not slow", __file__],
+        env=os.environ | {"FUZZ": "30"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
