@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; as objects of Python it takes up to thirty times as much
+DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; as objects of Python, up to thirty times as much
 SETTINGS = 2**18  # bytes of YAML: thousands of track names; PyYAML takes 6 seconds per megabyte
 LOG = 2**26  # bytes of metrics: 25,000 evaluations
 CHECKPOINT = 2**31  # bytes: twice the largest published model, Demucs v1 with 100 channels

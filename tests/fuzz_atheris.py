@@ -19,7 +19,7 @@ sys.modules.pop("pickle", None)  # imported anew, with its branches counted
 with atheris.instrument_imports(include=["lib", "pickle", "yaml", "json"], enable_loader_override=False):
     from lib import pipeline, results
     from lib.demucs import Demucs
-from test_fuzz import outcome
+from test_fuzz import outcome  # noqa: E402
 
 TARGETS = {
     "published": (Demucs.load_published, "demucs.th"),
@@ -38,7 +38,11 @@ def main():
     for step in pipeline.STEPS:
         declared |= known(pipeline.NOTEBOOKS / f"{step}.ipynb")
     pipeline.NOTEBOOKS, pipeline.notebook_parameters = path.parent.parent, lambda path: declared
-    atheris.Setup(sys.argv, lambda content: outcome(read, path, content, names="") and None)
+
+    def once(content):
+        outcome(read, path, content, names="")
+
+    atheris.Setup(sys.argv, once)
     atheris.Fuzz()
 
 

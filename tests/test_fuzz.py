@@ -154,9 +154,12 @@ def test_museval_packed(folder, content):
 LINES = [{"step": k, "l1_train": 0.5, "parts": {"all": {"r_t": 0.1}}, "histogram": [1, 2]} for k in (1, 2, 3)]
 
 
+def lines(documents):
+    return b"\n".join(map(text, documents)) if isinstance(documents, list) else text(documents)
+
+
 @examples(150)
-@given(content=altered(LINES).map(lambda lines: b"\n".join(map(text, lines)) if isinstance(lines, list) else text(lines))
-       | mutated(b"\n".join(map(text, LINES))))  # fmt: skip
+@given(content=altered(LINES).map(lines) | mutated(lines(LINES)))
 def test_metrics(folder, content):
     table = outcome(lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", content)
     if table is not None:
@@ -417,7 +420,7 @@ def test_what_is_mutated_is_valid(folder, profiles, written, track):
     """Else the examples above would all be refused at once."""
     for read, path, content in (
         (lambda path: results.read_museval(path.parent), folder / "valid" / "A - B.json", text(MUSEVAL)),
-        (lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", b"\n".join(map(text, LINES))),
+        (lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", lines(LINES)),
         (lambda path: config.parse([], path.parent), folder / "config.json", text(CONFIG)),
         (data.read_index, folder / "data.json", text(INDEX)),
         (lambda path: pipeline.read_profile(path.stem), profiles / "mine.yaml", yaml.safe_dump(PROFILE).encode()),
