@@ -156,7 +156,9 @@ class Config:
 def parse(pairs, folder):
     """The Config of `name=value` words over those of the folder's config.json; raises `UserError` on a bad word."""
     note = Path(folder, "config.json")
-    values = read_json(note)["config"] if note.exists() else {}
+    values = read_json(note).get("config") if note.exists() else {}
+    if not isinstance(values, dict):
+        raise UserError(f"{note} is not the config.json of a run; restore or remove it.")
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -224,7 +224,9 @@ class Trainer:
             same = Config.from_dict(state["config"]) == self.config
             self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
             sums = state["sums"]
-        except (KeyError, TypeError, UserError) as error:
+            if not (self.step >= 0 and self.seconds >= 0 and self.best is not None and isinstance(sums[0], dict)):
+                raise TypeError("no figures of a run")
+        except (KeyError, IndexError, TypeError, RuntimeError, UserError) as error:
             raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
         if not same:
             raise UserError(
@@ -237,7 +239,7 @@ class Trainer:
         try:
             for name in names:
                 self._networks()[name].load_state_dict(state[name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
                 "The checkpoint holds networks of another size than the parameters ask for "
                 f"({self.config.start_from or self.folder}); make generator, channels, depth and lstm_layers agree."
