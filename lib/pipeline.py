@@ -14,8 +14,10 @@ import hashlib
 import json
 import logging
 import re
+import subprocess
 import sys
 
+from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
 from lib.decode import fingerprint_folder
@@ -40,6 +42,13 @@ STEPS = {
     "05-listen": ["02-train", "03-sdr-table"],
     "06-explore": ["02-train"],
 }
+
+
+class Kernel(AsyncKernelManager):
+    """The process of a notebook. What its own machinery has to say, mostly when it ends, means nothing to a reader."""
+
+    def start_kernel(self, **options):
+        return super().start_kernel(stderr=subprocess.DEVNULL, **options)
 
 
 def read_profile(name, overrides=()):
@@ -134,9 +143,8 @@ def _execute(source, output, parameters):
     temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            source, temporary, parameters, cwd=NOTEBOOKS, log_output=True, progress_bar=False, config=SOCKETS
-        )
+        how = {"log_output": True, "progress_bar": False, "config": SOCKETS, "kernel_manager_class": Kernel}
+        papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
         temporary.replace(output)
         failed.unlink(missing_ok=True)
     except papermill.PapermillExecutionError as error:
