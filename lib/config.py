@@ -153,10 +153,21 @@ class Config:
         return cls(**values)
 
 
+def read_note(folder):
+    """What a run's config.json holds: {"config": parameters, "made_by", "finished"}; {} where there is none.
+
+    Raises `UserError` when it is malformed.
+    """
+    path = Path(folder, "config.json")
+    note = read_json(path) if path.exists() else {}
+    if note != {} and not (isinstance(note, dict) and isinstance(note.get("config"), dict)):
+        raise UserError(f"{path} is not the config.json of a run; move it, and what lies beside it, away.")
+    return note
+
+
 def parse(pairs, folder):
     """The Config of `name=value` words over those of the folder's config.json; raises `UserError` on a bad word."""
-    note = Path(folder, "config.json")
-    values = read_json(note)["config"] if note.exists() else {}
+    values = read_note(folder).get("config", {})
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -7,6 +7,7 @@ need numpy alone.
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,12 +34,19 @@ class Track:
     std: float
     source: str  # fingerprint of the files it was decoded from
 
+    def __post_init__(self):
+        if not (self.name and self.path and self.samples >= 1 and math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(f"no track: {self}")
+
     def audio(self):
         """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture."""
         try:
-            return np.load(ROOT / self.path, mmap_mode="r")
-        except (OSError, ValueError) as error:
+            audio = np.load(ROOT / self.path, mmap_mode="r")
+            if audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples) or audio.dtype != np.int16:
+                raise ValueError(f"an array {audio.dtype} {audio.shape}")
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"Decoded track {self.path} is missing or damaged; run 01-data again.") from error
+        return audio
 
     def stems(self):
         """Float32 stems in [-1, 1], (sources, channels, samples)."""
@@ -66,7 +74,7 @@ def read_index(path):
     try:
         sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
         return sets, index["digest"]
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is no data index; run the notebook 01-data again.") from error
 
 

@@ -27,17 +27,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib import instruments
-from lib.augment import Batches
 from lib.checkpoint import append_line, drop_lines_after, load_state, save_state
 from lib.config import Config, parse
-from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data import SOURCES
 from lib.demucs import center_trim
 from lib.errors import UserError
 from lib.fast import keep_buffers, prepare
 from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
-from lib.generators import build, save_weights
+from lib.generators import save_weights
 from lib.launch import claim, status_line
+from lib.material import material, network
 from lib.objective import reconstruction_loss
 from lib.processes import end_with_parent
 from lib.provenance import ROOT
@@ -60,7 +60,9 @@ class Trainer:
         self.first_bad = torch.tensor(-1, device=self.device)  # the first step with a figure that is no number
         self.stopping = False  # somebody asked for it
         self._build_networks()
-        self._build_data()
+        self.batches, self.evaluation = material(
+            config, self.generator, rank=ranks.rank, world=ranks.world, ahead=self.device.type == "cuda"
+        )
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
@@ -70,13 +72,7 @@ class Trainer:
     def _build_networks(self):
         c = self.config
         torch.manual_seed(c.seed)
-        self.generator = build(
-            c.generator,
-            channels=c.channels,
-            depth=c.depth,
-            lstm_layers=c.lstm_layers,
-            projection=c.projection,
-        ).to(self.device)
+        self.generator = network(c).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
         self._generate = prepare(self.generator, precision=c.precision, compile=c.compile, report=self._say)
         if self.ranks.world > 1:
@@ -98,30 +94,6 @@ class Trainer:
     def _say(self, line):
         if self.ranks.rank == 0:
             print(f"{self.folder.name:<14} {line}", flush=True)
-
-    def _build_data(self):
-        c = self.config
-        sets, _ = read_index(ROOT / c.data)
-        sets["train"] = sets["train"][: c.tracks or None]
-        time_ = self.generator.valid_length(round(c.seconds * SAMPLERATE))
-        shift = round(c.shift_seconds * SAMPLERATE)
-        self.batches = Batches(
-            Excerpts(sets["train"], time_ + shift, round(c.stride_seconds * SAMPLERATE)),
-            batch=c.batch,
-            shift=shift,
-            group=c.remix_group,
-            seed=[c.seed, bool(c.start_from)],
-            rank=self.ranks.rank,
-            world=self.ranks.world,
-            ahead=self.device.type == "cuda",
-        )
-        self.evaluation = {
-            "train": Excerpts(sets["train"], time_, time_),
-            "heldout": Excerpts(sets["valid"], time_, time_),
-        }
-        for name, excerpts in self.evaluation.items():
-            if not len(excerpts):
-                raise UserError(f"There are no {name} tracks in {c.data}; both train and valid tracks are needed.")
 
     # One step
 
@@ -316,7 +288,7 @@ def main(arguments=None):
     try:
         if ranks.rank == 0:
             held.enter_context(locked(folder))
-        config, finished = ranks.first(claim(parse(pairs, folder), folder) if ranks.rank == 0 else None)
+        config, finished = ranks.first(claim(parse(pairs, folder), folder, ranks.world) if ranks.rank == 0 else None)
         if not finished:
             _train(config, folder, ranks)
             gc.collect()  # a process group whose users outlive it may abort the process at its very end

@@ -1,0 +1,116 @@
+"""What bad input gets: one sentence, and nothing half-written. The table of it: tests/bad-input.md.
+
+`python tests/test_bad_input.py` writes the table anew from the cases in bad_*.py beside this file.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the command above
+
+import bad_data
+import bad_runs
+import conftest
+import typed
+
+from lib import data, decode
+from lib.evaluate import museval_json
+from lib.files import write_bytes
+from lib.provenance import ROOT
+
+CASES = [*bad_data.CASES, *bad_runs.CASES]
+TABLE = Path(__file__).with_name("bad-input.md")
+TINY = (
+    "steps=2 batch=4 lr=0.003 channels=4 depth=3 lstm_layers=1 seconds=0.1 shift_seconds=0.05 stride_seconds=0.1 "
+    "remix_group=2 discriminator_width=8 evaluate_every=1 evaluation_excerpts=2"
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """The folder that all cases know as …, and a copy of it from which it is made anew."""
+    base = tmp_path_factory.mktemp("bad-input")
+    place = base / "place"
+    for k, name in enumerate(("train/A - B", "train/C - D", "train/E - F", "train/G - H", "test/I - J")):
+        conftest.write_track(place / "musdb" / name, conftest.synthetic_stems(k, 0.5))
+    sets = {name: decode.decode(files, place / "cache-1") for name, files in decode.list_musdb(place / "musdb").items()}
+    data.write_index(place / "data.json", sets)
+    soundfile.write(place / "song.wav", conftest.synthetic_stems(9, 0.5).sum(0, dtype=np.int16), conftest.RATE)
+    shutil.copy(decode.real_excerpt().popitem()[1], place / "excerpt.stem.mp4")
+    (place / "locked").mkdir(mode=0o500)
+    with typed.server():
+        start = f"start_from={place}/study/pretrain-1"
+        for arm, words in (("pretrain", ""), ("l1", start), ("gan", f"{start} adversarial_weight=0.01")):
+            folder = place / "study" / f"{arm}-1"
+            answer = typed.run(f"python -m lib.train {folder} data={place}/data.json {TINY} {words}", base)
+            assert answer.status == 0, answer.errors
+            scores = museval_json(*np.ones((4, 4, 2)))
+            write_bytes(folder / "eval" / "test" / "I - J.json", scores.encode())
+        shutil.copy(place / "data.json", place / "study" / "data.json")
+        shutil.copytree(place, base / "copy")
+        yield place
+
+
+@pytest.fixture
+def fresh(place):
+    yield place
+    for folder in [place, *place.rglob("*")]:
+        if folder.is_dir() and not folder.is_symlink():
+            folder.chmod(0o700)
+    shutil.rmtree(place)
+    shutil.copytree(place.with_name("copy"), place)
+
+
+def contents(folder):
+    """{path: content} of all files and folders below; locks, which stay by design, left out."""
+    paths = [path for path in folder.rglob("*") if not path.name.endswith(".lock")]
+    return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+
+def pattern(says, place):
+    """The regular expression of a sentence in the table."""
+    parts = re.split("(…/|…)", says)
+    return "".join({"…/": re.escape(f"{place}/"), "…": ".*"}.get(part, re.escape(part)) for part in parts)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.what)
+def test_bad_input(fresh, case):
+    case.make(fresh)
+    before = contents(fresh)
+    for name in case.names or ("",):
+        answer = typed.run(case.typed.replace("…/", f"{fresh}/").replace("NAME", name), fresh.parent)
+        assert "Traceback" not in answer.errors, answer.errors
+        if case.works:
+            assert answer.status == 0 and not answer.errors, answer
+            case.check(fresh, answer)
+        else:
+            assert answer.status not in (0, None)
+            assert re.fullmatch(pattern(case.says.replace("NAME", name), fresh) + "\n", answer.errors), answer.errors
+    after = contents(fresh)
+    assert {path: after.get(path) for path in before} == before, "what was there stays as it was"
+    if not case.works:
+        assert sorted(after) == sorted(before), "nothing half-written"
+        assert not (ROOT / "results" / "bad-input").exists()
+
+
+def table():
+    """The cases as Markdown."""
+    rows = [
+        f"| {case.what} | `{case.typed.replace('|', chr(92) + '|')}` | {case.says.replace('|', chr(92) + '|')} |"
+        for case in CASES
+    ]
+    return "\n".join([*rows, ""])
+
+
+def test_the_table_is_that_of_the_cases():
+    assert TABLE.read_text() == table(), "python tests/test_bad_input.py"
+
+
+if __name__ == "__main__":
+    TABLE.write_text(table())
