@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.data import SAMPLERATE
 from lib.discriminator import DISCRIMINATORS
 from lib.errors import UserError
 from lib.files import read_json
@@ -123,6 +124,11 @@ class Config:
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} = {getattr(self, name)} must not be negative.")
+        for name in ("seconds", "stride_seconds"):
+            if getattr(self, name) * SAMPLERATE < 1:
+                raise UserError(f"{name} = {getattr(self, name)} must be at least one sample, 1/{SAMPLERATE} s.")
+        if self.seed >= 2**32:
+            raise UserError(f"seed = {self.seed} must be below 2^32.")
         for name in ("ema", "adversarial_share", "dropout", "augment_p", "augment_target", "discriminator_updates"):
             value, full = getattr(self, name), name.startswith("augment") or name == "discriminator_updates"
             if not 0 <= value <= 1 or (value == 1 and not full):

@@ -31,31 +31,33 @@ def claim(config, folder, world=1):
     table mixes branches of different starts. Raises `UserError`, and changes nothing, for what cannot be trained.
     """
     folder, start = Path(folder), None
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; choose another folder.")
     config = dataclasses.replace(config, data_digest=read_index(ROOT / config.data)[1])
     if config.start_from:
         weights = ROOT / config.start_from / "model.safetensors"
         start = load_weights(weights)  # refuses a damaged or missing one
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
     wanted, present = dataclasses.asdict(config), read_note(folder)
-    if present and _with_defaults(present["config"]) == wanted and _finished(folder):
-        return config, True
-    check(config, world, start)
-    if present and _with_defaults(present["config"]) != wanted:
-        for branch in _branches(folder):
-            _set_aside(branch)
-        if (folder / "state.pt").exists() or _aside(folder, wanted).exists():
-            _set_aside(folder)
-        else:  # a log without its weights, as in a fresh clone: nothing to keep
-            (folder / "config.json").unlink()
-    if not folder.exists() and _aside(folder, wanted).exists():
-        _aside(folder, wanted).rename(folder)
+    if not present or _with_defaults(present["config"]) != wanted:
+        check(config, world, start)
+        if present:
+            _make_room(folder, wanted)
+        if not folder.exists() and _aside(folder, wanted).exists():
+            _aside(folder, wanted).rename(folder)
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", {"config": wanted, "made_by": made_by()})
-    return config, _finished(folder)
+    return config, bool(read_note(folder).get("finished")) and (folder / "model.safetensors").exists()
 
 
-def _finished(folder):
-    return bool(read_note(folder).get("finished")) and (folder / "model.safetensors").exists()
+def _make_room(folder, wanted):
+    """Move the run in `folder`, and those that branched from it, out of the way of the parameters `wanted`."""
+    for branch in _branches(folder):
+        _set_aside(branch)
+    if (folder / "state.pt").exists() or _aside(folder, wanted).exists():
+        _set_aside(folder)
+    else:  # a log without its weights, as in a fresh clone: nothing to keep
+        (folder / "config.json").unlink()
 
 
 def _with_defaults(values):
@@ -235,9 +237,10 @@ def main():
         sys.exit(f"python -m lib.launch RUN_FOLDER nproc=8 nnodes=2 rdzv_endpoint=host:port\n\n{join.__doc__}")
     values = dict(word.split("=", 1) for word in words if "=" in word)
     try:
-        join(run, int(values["nproc"]), nnodes=int(values["nnodes"]), rdzv_endpoint=values["rdzv_endpoint"])
+        nproc, nnodes, rdzv_endpoint = int(values["nproc"]), int(values["nnodes"]), values["rdzv_endpoint"]
     except (KeyError, ValueError) as error:
         raise UserError(f"Missing or wrong: {error}; write nproc=8 nnodes=2 rdzv_endpoint=host:port.") from error
+    join(run, nproc, nnodes=nnodes, rdzv_endpoint=rdzv_endpoint)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,51 @@
 """What a configuration trains and is evaluated on, and whether it can be trained at all."""
 
+import os
+from functools import partial
+
 import torch
 
+from lib import discriminator, fast
 from lib.augment import Batches
-from lib.data import SAMPLERATE, Excerpts, read_index
+from lib.data import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.errors import UserError
 from lib.generators import build
 from lib.provenance import ROOT
+from lib.wording import join
 
 
 def network(config):
     """The generator of a configuration; raises `UserError` for sizes that it cannot have."""
     names = ("channels", "depth", "lstm_layers", "projection")
-    sizes = {name: getattr(config, name) for name in names}
+    make = partial(build, config.generator, **{name: getattr(config, name) for name in names})
+    return _made(make, config, "generator", *names[:-1])
+
+
+def opponent(config):
+    """The discriminator of a configuration; raises `UserError` for a size that it cannot have."""
+    c = config
+    options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
+    return _made(partial(discriminator.build, c.discriminator, **options), c, "discriminator", "discriminator_width")
+
+
+def _made(make, config, kind, *names):
+    """What `make` makes, unless its size, which `names` set, is beyond this machine."""
     try:
-        return build(config.generator, **sizes)
+        model = make()
+        if 4 * sum(weights.numel() for weights in model.parameters()) <= _memory():
+            return model
+        cause = None
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory
-        raise UserError(
-            f"A {config.generator} of channels = {config.channels}, depth = {config.depth} and lstm_layers = "
-            f"{config.lstm_layers} is too large for this machine; choose smaller ones."
-        ) from error
+        cause = error
+    sizes = join(f"{name} = {getattr(config, name)}" for name in names)
+    raise UserError(
+        f"A {kind} ({getattr(config, kind)}) of {sizes} is too large for this machine; choose a smaller one."
+    ) from cause
+
+
+def _memory():
+    """Bytes of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def material(config, generator, *, rank=0, world=1, ahead=False):
@@ -51,16 +77,31 @@ def material(config, generator, *, rank=0, world=1, ahead=False):
 def check(config, world=1, start=None):
     """Raise `UserError` for what cannot be trained on `world` ranks, from the generator `start` if there is one.
 
-    It costs no memory: nothing of the network is made but its shapes.
+    It costs no memory: nothing of the networks is made but their shapes.
     """
     with torch.device("meta"):
         generator = network(config)
+        if config.adversarial:
+            _check_length(opponent(config), config)
+    fast.require(generator, config.precision, config.compile)
     material(config, generator, world=world)
     if start and _shapes(start) != _shapes(generator):
         raise UserError(
             f"start_from = {config.start_from} holds a network of another size than the parameters ask for; make "
             "generator, channels, depth and lstm_layers agree."
         )
+
+
+def _check_length(model, config):
+    """Show the discriminator `model` shapes alone, of the shortest estimates that the generator may make."""
+    stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
+    try:
+        model(stems.sum(1), stems)
+    except RuntimeError as error:
+        raise UserError(
+            f"Excerpts of seconds = {config.seconds} are too short for the discriminator {config.discriminator}; choose "
+            "longer ones."
+        ) from error
 
 
 def _shapes(model):

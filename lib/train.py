@@ -66,8 +66,8 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
-            state = load_state(ROOT / config.start_from / "state.pt", self.device)
-            self._load_into(state, "generator", "optimizer")
+            path = ROOT / config.start_from / "state.pt"
+            self._load_into(load_state(path, self.device), path, "generator", "optimizer")
 
     def _build_networks(self):
         c = self.config
@@ -194,25 +194,25 @@ class Trainer:
         state = load_state(path, self.device)
         try:
             same = Config.from_dict(state["config"]) == self.config
-            self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-            sums = state["sums"]
-        except (KeyError, TypeError, UserError) as error:
+            self.step, self.seconds, self.best = int(state["step"]), float(state["seconds"]), float(state["best"])
+            self.sums = state["sums"][self.ranks.rank % len(state["sums"])]
+            networks = {name: state[name] for name in self._networks()}
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
         if not same:
             raise UserError(
                 f"{path} was trained with other parameters than config.json beside it; choose another folder."
             )
-        self._load_into(state, *self._networks())
-        self.sums = sums[self.ranks.rank % len(sums)]
+        self._load_into(networks, path, *networks)
 
-    def _load_into(self, state, *names):
+    def _load_into(self, state, path, *names):
         try:
             for name in names:
                 self._networks()[name].load_state_dict(state[name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                "The checkpoint holds networks of another size than the parameters ask for "
-                f"({self.config.start_from or self.folder}); make generator, channels, depth and lstm_layers agree."
+                f"{path} holds networks of another size than the parameters ask for; make generator, channels, depth "
+                "and lstm_layers agree."
             ) from error
 
     # The run
