@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import soundfile
-from badly import RATE, Case, rewrite, truncate
+from bad_case import RATE, Case, rewrite, truncate
 
 MUSDB = "python -m lib.pipeline quick run=bad-input musdb_root=…/musdb"
 DECODE = 'decode.decode(decode.list_musdb("…/musdb")["test"], "…/cache")'

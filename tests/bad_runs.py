@@ -6,7 +6,7 @@ import pickle
 from dataclasses import fields
 
 import torch
-from badly import Case, rewrite, truncate
+from bad_case import Case, rewrite, truncate
 
 from lib.config import Config
 from lib.demucs import Demucs
@@ -232,6 +232,8 @@ CASES = [
     # What must work
     Case("a finished run whose decoded tracks are gone", TRAIN, "works: it is not repeated",
          lambda place: [path.unlink() for path in (place / "cache-1").iterdir()]),
+    Case("more processes than tracks", f"torchrun --nproc_per_node 3 -m lib.train …/new data=…/data.json {SMALL} tracks=1 "
+         "batch=3 remix_group=0", "works", check=lambda place, answer: json.loads((place / "new/config.json").read_text())),
     Case("a folder with spaces, quotes and accents", f"python -m lib.train \"…/Étude n° 1 'live'\" data=…/data.json {SMALL}",
          "works",
          check=lambda place, answer: json.loads((place / "Étude n° 1 'live'" / "config.json").read_text())["finished"]),

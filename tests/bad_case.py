@@ -1,15 +1,21 @@
 """What the cases of bad input are made of."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from conftest import RATE  # noqa: F401
 
+from lib.provenance import ROOT
+
+# A profile of one's own, called MINE in the cases; several processes may run them at once.
+MINE = ROOT / "notebooks" / "profiles" / f"mine-{os.getpid()}.yaml"
+
 
 class Case(NamedTuple):
-    """One bad input. "…/" is the folder that every case finds the same things in, a lone "…" is any text.
+    """One bad input. "…/" is the folder in which every case finds the same things, a lone "…" any text.
 
     typed: the command, or the call that a notebook makes; says: the whole of what the error stream gets, or "works",
     and how; make: makes the input bad, given the folder; check: of what works, given the folder and the answer; names:
