@@ -87,7 +87,7 @@ def _list_subset(folder):
             tracks[path.name] = path
     for file in (file for path in tracks.values() for file in _files(path)):
         if not file.is_file():
-            raise UserError(f"{file} is missing; every track needs mixture, drums, bass, other and vocals as wav files.")
+            raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
         if not file.stat().st_size:
             raise UserError(f"{file} is an empty file; copy it again.")
     return tracks

@@ -220,9 +220,7 @@ def choose_arms(names, arms):
 def trained(run):
     """Names of the finished arms (<arm>-<seed>) in a run's folder, without the common start and what was set aside."""
     finished = [
-        path.parent.name
-        for path in Path(run).glob("*/model.safetensors")
-        if read_note(path.parent).get("finished")
+        path.parent.name for path in Path(run).glob("*/model.safetensors") if read_note(path.parent).get("finished")
     ]
     arms = sorted(name for name in finished if "~" not in name and not name.startswith("pretrain"))
     if not arms:

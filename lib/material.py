@@ -32,7 +32,8 @@ def _made(make, config, kind, *names):
     """What `make` makes, unless its size, which `names` set, is beyond this machine."""
     try:
         model = make()
-        if 4 * sum(weights.numel() for weights in model.parameters()) <= _memory():
+        needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
+        if needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
             return model
         cause = None
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory
@@ -41,11 +42,6 @@ def _made(make, config, kind, *names):
     raise UserError(
         f"A {kind} ({getattr(config, kind)}) of {sizes} is too large for this machine; choose a smaller one."
     ) from cause
-
-
-def _memory():
-    """Bytes of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def material(config, generator, *, rank=0, world=1, ahead=False):
@@ -99,8 +95,8 @@ def _check_length(model, config):
         model(stems.sum(1), stems)
     except RuntimeError as error:
         raise UserError(
-            f"Excerpts of seconds = {config.seconds} are too short for the discriminator {config.discriminator}; choose "
-            "longer ones."
+            f"Excerpts of seconds = {config.seconds} are too short for the discriminator {config.discriminator}; "
+            "choose longer ones."
         ) from error
 
 

@@ -144,7 +144,7 @@ def _figures_of(file, pick):
     try:
         return {name: {key: float(x) for key, x in figures.items()} for name, figures in pick(value).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{file} does not hold what this program writes there; remove it and evaluate again.") from error
+        raise UserError(f"{file} does not hold what this program writes; remove it and evaluate again.") from error
 
 
 def evaluated(run, test_set):

@@ -18,15 +18,15 @@ class Case(NamedTuple):
     """One bad input. "…/" is the folder in which every case finds the same things, a lone "…" any text.
 
     typed: the command, or the call that a notebook makes; says: the whole of what the error stream gets, or "works",
-    and how; make: makes the input bad, given the folder; check: of what works, given the folder and the answer; names:
-    what NAME in the command and in the sentence stands for, one after another.
+    and how; make: makes the input bad, given the folder; check: whether it did work, given the folder and the answer;
+    names: what NAME in the command and in the sentence stands for, one after another.
     """
 
     what: str
     typed: str
     says: str
     make: Callable = lambda place: None
-    check: Callable = lambda place, answer: None
+    check: Callable = lambda place, answer: True
     names: tuple = ()
 
     @property

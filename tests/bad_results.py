@@ -43,29 +43,32 @@ def log(content):
 
 CASES = [
     # The pipeline's words and profiles
-    Case("a profile that does not exist", "python -m lib.pipeline huge", "There is no profile 'huge' in notebooks/profiles; "
-         "choose one of …."),
+    Case("a profile that does not exist", "python -m lib.pipeline huge", "There is no profile 'huge' in "
+         "notebooks/profiles; choose one of …."),
     Case("a profile that is not YAML", PROFILE, "…MINE.yaml is not valid YAML (…)…", profile("seeds: [1\nnproc: }")),
-    Case("a profile that is a list", PROFILE, "…MINE.yaml must hold lines of the form name: value.", profile("- 1\n- 2\n")),
+    Case("a profile that is a list", PROFILE, "…MINE.yaml must hold lines of the form name: value.",
+         profile("- 1\n- 2\n")),
     Case("a profile that is empty", PROFILE, "…MINE.yaml must hold lines of the form name: value.", profile("")),
     Case("a profile of bytes", PROFILE, "…MINE.yaml is not valid YAML (…)…", profile(bytes(range(256)))),
     Case("a profile that would run a program", PROFILE, "…MINE.yaml is not valid YAML (…)…",
          lambda place: profile(f"nproc: !!python/object/apply:os.mkdir ['{place}/it ran']")(place)),
     Case("a profile with an unknown parameter", PROFILE, "No notebook has a parameter 'colour'; known are ….",
          profile("colour: red\n")),
-    Case("a profile with a number for a name", PROFILE, "No notebook has a parameter 7; known are ….", profile("7: red\n")),
+    Case("a profile with a number for a name", PROFILE, "No notebook has a parameter 7; known are ….",
+         profile("7: red\n")),
     Case("a profile with a list for a number", PROFILE, "Parameter 'nproc' must be int, but [1] is list; correct it.",
          profile("nproc: [1]\n")),
     Case("a word that is no parameter", f"{QUICK} steps", "'steps' is not of the form name=value."),
     Case("a parameter misspelt", f"{QUICK} arm_stepz=3", "No notebook has a parameter 'arm_stepz'; known are …."),
     Case("a word for a number", f"{QUICK} nproc=two", "Parameter 'nproc' must be int, but 'two' is str; correct it."),
-    Case("a number for a truth value", f"{QUICK} compile=1", "Parameter 'compile' must be bool, but 1 is int; correct it."),
-    Case("a list that does not end", f"{QUICK} 'seeds=[1'", "The value of seeds is not valid YAML: '[1'."),
-    Case("words among numbers", f"{QUICK} 'seeds=[1, two]'", "Parameter 'seeds' must be list[int], but [1, 'two'] is list; "
+    Case("a number for a truth value", f"{QUICK} compile=1", "Parameter 'compile' must be bool, but 1 is int; "
          "correct it."),
+    Case("a list that does not end", f"{QUICK} 'seeds=[1'", "The value of seeds is not valid YAML: '[1'."),
+    Case("words among numbers", f"{QUICK} 'seeds=[1, two]'", "Parameter 'seeds' must be list[int], but [1, 'two'] "
+         "is list; correct it."),
     # Scores
-    Case("a folder without scores", MUSEVAL, "No museval results (*.json or *.json.gz) in …/study/l1-1/eval/test; check the "
-         "path or evaluate first.", lambda place: shutil.rmtree(place / EVALUATED)),
+    Case("a folder without scores", MUSEVAL, "No museval results (*.json or *.json.gz) in …/study/l1-1/eval/test; "
+         "check the path or evaluate first.", lambda place: shutil.rmtree(place / EVALUATED)),
     Case("scores that are truncated", MUSEVAL, f"{SCORES} …; evaluate that track again.",
          lambda place: truncate(place / SCORED)),
     Case("scores of 0 bytes", MUSEVAL, f"{SCORES} …; evaluate that track again.",
@@ -90,28 +93,31 @@ CASES = [
          lambda place: (place / SCORED).rename(place / EVALUATED / "I - J.json.gz")),
     Case("scores that are a folder", MUSEVAL, f"{SCORES} …; evaluate that track again.",
          lambda place: ((place / SCORED).unlink(), (place / SCORED).mkdir())),
-    Case("a track with two scores", MUSEVAL, "…/study/l1-1/eval/test holds more than one result for I - J; remove all but "
-         "one.", lambda place: (shutil.copy(place / SCORED, place / "x"), packed(place), (place / "x").rename(place / SCORED))),
-    Case("a run without scores", MEASURED, "Nothing in …/study has been evaluated on 'test'; run 02-train for this run first.",
-         lambda place: [shutil.rmtree(path) for path in (place / "study").glob("*/eval")]),
-    Case("detectability.json is truncated", MEASURED, "Cannot read …/study/l1-1/eval/test/detectability.json as JSON (…).",
-         beside("detectability.json", '{"auc": {')),
-    Case("detectability.json is a list", MEASURED, "…/study/l1-1/eval/test/detectability.json …", beside("detectability.json", "[1]")),
+    Case("a track with two scores", MUSEVAL, "…/study/l1-1/eval/test holds more than one result for I - J; remove "
+         "all but one.",
+         lambda place: (shutil.copy(place / SCORED, place / "x"), packed(place), (place / "x").rename(place / SCORED))),
+    Case("a run without scores", MEASURED, "Nothing in …/study has been evaluated on 'test'; run 02-train for this "
+         "run first.", lambda place: [shutil.rmtree(path) for path in (place / "study").glob("*/eval")]),
+    Case("detectability.json is truncated", MEASURED, "Cannot read …/study/l1-1/eval/test/detectability.json as JSON "
+         "(…).", beside("detectability.json", '{"auc": {')),
+    Case("detectability.json is a list", MEASURED, "…/study/l1-1/eval/test/detectability.json …",
+         beside("detectability.json", "[1]")),
     Case("the measures of naturalness are a list", MEASURED, "…/study/l1-1/eval/test/naturalness/I - J.json …",
          beside("naturalness/I - J.json", "[1]")),
     # Logs
-    Case("a run that was not trained", LOG, "Cannot read …/study/l1-1/metrics.jsonl (No such file or directory); train this "
-         "arm first.", lambda place: (place / "study/l1-1/metrics.jsonl").unlink()),
+    Case("a run that was not trained", LOG, "Cannot read …/study/l1-1/metrics.jsonl (No such file or directory); "
+         "train this arm first.", lambda place: (place / "study/l1-1/metrics.jsonl").unlink()),
     Case("a log of 0 bytes", LOG, "…/study/l1-1/metrics.jsonl holds no evaluation yet; train this arm first.", log("")),
     Case("a log with a bad line", LOG, "Line 1 of …/study/l1-1/metrics.jsonl is not …; train this arm again.",
          log('{"step": \n{"step": 2}\n')),
-    Case("an arm without a discriminator", 'readings.discriminator_metrics(Path("…/study/l1-1"))', "…/study/l1-1 was trained "
-         "without a discriminator; choose a GAN arm."),
-    Case("a run without an arm", 'launch.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook 02-train first."),
-    Case("a test track that there is none of", 'listen.pick_track(Path("…/study"), 7)', "There is no test track 7: this run "
-         "has 1, counted from 0."),
-    Case("a stem that there is none of", 'listen.known_stems(["piano"])', "There is no stem 'piano'; choose from drums, bass, "
-         "other, vocals."),
+    Case("an arm without a discriminator", 'readings.discriminator_metrics(Path("…/study/l1-1"))', "…/study/l1-1 "
+         "was trained without a discriminator; choose a GAN arm."),
+    Case("a run without an arm", 'launch.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook "
+         "02-train first."),
+    Case("a test track that there is none of", 'listen.pick_track(Path("…/study"), 7)', "There is no test track 7: "
+         "this run has 1, counted from 0."),
+    Case("a stem that there is none of", 'listen.known_stems(["piano"])', "There is no stem 'piano'; choose from "
+         "drums, bass, other, vocals."),
     # What must work
     Case("a log whose last line a stopped run cut short", LOG, "works: the line is left out",
          lambda place: log((place / "study/l1-1/metrics.jsonl").read_text() + '{"step": 3, "l1')(place)),

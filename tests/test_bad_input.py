@@ -96,7 +96,7 @@ def test_bad_input(fresh, case):
         assert "Traceback" not in answer.errors, answer.errors
         if case.works:
             assert answer.status == 0 and not answer.errors, answer
-            case.check(fresh, answer)
+            assert case.check(fresh, answer)
         else:
             assert answer.status > 0, "by an exit status, not a signal"
             assert re.fullmatch(pattern(says, fresh) + "\n", answer.errors), answer.errors
@@ -114,9 +114,10 @@ def table():
         "",
         "Written by `python tests/test_bad_input.py` from the cases that the test of that name runs. Each ends with an "
         "exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing that was there. "
-        "“…/” is a folder, any other “…” depends on the machine or the library that met the file; where a line says "
-        "“every one”, NAME is each parameter of `lib/config.py`'s Config that it can be. Calls of the library are those "
-        "that the notebooks make; the pipeline prints their sentence after the notebook's name.",
+        "“…/” is a folder, any other “…” depends on the machine or the library that met the file; MINE is a profile of "
+        "one's own; where a line says “every one”, NAME is each parameter of `lib/config.py`'s Config that it can be. "
+        "Calls of the library are those that the notebooks make; the pipeline prints their sentence after the "
+        "notebook's name.",
     ]
     for part in PARTS:
         lines += ["", f"## {part.__doc__.splitlines()[0].partition(': ')[2].rstrip('.').capitalize()}", ""]
@@ -126,7 +127,7 @@ def table():
 
 
 def _cell(text):
-    return text.replace("|", "\\|").replace("<", "&lt;") if "`" in text else text.replace("|", "\\|")
+    return text.replace("|", "\\|")
 
 
 def test_the_table_is_that_of_the_cases():

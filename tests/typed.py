@@ -1,4 +1,4 @@
-"""Commands as people type them, each in a process of its own that costs milliseconds instead of the seconds of torch."""
+"""Commands as people type them, each in a process of its own that costs milliseconds, not the seconds of torch."""
 
 import contextlib
 import ctypes
@@ -10,6 +10,7 @@ import runpy
 import shlex
 import socket
 import sys
+import time
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ import pytest
 from lib.errors import UserError
 from lib.provenance import ROOT
 
+PRELOADED = ("typed", "lib.weights.__main__", "safetensors.torch", "torch._dynamo")
 COMMANDS = ("lib.pipeline", "lib.train", "lib.launch", "lib.separate", "lib.draw_audio", "lib.weights")
 CALLED = ("config", "data", "decode", "launch", "listen", "readings", "report", "results")  # by the notebooks
 
@@ -29,14 +31,14 @@ class Answer(NamedTuple):
     status: int
     output: str
     errors: str
+    seconds: float
 
 
 @contextlib.contextmanager
 def server():
     """A process that has imported everything, of which each `run` is a fork; it has one thread."""
     context = multiprocessing.get_context("forkserver")
-    called = (f"lib.{name}" for name in CALLED)
-    context.set_forkserver_preload(["typed", *called, *COMMANDS, "lib.weights.__main__", "safetensors.torch", "torch._dynamo"])
+    context.set_forkserver_preload([*PRELOADED, *COMMANDS, *(f"lib.{name}" for name in CALLED)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(Path(__file__).parent))))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -45,10 +47,10 @@ def server():
 
 
 def run(text, folder, limit=60):
-    """The `Answer` to a command (`python -m …` or `torchrun --nproc_per_node N -m …`, quoted as in a shell) or to a call
-    of the library in a notebook.
+    """The `Answer` to a command, quoted as in a shell, or to a call of the library in a notebook.
 
-    folder: for what is printed. A `UserError` of a call ends as the pipeline would end it; ranks are as many forks.
+    text: `python -m …`, `torchrun --nproc_per_node N -m …` (so many forks), or Python, of which a `UserError` ends as
+    the pipeline would end it; folder: for what is printed; limit: in seconds.
     """
     ranks = int(text.split()[2]) if text.startswith("torchrun ") else 1
     text = re.sub(r"torchrun \S+ \d+", "python", text)
@@ -56,6 +58,7 @@ def run(text, folder, limit=60):
         (folder / name).write_text("")
     context, port = multiprocessing.get_context("forkserver"), str(_free_port())
     processes = [context.Process(target=_run, args=(text, folder, rank, ranks, port)) for rank in range(ranks)]
+    began = time.monotonic()
     for process in processes:
         process.start()
     for process in processes:
@@ -64,7 +67,8 @@ def run(text, folder, limit=60):
             process.kill()
             process.join()
     status = next((process.exitcode for process in processes if process.exitcode), 0)
-    return Answer(status, *((folder / name).read_text() for name in ("output", "errors")))
+    spent = time.monotonic() - began
+    return Answer(status, *((folder / name).read_text() for name in ("output", "errors")), spent)
 
 
 def _free_port():

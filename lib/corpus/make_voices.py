@@ -24,22 +24,57 @@ from pathlib import Path
 import numpy as np
 
 VOICES = ("slt", "rms", "kal16", "awb")
-ONSETS = ("l", "m", "n", "r", "y", "w", "d", "t", "b", "p", "k", "g", "s", "sh", "ch", "jh", "f", "v", "th", "dh", "hh",
-          "z", "", "s-t", "t-r", "d-r", "b-r", "f-l", "s-l", "k-r", "g-l", "s-w", "p-l")
+ONSETS = (
+    "l",
+    "m",
+    "n",
+    "r",
+    "y",
+    "w",
+    "d",
+    "t",
+    "b",
+    "p",
+    "k",
+    "g",
+    "s",
+    "sh",
+    "ch",
+    "jh",
+    "f",
+    "v",
+    "th",
+    "dh",
+    "hh",
+    "z",
+    "",
+    "s-t",
+    "t-r",
+    "d-r",
+    "b-r",
+    "f-l",
+    "s-l",
+    "k-r",
+    "g-l",
+    "s-w",
+    "p-l",
+)
 VOWELS = ("aa", "ae", "ah", "ao", "eh", "ih", "iy", "uw", "ow", "ey", "ay", "er")
 CODAS = ("", "", "n", "", "l", "m", "", "t", "ng", "", "s", "d", "", "z", "v", "k", "", "n-d", "r")
-SYLLABLES = 132                    # per voice
+SYLLABLES = 132  # per voice
 FRAME_SECONDS = 0.008
-RATE = 16_000                      # of the flite voices, in hertz
+RATE = 16_000  # of the flite voices, in hertz
 MELS = np.linspace(0, 2595 * np.log10(1 + 7600 / 700), 36)
 FREQUENCIES = np.r_[700 * (10 ** (MELS / 2595) - 1), 9000, 10_500, 12_000, 13_500, 15_000, 17_000, 20_000]
-ZERO = 180                         # the code of 0 dB, the mean power of the syllable's vowel; a step is 1 dB
+ZERO = 180  # the code of 0 dB, the mean power of the syllable's vowel; a step is 1 dB
 
 
 def syllables():
     """The syllables that every voice speaks: a list of (onset, vowel, coda), phones joined by hyphens."""
-    return [(ONSETS[i % len(ONSETS)], VOWELS[(5 * i + i // 12) % len(VOWELS)], CODAS[7 * i % len(CODAS)])
-            for i in range(SYLLABLES)]
+    return [
+        (ONSETS[i % len(ONSETS)], VOWELS[(5 * i + i // 12) % len(VOWELS)], CODAS[7 * i % len(CODAS)])
+        for i in range(SYLLABLES)
+    ]
 
 
 def speak(voice, phones, folder):
@@ -47,8 +82,18 @@ def speak(voice, phones, folder):
     import soundfile
 
     wav = Path(folder) / "syllable.wav"
-    command = ["flite", "-voice", voice, "--setf", "duration_stretch=1.35", "-psdur",
-               "-p", " ".join(["pau", *phones, "pau"]), "-o", str(wav)]
+    command = [
+        "flite",
+        "-voice",
+        voice,
+        "--setf",
+        "duration_stretch=1.35",
+        "-psdur",
+        "-p",
+        " ".join(["pau", *phones, "pau"]),
+        "-o",
+        str(wav),
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
     audio, rate = soundfile.read(wav)
     if rate != RATE:
@@ -63,7 +108,7 @@ def extend(envelope, voiced):
     """
     level = envelope[:, (FREQUENCIES > 5500) & (FREQUENCIES < 7000)].mean(axis=1, keepdims=True)
     octaves = np.log2(np.maximum(FREQUENCIES, 7000) / 7000)
-    fall = np.where(voiced[:, None], -9.0 * octaves - 12.0 * octaves ** 2, -2.0 * octaves - 10.0 * octaves ** 2)
+    fall = np.where(voiced[:, None], -9.0 * octaves - 12.0 * octaves**2, -2.0 * octaves - 10.0 * octaves**2)
     return np.where(FREQUENCIES > 7000, level + fall, envelope)
 
 
@@ -116,9 +161,15 @@ def main():
                 owner.append(number)
     lengths = np.array([len(code) for code in codes])
     np.savez_compressed(
-        Path(__file__).with_name("voices.npz"), codes=np.concatenate(codes), voiced=np.concatenate(voiced),
-        starts=np.r_[0, np.cumsum(lengths)].astype(np.int32), marks=np.array(marks, np.int16),
-        owner=np.array(owner, np.uint8), frequencies=FREQUENCIES.astype(np.float32), voices=np.array(VOICES))
+        Path(__file__).with_name("voices.npz"),
+        codes=np.concatenate(codes),
+        voiced=np.concatenate(voiced),
+        starts=np.r_[0, np.cumsum(lengths)].astype(np.int32),
+        marks=np.array(marks, np.int16),
+        owner=np.array(owner, np.uint8),
+        frequencies=FREQUENCIES.astype(np.float32),
+        voices=np.array(VOICES),
+    )
 
 
 if __name__ == "__main__":

@@ -16,12 +16,43 @@ from lib.errors import UserError
 
 RATE = 44_100
 # Generators by number (specification 8.1.2) with their defaults; times in timecents, levels in centibels.
-DEFAULTS = {8: 13_500, 11: 0, 17: 0, 27: -12_000, 28: -12_000, 29: 0, 33: -12_000, 34: -12_000, 35: -12_000,
-            36: -12_000, 37: 0, 38: -12_000, 40: 0, 48: 0, 51: 0, 52: 0, 54: 0, 56: 100, 57: 0, 58: -1}
+DEFAULTS = {
+    8: 13_500,
+    11: 0,
+    17: 0,
+    27: -12_000,
+    28: -12_000,
+    29: 0,
+    33: -12_000,
+    34: -12_000,
+    35: -12_000,
+    36: -12_000,
+    37: 0,
+    38: -12_000,
+    40: 0,
+    48: 0,
+    51: 0,
+    52: 0,
+    54: 0,
+    56: 100,
+    57: 0,
+    58: -1,
+}
 FILTER, TO_FILTER, PAN, FALL, FLOOR = 8, 11, 17, 28, 29
 DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, KEY_TO_DECAY = 33, 34, 35, 36, 37, 38, 40
 INSTRUMENT, KEYS, VELOCITIES, ATTENUATION, COARSE, FINE, SAMPLE, LOOP, SCALE, CLASS, ROOT = (
-    41, 43, 44, 48, 51, 52, 53, 54, 56, 57, 58)
+    41,
+    43,
+    44,
+    48,
+    51,
+    52,
+    53,
+    54,
+    56,
+    57,
+    58,
+)
 
 
 def seconds(timecents):
@@ -38,12 +69,23 @@ class SoundFont:
             raise UserError(f"{path} is no SoundFont: pass the path of an .sf2 file.")
         chunks = dict(self.chunks(content, 12))
         self.samples = np.frombuffer(chunks[b"smpl"], "<i2")
-        table = {name: list(struct.iter_unpack(form, chunks[name])) for name, form in (
-            (b"phdr", "<20sHHHIII"), (b"pbag", "<HH"), (b"pgen", "<HH"), (b"inst", "<20sH"), (b"ibag", "<HH"),
-            (b"igen", "<HH"), (b"shdr", "<20sIIIIIBbHH"))}
+        table = {
+            name: list(struct.iter_unpack(form, chunks[name]))
+            for name, form in (
+                (b"phdr", "<20sHHHIII"),
+                (b"pbag", "<HH"),
+                (b"pgen", "<HH"),
+                (b"inst", "<20sH"),
+                (b"ibag", "<HH"),
+                (b"igen", "<HH"),
+                (b"shdr", "<20sIIIIIBbHH"),
+            )
+        }
         self.headers = table[b"shdr"]
-        instruments = [self.bags(table, b"ibag", b"igen", a[1], b[1], SAMPLE)
-                       for a, b in zip(table[b"inst"], table[b"inst"][1:], strict=False)]
+        instruments = [
+            self.bags(table, b"ibag", b"igen", a[1], b[1], SAMPLE)
+            for a, b in zip(table[b"inst"], table[b"inst"][1:], strict=False)
+        ]
         self.presets = {}
         for a, b in zip(table[b"phdr"], table[b"phdr"][1:], strict=False):
             outer = self.bags(table, b"pbag", b"pgen", a[3], b[3], INSTRUMENT)
@@ -54,18 +96,20 @@ class SoundFont:
         while start + 8 <= len(content):
             name, size = struct.unpack_from("<4sI", content, start)
             if name == b"LIST":
-                yield from self.chunks(content[start + 8:start + 8 + size], 4)
+                yield from self.chunks(content[start + 8 : start + 8 + size], 4)
             else:
-                yield name, content[start + 8:start + 8 + size]
+                yield name, content[start + 8 : start + 8 + size]
             start += 8 + size + size % 2
 
     def bags(self, table, bag, generators, first, last, needed):
         """The zones `first` to `last` of one preset or instrument as dictionaries, its global zone merged in."""
         common, zones = {}, []
         for number in range(first, last):
-            values = table[generators][table[bag][number][0]:table[bag][number + 1][0]]
-            zone = {key: value if key in (INSTRUMENT, SAMPLE, KEYS, VELOCITIES) else (value ^ 0x8000) - 0x8000
-                    for key, value in values}
+            values = table[generators][table[bag][number][0] : table[bag][number + 1][0]]
+            zone = {
+                key: value if key in (INSTRUMENT, SAMPLE, KEYS, VELOCITIES) else (value ^ 0x8000) - 0x8000
+                for key, value in values
+            }
             if needed in zone:
                 zones.append(common | zone)
             elif number == first:
@@ -82,8 +126,10 @@ class SoundFont:
                     if key in DEFAULTS and key not in (LOOP, CLASS, ROOT, SCALE):
                         zone[key] += value
                 for key in (KEYS, VELOCITIES):
-                    low, high = (max(z.get(key, 0x7F00) & 255 for z in (inner, preset)),
-                                 min(z.get(key, 0x7F00) >> 8 for z in (inner, preset)))
+                    low, high = (
+                        max(z.get(key, 0x7F00) & 255 for z in (inner, preset)),
+                        min(z.get(key, 0x7F00) >> 8 for z in (inner, preset)),
+                    )
                     zone[key] = (low, high)
                 result.append(zone)
         return result
@@ -107,9 +153,9 @@ def struck(font, zone, key, length):
     if looped:
         place = np.where(place < loop_end - start, place, loop - start + (place - (loop - start)) % (loop_end - loop))
     low = place.astype(np.int32)
-    data = font.samples[start:max(end, loop_end) + 8].astype(np.float32) / 32_768
+    data = font.samples[start : max(end, loop_end) + 8].astype(np.float32) / 32_768
     if looped:
-        data[loop_end - start:loop_end - start + 1] = data[loop - start]
+        data[loop_end - start : loop_end - start + 1] = data[loop - start]
     sound = data[low] + (data[low + 1] - data[low]) * (place - low).astype(np.float32)
     time = np.arange(len(sound), dtype=np.float32) / RATE
     high = zone[FILTER] + max(zone[TO_FILTER], 0)
@@ -158,9 +204,9 @@ def play(font, program, notes, samples, drums=False):
             first = int(start * RATE)
             until = mine[number + 1][0] - start if zone[CLASS] and number + 1 < len(mine) else np.inf
             size = int((min(3.0 if one_shot else duration, until)) * RATE)
-            wave = waves[key][:max(min(size + len(fade), samples - first), 0)] * np.float32((velocity / 127) ** 2)
+            wave = waves[key][: max(min(size + len(fade), samples - first), 0)] * np.float32((velocity / 127) ** 2)
             tail = wave[size:]
-            tail *= fade[:len(tail)]
-            sound[0, first:first + len(wave)] += np.float32(left) * wave
-            sound[1, first:first + len(wave)] += np.float32(right) * wave
+            tail *= fade[: len(tail)]
+            sound[0, first : first + len(wave)] += np.float32(left) * wave
+            sound[1, first : first + len(wave)] += np.float32(right) * wave
     return sound

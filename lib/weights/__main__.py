@@ -31,7 +31,7 @@ def bundle(arm, target=TARGET):
     arm = Path(arm)
     about = read_note(arm)
     if not about.get("finished"):
-        raise UserError(f"{arm} holds no finished training; give the folder of a run's arm, such as results/study/l1-42.")
+        raise UserError(f"{arm} holds no finished training; give the folder of an arm, such as results/study/l1-42.")
     sets, digest = read_index(ROOT / about["config"]["data"])
     full = read_museval(arm / "eval" / "test")
     with tempfile.TemporaryDirectory() as folder:
