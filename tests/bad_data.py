@@ -66,7 +66,7 @@ def eight_bits(place):
 
 def thousands(place):
     for k in range(3000):  # each a link to the same: what is looked up are 15,000 files
-        (place / f"musdb/train/Track {k}").symlink_to(place / TRACK)
+        (place / f"musdb/train/Track {k}").symlink_to("../test/I - J")
 
 
 def decoded(count):

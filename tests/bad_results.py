@@ -59,7 +59,8 @@ CASES = [
     Case("a profile with a list for a number", PROFILE, "Parameter 'nproc' must be int, but [1] is list; correct it.",
          profile("nproc: [1]\n")),
     Case("a word that is no parameter", f"{QUICK} steps", "'steps' is not of the form name=value."),
-    Case("a parameter misspelt", f"{QUICK} arm_stepz=3", "No notebook has a parameter 'arm_stepz'; known are …."),
+    Case("a parameter misspelt", f"{QUICK} arm_stepz=3", "No notebook has a parameter 'arm_stepz'; did you mean "
+         "'arm_steps'?"),
     Case("a word for a number", f"{QUICK} nproc=two", "Parameter 'nproc' must be int, but 'two' is str; correct it."),
     Case("a number for a truth value", f"{QUICK} compile=1", "Parameter 'compile' must be bool, but 1 is int; "
          "correct it."),
