@@ -9,8 +9,6 @@ import math
 import re
 from pathlib import Path
 
-import torch
-
 from lib import corpus
 from lib.augment import Batches
 from lib.config import Config
@@ -18,7 +16,7 @@ from lib.data import SAMPLERATE, SOURCES, Excerpts, Track
 from lib.errors import UserError
 from lib.evaluate import METRICS
 from lib.launch import check_machines
-from lib.material import network
+from lib.material import imagined
 from lib.probe import CURES, check_cells
 from lib.provenance import ROOT
 from lib.results import ARMS
@@ -93,8 +91,7 @@ def _check_training(p):
     check_machines(nproc, nnodes, p.get("rdzv_endpoint", ""))
     if "batch" not in p:  # 02-train is not among the notebooks
         return
-    with torch.device("meta"):
-        generator = network(config)
+    generator = imagined(config)
     shift = round(config.shift_seconds * SAMPLERATE)
     needed = generator.valid_length(round(config.seconds * SAMPLERATE)) + shift
     composed = p.get("musdb_root") == "embedded"

@@ -71,14 +71,8 @@ def material(config, generator, *, rank=0, world=1, ahead=False):
 
 
 def check(config, world=1, start=None):
-    """Raise `UserError` for what cannot be trained on `world` ranks, from the generator `start` if there is one.
-
-    It costs no memory: nothing of the networks is made but their shapes.
-    """
-    with torch.device("meta"):
-        generator = network(config)
-        if config.adversarial:
-            _check_length(opponent(config), config)
+    """Raise `UserError` for what cannot be trained on `world` ranks, from the generator `start` if there is one."""
+    generator = imagined(config)
     fast.require(generator, config.precision, config.compile)
     material(config, generator, world=world)
     if start and _shapes(start) != _shapes(generator):
@@ -86,6 +80,17 @@ def check(config, world=1, start=None):
             f"start_from = {config.start_from} holds a network of another size than the parameters ask for; make "
             "generator, channels, depth and lstm_layers agree."
         )
+
+
+def imagined(config):
+    """The generator's shapes without its numbers, which costs no memory.
+
+    Raises `UserError` when this machine could not train it, or not the discriminator.
+    """
+    with torch.device("meta"):
+        if config.adversarial:
+            _check_length(opponent(config), config)
+        return network(config)
 
 
 def _check_length(model, config):

@@ -10,8 +10,9 @@ from conftest import RATE  # noqa: F401
 
 from lib.provenance import ROOT
 
-# A profile of one's own, called MINE in the cases; several processes may run them at once.
+# A profile and a run of one's own, both called MINE in the cases; several processes may run them at once.
 MINE = ROOT / "notebooks" / "profiles" / f"mine-{os.getpid()}.yaml"
+MINE_RUN = ROOT / "results" / MINE.stem
 
 
 class Case(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from bad_case import RATE, Case, rewrite, truncate
 
-MUSDB = "python -m lib.pipeline quick run=bad-input musdb_root=…/musdb"
+MUSDB = "python -m lib.pipeline quick run=MINE musdb_root=…/musdb"
 DECODE = 'decode.decode(decode.list_musdb("…/musdb")["test"], "…/cache")'
 INDEX = "python -m lib.train …/study/l1-1 seed=2"
 TRACK = "musdb/test/I - J"
@@ -96,7 +96,7 @@ CASES = [
          lambda place: (shutil.rmtree(place / "musdb"), (place / "musdb").mkdir())),
     Case("the musdb folder is a link to itself", MUSDB, "musdb_root …/musdb is not a folder; give the folder that "
          "holds train/ and test/.", link("musdb", "musdb", replaced=True)),
-    Case("musdb_root is a number", "python -m lib.pipeline quick run=bad-input musdb_root=7", "Parameter "
+    Case("musdb_root is a number", "python -m lib.pipeline quick run=MINE musdb_root=7", "Parameter "
          "'musdb_root' must be str, but 7 is int; correct it."),
     Case("musdb.yaml is no set-up", MUSDB, "…/musdb/musdb.yaml is no musdb set-up with a list validation_tracks; "
          "mend or remove it.", lambda place: (place / "musdb/musdb.yaml").write_text("sources: [")),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bad_case import MINE, Case, rewrite, truncate
 
-PROFILE = "python -m lib.pipeline MINE run=bad-input"
-QUICK = "python -m lib.pipeline quick run=bad-input"
+PROFILE = "python -m lib.pipeline MINE run=MINE"
+QUICK = "python -m lib.pipeline quick run=MINE"
 MUSEVAL = 'results.read_museval("…/study/l1-1/eval/test")'
 MEASURED = 'results.measured(Path("…/study"))'
 LOG = 'results.read_metrics("…/study/l1-1")'
@@ -67,6 +67,26 @@ CASES = [
     Case("a list that does not end", f"{QUICK} 'seeds=[1'", "The value of seeds is not valid YAML: '[1'."),
     Case("words among numbers", f"{QUICK} 'seeds=[1, two]'", "Parameter 'seeds' must be list[int], but [1, 'two'] "
          "is list; correct it."),
+    Case("no steps", f"{QUICK} arm_steps=0", "arm_steps = 0 must be above 0, and finite."),
+    Case("no seeds", f"{QUICK} seeds=[]", "seeds = [] must hold at least one value."),
+    Case("a metric that there is none of", f"{QUICK} metric=ear", "metric = 'ear' must be among fast, museval."),
+    Case("a run that would leave results/", "python -m lib.pipeline quick run=../mine",
+         "run = '../mine' must be a folder's name, without '/', and not reference or pictures."),
+    Case("a batch of the report that is no multiple of the remix group", f"{QUICK} batch=7",
+         "A batch of 7 over 2 process(es) cannot be split into remix groups of 4; make batch a multiple of 8."),
+    Case("excerpts of the report longer than a track", f"{QUICK} seconds=90", "Track … lasts 15.0 s, less than one "
+         "excerpt (90.6 s with context and shift); choose shorter excerpts."),
+    Case("more processes of the report than excerpts in a batch", f"{QUICK} nproc=16",
+         "A batch of 8 over 16 process(es) cannot be split into remix groups of 4; make batch a multiple of 64."),
+    Case("a cure that there is none of", f"{QUICK} 'cures={{r_1: 1}}'", "Unknown training parameter r_1; all names "
+         "are in lib/config.py."),
+    Case("a discriminator of the report wider than any memory", f"{QUICK} discriminator_width=900000", "A "
+         "discriminator (patch) of discriminator_width = 900000 is too large for this machine; choose a smaller one."),
+    Case("a song that is not there", f"{QUICK} song=/nowhere.mp3",
+         "song = '/nowhere.mp3' is no file; give the path of one, from the repository or from /."),
+    Case("a discriminator to look at that is not trained", f"{QUICK} seeds=[43]", "arm = 'gan-42', which "
+         "04-discriminator looks at, is none of the runs with a discriminator that arms and seeds ask for (gan-43, "
+         "gan-cures-43); change one of them."),
     # Scores
     Case("a folder without scores", MUSEVAL, "No museval results (*.json or *.json.gz) in …/study/l1-1/eval/test; "
          "check the path or evaluate first.", lambda place: shutil.rmtree(place / EVALUATED)),

@@ -20,12 +20,11 @@ import bad_runs
 import bad_songs
 import conftest
 import typed
-from bad_case import MINE
+from bad_case import MINE, MINE_RUN
 
 from lib import data, decode
 from lib.evaluate import museval_json
 from lib.files import write_bytes
-from lib.provenance import ROOT
 from lib.separate import BUNDLED
 
 PARTS = (bad_data, bad_runs, bad_songs, bad_results)
@@ -66,7 +65,8 @@ def place(tmp_path_factory):
 @pytest.fixture
 def fresh(place):
     yield place
-    MINE.unlink(missing_ok=True)
+    for file in (MINE, MINE_RUN.with_name(f".{MINE_RUN.name}.lock")):
+        file.unlink(missing_ok=True)
     for folder in [place, *place.rglob("*")]:
         if folder.is_dir() and not folder.is_symlink():
             folder.chmod(0o700)
@@ -104,7 +104,7 @@ def test_bad_input(fresh, case):
     assert {path: after.get(path) for path in before} == before, "what was there stays as it was"
     if not case.works:
         assert sorted(after) == sorted(before), "nothing half-written"
-        assert not (ROOT / "results" / "bad-input").exists()
+        assert not MINE_RUN.exists()
 
 
 def table():
@@ -114,10 +114,10 @@ def table():
         "",
         "Written by `python tests/test_bad_input.py` from the cases that the test of that name runs. Each ends with an "
         "exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing that was there. "
-        "“…/” is a folder, any other “…” depends on the machine or the library that met the file; MINE is a profile of "
-        "one's own; where a line says “every one”, NAME is each parameter of `lib/config.py`'s Config that it can be. "
-        "Calls of the library are those that the notebooks make; the pipeline prints their sentence after the "
-        "notebook's name.",
+        "“…/” is a folder, any other “…” depends on the machine or the library that met the file; MINE is a profile "
+        "or a run of one's own; where a line says “every one”, NAME is each parameter of `lib/config.py`'s Config that "
+        "it can be. Calls of the library are those that the notebooks make; the pipeline prints their sentence after "
+        "the notebook's name.",
     ]
     for part in PARTS:
         lines += ["", f"## {part.__doc__.splitlines()[0].partition(': ')[2].rstrip('.').capitalize()}", ""]
