@@ -167,7 +167,7 @@ def read_note(folder):
     path = Path(folder, "config.json")
     note = read_json(path) if path.exists() else {}
     if note != {} and not (isinstance(note, dict) and isinstance(note.get("config"), dict)):
-        raise UserError(f"{path} is not the config.json of a run; move it, and what lies beside it, away.")
+        raise UserError(f"{path} is not the config.json of a run; restore or remove it.")
     return note
 
 

@@ -183,18 +183,16 @@ CASES = [
          "UserError: Cannot write beside …/locked/run: Permission denied; choose another folder."),
     Case("config.json is truncated", f"{TRAIN} seed=2", "UserError: Cannot read …/study/l1-1/config.json as JSON (…)…",
          lambda place: truncate(place / PLACE / "config.json")),
-    Case("config.json is a list", f"{TRAIN} seed=2", "UserError: …/study/l1-1/config.json is not the config.json of "
-         "a run; move it, and what lies beside it, away.",
+    Case("config.json is a list", f"{TRAIN} seed=2", "UserError: …/study/l1-1/config.json …; restore or remove it.",
          lambda place: (place / PLACE / "config.json").write_text("[1]")),
-    Case("config.json holds no parameters", f"{TRAIN} seed=2", "UserError: …/study/l1-1/config.json is not the "
-         "config.json of a run; move it, and what lies beside it, away.", noted(lambda note: note.pop("config"))),
+    Case("config.json holds no parameters", f"{TRAIN} seed=2", "UserError: …/study/l1-1/config.json …; restore or "
+         "remove it.", noted(lambda note: note.pop("config"))),
     Case("config.json holds an unknown parameter", TRAIN, "UserError: Unknown training parameter colour; all names "
          "are in lib/config.py.", noted(lambda note: note["config"].update(colour=1))),
     Case("config.json holds text for a number", TRAIN, "UserError: steps = 'many' must be of type int.",
          noted(lambda note: note["config"].update(steps="many"))),
-    Case("the config.json of a run beside it is a list", f"{TRAIN} seed=2", "UserError: …/study/gan-1/config.json is "
-         "not the config.json of a run; move it, and what lies beside it, away.",
-         lambda place: (place / "study/gan-1/config.json").write_text("[1]")),
+    Case("the config.json of a run beside it is a list", f"{TRAIN} seed=2", "UserError: …/study/gan-1/config.json …; "
+         "restore or remove it.", lambda place: (place / "study/gan-1/config.json").write_text("[1]")),
     Case("a line of the log is no JSON", TRAIN, f"UserError: Line 2 of …/study/l1-1/metrics.jsonl {LOG}",
          logged('{"step": 1, "l1_')),
     Case("a line of the log is a list", TRAIN, f"UserError: Line 2 of …/study/l1-1/metrics.jsonl {LOG}", logged("[1]")),
