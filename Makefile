@@ -6,7 +6,7 @@ PROFILE ?= quick
 PYTHON := .venv/bin/python
 SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
 .SHELLFLAGS := -eu -c
-.PHONY: report test test-slow lint ffmpeg chromium
+.PHONY: report test test-slow lint audit ffmpeg chromium
 # Threads that spin while they wait steal the time of whatever else runs here.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -21,8 +21,18 @@ test-slow: .venv/ready ffmpeg chromium
 
 lint: .venv/ready
 	@$(PYTHON) -m ruff check lib notebooks tests benchmarks
+	@$(PYTHON) -m ruff format --check lib tests benchmarks
 
-.venv/ready: requirements.txt
+# Are vulnerabilities known of the versions that are installed?
+audit: .audit/ready
+	@.ci/audit
+
+.audit/ready: | .venv/ready
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install -q --disable-pip-version-check pip-audit==2.10.1
+	@touch $@
+
+.venv/ready: requirements.txt constraints.txt
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 is needed; python3.11 was not found on the path."; exit 1; }
 	@echo "Installing Python packages into .venv (about two minutes, 6 GB)"

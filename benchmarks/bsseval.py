@@ -73,7 +73,7 @@ def run(system, seconds, core):
     """`measure` in a fresh process on `core`."""
     command = [sys.executable, "-m", "benchmarks.bsseval", "--worker", system, "--seconds", str(seconds)]
     os.sched_setaffinity(0, {core})
-    done = subprocess.run(command, env=os.environ | THREADS, check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run(command, env=os.environ | THREADS, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -8,6 +8,7 @@ import torch
 
 from lib.errors import UserError
 from lib.files import atomic
+from lib.untrusted import check_archive, regular_file
 
 
 def save_state(folder, state, keep=1):
@@ -28,6 +29,8 @@ def save_state(folder, state, keep=1):
 def load_state(path, device):
     """The state in `path`; raises `UserError` when it is missing, damaged or foreign. Nothing in it is run."""
     try:
+        with regular_file(path).open("rb") as file:
+            check_archive(file)
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; train the run it belongs to first.") from error

@@ -16,6 +16,7 @@ import numpy as np
 from lib.errors import UserError
 from lib.files import read_json, write_json
 from lib.provenance import ROOT
+from lib.untrusted import regular_file
 
 SOURCES = ("drums", "bass", "other", "vocals")
 SAMPLERATE = 44_100
@@ -37,12 +38,12 @@ class Track:
     def audio(self):
         """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture."""
         try:
-            audio = np.load(ROOT / self.path, mmap_mode="r")
-            if audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples) or audio.dtype != np.int16:
-                raise ValueError(f"an array {audio.dtype} {audio.shape}")
-        except (OSError, ValueError, EOFError) as error:
+            audio = np.load(regular_file(ROOT / self.path), mmap_mode="r")
+            if audio.dtype != np.int16 or audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples):
+                raise ValueError("another array")
+            return audio
+        except Exception as error:  # numpy parses the header as Python, which fails in more ways than can be listed
             raise UserError(f"Decoded track {self.path} is missing or damaged; run 01-data again.") from error
-        return audio
 
     def stems(self):
         """Float32 stems in [-1, 1], (sources, channels, samples)."""
@@ -71,6 +72,8 @@ def read_index(path):
         sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
         if not all(_is_sound(track) for tracks in sets.values() for track in tracks):
             raise TypeError("a track that cannot be")
+        if odd := [t.name for tracks in sets.values() for t in tracks if Path(t.name).name != t.name]:
+            raise UserError(f"{path} holds a track {odd[0]!r}, which is no file's name; run 01-data again.")
         return sets, index["digest"]
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no data index; run the notebook 01-data again.") from error

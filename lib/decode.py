@@ -15,13 +15,13 @@ import musdb
 import numpy as np
 import soundfile
 import stempeg
-import yaml
 
 from lib.data import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.progress import progress
 from lib.provenance import ROOT
+from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
 
 
 def list_musdb(root):
@@ -85,6 +85,8 @@ def _list_subset(folder):
             tracks[path.name.removesuffix(".stem.mp4")] = path
         elif path.is_dir() and not path.name.startswith("."):
             tracks[path.name] = path
+        if not path.name.isprintable():
+            raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
     for file in (file for path in tracks.values() for file in _files(path)):
         if not file.is_file():
             raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
@@ -102,8 +104,11 @@ def _validation_names(root):
     own = root / "musdb.yaml"
     path = own if own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
     try:
-        return set(yaml.safe_load(path.read_text())["validation_tracks"])
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        names = parse_yaml(read_limited(path, SETTINGS))["validation_tracks"]
+        if not isinstance(names, list):
+            raise TypeError("no list")
+        return set(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no musdb set-up with a list validation_tracks; mend or remove it.") from error
 
 
@@ -138,8 +143,9 @@ def _quantised(audio, path):
 
 def _read_wav(path):
     try:
-        audio, samplerate = soundfile.read(path, dtype="float32", always_2d=True)
-        truncated = _promised_bytes(path) > path.stat().st_size
+        size = path.stat().st_size
+        truncated = max(_promised_bytes(path), soundfile.info(path).frames) > size  # no frame is below a byte
+        audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
     _check_format(path, samplerate, audio.shape[1])
@@ -156,7 +162,7 @@ def _promised_bytes(path):
 
 def _read_stem_file(path):
     try:
-        audio, samplerate = stempeg.read_stems(str(path), dtype=np.float32)
+        audio, samplerate = stempeg.read_stems(str(regular_file(path)), dtype=np.float32)
     except Exception as error:  # ffmpeg's own message is a page long
         raise UserError(f"Cannot decode {path}; the file is damaged, truncated or no .stem.mp4 file.") from error
     if audio.ndim != 3 or len(audio) != len(SOURCES) + 1:

@@ -9,24 +9,19 @@ seed, same state-dict keys; written anew.
     model = Demucs.load_published("demucs.th")
 """
 
-import collections
-import contextlib
-import gzip
 import inspect
 import math
-import mmap
-import pickle  # noqa: S403  only to subclass its Unpickler with an allow-list
+import pickle  # only for the name of its error
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from lib.errors import UserError
+from lib.published import ORIGINAL, read_checkpoint
 
-ORIGINAL = "demucs.model.Demucs"  # what the original's checkpoints call this network
+DEEPEST = 64  # layers; a stride of 4 would take more samples than there are numbers for them
 
 
 def center_trim(tensor, reference):
@@ -188,7 +183,7 @@ class Demucs(nn.Module):
         Raises `UserError` when it is missing, damaged or foreign, or names anything but Demucs and tensors.
         """
         try:
-            name, args, kwargs, state = _read_published(path)
+            name, args, kwargs, state = read_checkpoint(path)
             if name != ORIGINAL:
                 raise ValueError("not Demucs")
             positional = dict(zip(inspect.signature(cls).parameters, args, strict=False))
@@ -207,8 +202,14 @@ def assemble(kind, arguments, state):
     """A model of class `kind` with these constructor arguments and weights.
 
     It is made on the meta device, so that it draws no random numbers, and a file that asks for another size than it
-    holds costs no memory.
+    holds costs no memory. Raises `ValueError`, and whatever `kind` raises, for what does not fit.
     """
+    if not all(isinstance(value, int | float) for value in arguments.values()):
+        raise ValueError("arguments that are no numbers")
+    if max(arguments.get("depth", 0), arguments.get("lstm_layers", 0)) > DEEPEST:
+        raise ValueError("layers without end")
+    if not all(value.is_floating_point() for value in state.values()):
+        raise ValueError("weights that are no numbers")
     with torch.device("meta"):
         model = kind(**arguments)
     model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
@@ -218,63 +219,11 @@ def assemble(kind, arguments, state):
 def unreadable(path, error, what):
     """The `UserError` for a file that did not load as `what`."""
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-        return UserError(f"{path} names {named[1]}, which no {what} needs: nothing of it was run, do not use it.")
+        return UserError(
+            f"{path} names {ascii(named[1][:80])[1:-1]}, which no {what} needs: nothing of it was run, do not use it."
+        )
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"Cannot read {path}: {error.strerror}; give the path of a {what}.")
     if not Path(path).is_file():
         return UserError(f"Cannot read {path}: there is no such file; give the path of a {what}.")
     return UserError(f"{path} is damaged or not a {what}; get it again, or give another.")
-
-
-# Reading the original's checkpoints. Since torch 1.6 they are zip archives, for which `weights_only` is the
-# wall against what a pickle can do. It refuses the older container, where a class is a persistent id with its
-# source code, so that one goes through an unpickler of our own. In both, the class's name becomes a string:
-# nothing that could be called, nor altered by the pickle.
-
-
-class _AllowList(pickle.Unpickler):
-    """Unpickles tensors (torch adds their storages) and the name of the original's class, nothing else."""
-
-    def find_class(self, module, name):
-        if (found := f"{module}.{name}") == ORIGINAL:
-            return ORIGINAL
-        if found == "collections.OrderedDict":
-            return collections.OrderedDict
-        if found == "torch._utils._rebuild_tensor_v2":  # a new function: a pickle may set attributes of it
-            return lambda *arguments: torch._utils._rebuild_tensor_v2(*arguments)
-        raise pickle.UnpicklingError(f"GLOBAL {found} is not on the allow-list")
-
-    def __setattr__(self, attribute, value):
-        # torch gives us its `persistent_load` this way. For a class it would compare the source code in the
-        # file with the installed one, and might write the difference to disk; we want only the name.
-        def persistent_load(saved):
-            return saved[1] if saved[0] == "module" else value(saved)
-
-        super().__setattr__(attribute, persistent_load if attribute == "persistent_load" else value)
-
-
-class _AllowListPickle:
-    """What `torch.load` uses of a pickle module."""
-
-    Unpickler = _AllowList
-
-    @staticmethod
-    def load(file, **options):
-        return _AllowList(file, **options).load()
-
-
-def _read_published(path):
-    """What was pickled in a checkpoint of the original, with the string `ORIGINAL` for its class."""
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(Path(path).open("rb"))
-        if file.read(2) == b"\x1f\x8b":  # gzip, which cannot jump to a zip archive's table of contents
-            packed = stack.enter_context(gzip.open(path))
-            file = stack.enter_context(tempfile.TemporaryFile())
-            shutil.copyfileobj(packed, file)
-            file.flush()
-        # A map instead of the file: torch would try a file without a zip header as a tar archive first.
-        content = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        if content[:2] == b"PK":
-            with torch.serialization.safe_globals([(ORIGINAL, ORIGINAL)]):
-                return torch.load(content, map_location="cpu", weights_only=True)
-        return torch.load(content, map_location="cpu", pickle_module=_AllowListPickle, weights_only=False)

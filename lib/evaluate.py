@@ -27,6 +27,7 @@ from lib.probe import fresh_auc
 from lib.processes import workers as processes
 from lib.progress import progress
 from lib.provenance import made_by
+from lib.results import NO_TRACKS
 from lib.separate import separate
 
 METRICS = ("fast", "museval")
@@ -37,13 +38,15 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
 
     weights: a model.safetensors, or None for the mixture ÷ 4 as every estimate. metric: "fast" (`lib.bsseval`) or
     "museval". Results of other weights, another metric or other tracks in `folder` are replaced.
-    Raises `UserError` for a test set without tracks or an unknown metric.
+    Raises `UserError` for a test set without tracks, a track named like another file, or an unknown metric.
     """
     folder = Path(folder)
     if metric not in METRICS:
         raise UserError(f"metric = {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
     if not tracks:
         raise UserError(f"There is no track to evaluate for {folder}; the data index holds none in this set.")
+    if taken := [track.name for track in tracks if track.name in NO_TRACKS]:
+        raise UserError(f"A test track cannot be called {taken[0]!r}, as a file of the results is; rename it.")
     identity = _identity(tracks, weights, shifts)
     wanted = {"metric": metric} | identity
     if not _is_of(folder / "about.json", wanted):

@@ -18,7 +18,7 @@ from lib.augment import JointAugmentation
 from lib.data import SAMPLERATE, SOURCES, read_index
 from lib.draw_audio.render import own_song
 from lib.generators import load_weights
-from lib.player import players
+from lib.player import NO_MATH, players
 from lib.results import ARMS, read_metrics
 from lib.separate import separate
 from lib.wording import join, plain
@@ -50,7 +50,7 @@ def controls(show, *, button=None, **knobs):
     """`knobs` (widgets), and under them what `show` displays of their values; with a `button` when it is pressed."""
     if not attended():  # with live widgets, the client that executes a notebook now and then waits for ever
         values = (f"{escape(knob.description)}: <b>{escape(str(_value(knob)))}</b>" for knob in knobs.values())
-        display(HTML(f'<p class="turned">{" · ".join(values)}</p>'))
+        display(HTML(f'<p class="turned {NO_MATH}">{" · ".join(values)}</p>'))
         show(**{name: knob.value for name, knob in knobs.items()})
         return None
     made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **knobs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.processes import abandoned, mark
+from lib.untrusted import parse_json, read_limited
 
 
 @contextlib.contextmanager
@@ -70,8 +71,11 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The JSON value in `path`; raises `UserError` when it is missing or malformed."""
+    """The JSON object in `path`; raises `UserError` when it is missing, malformed or another kind of value."""
     try:
-        return json.loads(Path(path).read_text())
+        value = parse_json(read_limited(path))
     except (OSError, ValueError) as error:
         raise UserError(f"Cannot read {path} as JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no names and values, as this program writes them; restore or remove it.")
+    return value

@@ -21,6 +21,7 @@ from lib.data import CHANNELS, SAMPLERATE, SOURCES
 from lib.demucs import Demucs, assemble, center_trim, unreadable
 from lib.errors import UserError
 from lib.files import atomic
+from lib.untrusted import parse_json, regular_file
 
 
 class _Peer(nn.Module):
@@ -156,9 +157,9 @@ def load_weights(path):
     import safetensors
 
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(regular_file(path), framework="pt") as file:
             [(name, arguments)] = file.metadata().items()
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return assemble(GENERATORS[name], json.loads(arguments), state)
+        return assemble(GENERATORS[name], parse_json(arguments), state)
     except Exception as error:  # damaged and foreign files fail in more ways than can be listed
         raise unreadable(path, error, "weights file of this project") from error

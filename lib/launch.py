@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from lib.generators import load_weights
 from lib.material import check
 from lib.processes import end_with_parent
 from lib.provenance import ROOT, made_by
+from lib.ranks import LOOPBACK
+from lib.results import arm_and_seed
 
 
 def claim(config, folder, world=1):
@@ -109,7 +112,8 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     if nnodes > 1:
         words = f"{folder.parent} nproc={nproc} nnodes={nnodes} rdzv_endpoint={rdzv_endpoint}"
         print(f"waiting for {nnodes - 1} more machine(s), where you run once: python -m lib.launch {words}", flush=True)
-    _run(_command(folder, nproc, nnodes, rdzv_endpoint), folder, nproc)
+    with tempfile.TemporaryDirectory() as scratch:
+        _run(_command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks"), folder, nproc)
 
 
 def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
@@ -144,10 +148,10 @@ def check_machines(nproc, nnodes, rdzv_endpoint):
 def _command(folder, nproc, nnodes, rdzv_endpoint):
     command = [sys.executable, "-m"]
     if nproc * nnodes > 1:
-        place = ["--standalone"]
-        if nnodes > 1:
-            place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
-            place += ["--rdzv_id", folder.name]
+        place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
+        place += ["--rdzv_id", folder.name]
+        if nnodes == 1:  # they meet in a file and on the loopback: torchrun's --standalone listens to every network
+            place += ["--rdzv_conf", "store_type=file", "--local_addr", LOOPBACK]
         command += ["torch.distributed.run", *place, "--nproc_per_node", str(nproc), "--max_restarts", "3", "-m"]
     return [*command, "lib.train", str(folder)]
 
@@ -165,7 +169,7 @@ def _run(command, folder, nproc):
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
         }
     )
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603  a list of words, of which none can be an option
         command,
         cwd=ROOT,
         env=environment,
@@ -218,11 +222,15 @@ def choose_arms(names, arms):
 
 
 def trained(run):
-    """Names of the finished arms (<arm>-<seed>) in a run's folder, without the common start and what was set aside."""
+    """Names of the finished arms (<arm>-<seed>) in a run's folder, without the common start and what was set aside.
+
+    Raises `UserError` where there is none, or one has another form of name.
+    """
     finished = [
         path.parent.name for path in Path(run).glob("*/model.safetensors") if read_note(path.parent).get("finished")
     ]
-    arms = sorted(name for name in finished if "~" not in name and not name.startswith("pretrain"))
+    names = [name for name in finished if "~" not in name and not name.startswith("pretrain")]
+    arms = sorted(names, key=arm_and_seed)
     if not arms:
         raise UserError(f"{run} holds no trained arm; run the notebook 02-train first.")
     return arms

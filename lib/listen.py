@@ -16,7 +16,7 @@ from lib.generators import load_weights
 from lib.launch import trained
 from lib.naturalness import naturalness
 from lib.provenance import ROOT
-from lib.results import ARMS, METRICS
+from lib.results import ARMS, METRICS, arm_and_seed
 from lib.separate import separate
 from lib.songs import Song
 
@@ -43,10 +43,9 @@ class Excerpt:
 
 def heard_arms(run):
     """{arm: <arm>-<seed>} of a run's folder: every trained arm with its lowest seed, in the order of the report."""
-    names = sorted(trained(run), key=lambda name: (name.rpartition("-")[0], int(name.rpartition("-")[2])))
     first = {}
-    for name in names:
-        first.setdefault(name.rpartition("-")[0], name)
+    for name in trained(run):  # sorted
+        first.setdefault(arm_and_seed(name)[0], name)
     rank = list(ARMS)
     return dict(sorted(first.items(), key=lambda item: rank.index(item[0]) if item[0] in rank else len(rank)))
 

@@ -16,7 +16,6 @@ import logging
 import re
 import sys
 
-import yaml
 from traitlets.config import Config
 
 from lib.decode import fingerprint_folder
@@ -26,6 +25,7 @@ from lib.limits import check_values
 from lib.parameters import check_type, nearest, notebook_parameters
 from lib.provenance import ROOT
 from lib.site import settle, write_index, write_page
+from lib.untrusted import SETTINGS, parse_yaml, read_limited
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
@@ -45,13 +45,13 @@ STEPS = {
 def read_profile(name, overrides=()):
     """Parameters of profile `name`, with `name=value` words over them; raises `UserError` on a bad name or word."""
     path = NOTEBOOKS / "profiles" / f"{name}.yaml"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+    if path not in (profiles := sorted(path.parent.glob("*.yaml"))):
+        known = ", ".join(p.stem for p in profiles)
         raise UserError(f"There is no profile {name!r} in notebooks/profiles; choose one of {known}.")
     try:
-        parameters = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid YAML ({str(error).splitlines()[0]}).") from error
+        parameters = parse_yaml(read_limited(path, SETTINGS))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not valid YAML ({error}).") from error
     if not isinstance(parameters, dict):
         raise UserError(f"{path} must hold lines of the form name: value.")
     known = {}
@@ -62,8 +62,8 @@ def read_profile(name, overrides=()):
         if not equals:
             raise UserError(f"{word!r} is not of the form name=value.")
         try:
-            parameters[parameter] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            parameters[parameter] = parse_yaml(text)
+        except ValueError as error:
             raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
     parameters = {"run": name} | parameters
     for parameter, value in parameters.items():

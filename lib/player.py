@@ -15,6 +15,7 @@ from scipy import signal
 
 OPUS_RATE = 48_000  # Hz: the only rate of a full-band Opus stream
 COMPRESSION = 0.96  # of libsndfile's 0 (256 kbit/s per channel) to 1 (6 kbit/s)
+NO_MATH = "mathjax_ignore"  # a class in which a $ is a $; elsewhere JupyterLab takes what follows for a formula
 # A player that starts stops the one that plays, and goes on from the same place where both play one excerpt.
 SWITCH = """<script>
 window.onePlayerAtATime ||= !document.addEventListener("play", ({target}) => {
@@ -30,7 +31,7 @@ window.onePlayerAtATime ||= !document.addEventListener("play", ({target}) => {
 def player(audio, samplerate, label, seconds=10):
     """An audio player for a notebook: the first `seconds` of `audio` (channels, time), inside the page."""
     return HTML(
-        '<div style="display:flex;align-items:center;gap:12px;margin:2px 0">'
+        f'<div class="{NO_MATH}" style="display:flex;align-items:center;gap:12px;margin:2px 0">'
         f'<span style="min-width:11em">{escape(label)}</span>{_element(label, audio, samplerate, seconds)}</div>'
     )
 
@@ -51,7 +52,7 @@ def players(rows, samplerate, seconds=10):
             f'<div style="font-weight:600;margin:10px 0 2px">{escape(row)}</div>'
             f'<div style="display:flex;flex-wrap:wrap;gap:6px 12px">{cards}</div>'
         )
-    return HTML(f'<div class="players">{"".join(lines)}</div>{SWITCH}')
+    return HTML(f'<div class="players {NO_MATH}">{"".join(lines)}</div>{SWITCH}')
 
 
 def _element(label, audio, samplerate, seconds):

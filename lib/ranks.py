@@ -1,9 +1,13 @@
 """The processes of a run: which one this is, and what all of them say together."""
 
 import os
+import socket
+import sys
 
 import torch
 from torch import distributed
+
+LOOPBACK = "127.0.0.1"
 
 
 class Ranks:
@@ -17,7 +21,17 @@ class Ranks:
             torch.cuda.set_device(self.device)
         if self.world > 1:
             # Both: gradients travel by NCCL, what the processes' host code says by gloo, without waiting for the GPU.
-            distributed.init_process_group("cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo")
+            backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+            store = self._local_store() if os.environ["MASTER_ADDR"] == LOOPBACK else None
+            distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.world)
+
+    def _local_store(self):
+        """Where the processes of one machine meet; the store that torch makes by itself listens to every network."""
+        # gloo would take the address of the machine's name, which may be one on a network.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+        place = LOOPBACK, int(os.environ["MASTER_PORT"])
+        listening = socket.create_server(place).detach() if self.rank == 0 else None
+        return distributed.TCPStore(*place, self.world, self.rank == 0, master_listen_fd=listening)
 
     def close(self):
         """Leave the group."""

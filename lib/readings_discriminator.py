@@ -6,7 +6,7 @@ import pandas as pd
 
 from lib.errors import UserError
 from lib.instruments import PART_FIGURES, SETS, verdict
-from lib.results import ARMS, read_metrics
+from lib.results import ARMS, arm_and_seed, read_metrics
 from lib.wording import join, plain
 
 
@@ -35,7 +35,7 @@ def games(run):
 
 
 def _arm(name):
-    return name.rpartition("-")[0]
+    return arm_and_seed(name)[0]
 
 
 def logits(metrics):

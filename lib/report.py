@@ -15,6 +15,7 @@ from IPython.display import HTML
 from lib.errors import UserError
 from lib.files import atomic, read_json
 from lib.parameters import check_parameters
+from lib.player import NO_MATH
 from lib.results import (
     ARMS,
     METRICS,
@@ -42,9 +43,9 @@ from lib.statistics import (
 
 __all__ = [
     "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "check_parameters", "evaluated_sets",
-    "markdown_table", "measured", "power_table", "prediction_interval", "published_seeds", "published_systems",
-    "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p", "wilcoxon_holm",
-    "write_tables",
+    "markdown_table", "measured", "plain_table", "power_table", "prediction_interval", "published_seeds",
+    "published_systems", "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p",
+    "wilcoxon_holm", "write_tables",
 ]  # fmt: skip
 
 DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (seed)"  # names in published_sdr.csv
@@ -238,7 +239,12 @@ def style_table(table):
         best = rows.loc[competing, list(COLUMNS)].round(2).max()
         for index, row in rows.iterrows():
             lines.append(_html_cells(row, best if competing[index] else {}))
-    return HTML(f"{CSS}<table class=sdr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+    return HTML(f"{CSS}<table class='sdr {NO_MATH}'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+
+
+def plain_table(table):
+    """A DataFrame as `IPython.display.HTML` that shows names as they are; its own HTML takes $x$ for a formula."""
+    return HTML(table.to_html(classes=NO_MATH))
 
 
 def _html_cells(row, best):
@@ -253,6 +259,6 @@ def _html_cells(row, best):
             text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
             cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
     how = "; ".join(dict.fromkeys([row["aggregation"], row["metric"]]))  # once where both say "as reported"
-    cells.append(f"<td>{row['tracks']}</td><td class=t>{escape(row['seeds'])}</td>")
+    cells.append(f"<td>{escape(str(row['tracks']))}</td><td class=t>{escape(row['seeds'])}</td>")
     cells.append(f'<td class=n title="{escape(row["computed from"])}">{escape(how)}</td>')
     return "".join(cells)

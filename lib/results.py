@@ -6,10 +6,7 @@ results/<run>/mixture/eval/<test set>/                  the mixture as every est
 results/reference/                                      others' figures, with source
 """
 
-import gzip
-import json
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +16,7 @@ from lib.errors import UserError
 from lib.files import read_json
 from lib.naturalness import MEASURES
 from lib.statistics import stem_table
+from lib.untrusted import LOG, parse_json, read_limited
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -28,7 +26,9 @@ ARMS = {  # others go by their name
     "gan": "L1 + GAN",
     "gan-cures": "L1 + GAN + cures",
 }
+CELLS = 2**24  # of a log's table, 128 MB; 75,000 steps evaluated every 313 make 240 lines of 60 figures
 TEST_SETS = ("test", "shifted", "real excerpt")
+NO_TRACKS = ("about", "detectability")  # files beside those of the tracks
 
 
 def read_museval(folder):
@@ -55,25 +55,26 @@ def read_museval(folder):
 
 def _result_files(folder):
     files = sorted(folder.glob("*.json")) + sorted(folder.glob("*.json.gz"))
-    return [file for file in files if file.name not in ("about.json", "detectability.json")]
+    return [file for file in files if file.name.removesuffix(".json") not in NO_TRACKS]
 
 
 def _read_track(file):
     """Rows of one museval file, a dict per target."""
     try:
-        content = file.read_bytes()
-        targets = json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)["targets"]
+        targets = parse_json(read_limited(file))["targets"]
         rows = []
         for target in targets:
             metrics = [[frame["metrics"][name] for name in METRICS] for frame in target["frames"]]
             frames = pd.DataFrame(metrics, columns=METRICS, dtype=float)
             finite = int(np.isfinite(frames["SDR"]).sum())
             rows.append({"target": target["name"], **frames.median(), "frames": finite})
-        return rows
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}); evaluate that track again.") from error
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{file} is not a museval result (no {error}); evaluate that track again.") from error
+    if not rows or not all(isinstance(row["target"], str) and row["target"].isprintable() for row in rows):
+        raise UserError(f"{file} is not a museval result (no names of targets); evaluate that track again.")
+    return rows
 
 
 def published_seeds():
@@ -147,6 +148,16 @@ def _figures_of(file, pick):
         raise UserError(f"{file} does not hold what this program writes; remove it and evaluate again.") from error
 
 
+def arm_and_seed(name):
+    """("gan", 42) of "gan-42", the name of an arm's folder.
+
+    Raises `UserError` for one of another form: what is allowed means nothing in HTML, in a figure or in a path.
+    """
+    if match := re.fullmatch(r"([\w.+-]+)-(\d+)", name):
+        return match[1], int(match[2])
+    raise UserError(f"An arm's folder cannot be called {name!r}; rename it to letters, digits and '-', like 'gan-42'.")
+
+
 def evaluated(run, test_set):
     """(arm, seed, folder) of every arm evaluated on `test_set`, in the order of `ARMS`, then by name and
     seed."""
@@ -155,10 +166,10 @@ def evaluated(run, test_set):
         name = folder.parent.parent.name
         if not _result_files(folder):
             continue
-        if match := re.fullmatch(r"(.+)-(\d+)", name):
-            found.append((match[1], int(match[2]), folder))
-        elif name == "mixture":
+        if name == "mixture":
             found.append((name, pd.NA, folder))
+        elif "~" not in name:  # not set aside
+            found.append((*arm_and_seed(name), folder))
     rank = {arm: number for number, arm in enumerate(ARMS)}
     return sorted(found, key=lambda entry: (rank.get(entry[0], len(rank)), entry[0], str(entry[1]).zfill(9)))
 
@@ -166,6 +177,8 @@ def evaluated(run, test_set):
 def evaluated_sets(run):
     """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
     names = {folder.name for folder in Path(run).glob("*/eval/*") if _result_files(folder)}
+    if odd := [name for name in names if not re.fullmatch(r"[\w.+ -]+", name)]:
+        raise UserError(f"A test set cannot be called {odd[0]!r}; rename its folder to letters, digits and spaces.")
     return [*(name for name in TEST_SETS if name in names), *sorted(names.difference(TEST_SETS))]
 
 
@@ -174,16 +187,28 @@ def read_metrics(arm_folder):
     run is dropped; a missing or otherwise malformed file raises `UserError`."""
     path = Path(arm_folder) / "metrics.jsonl"
     try:
-        lines = path.read_text().splitlines()
+        lines = read_limited(path, LOG).splitlines()
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}); train this arm first.") from error
+    except ValueError as error:
+        raise UserError(f"Cannot read {path}: {error}; train this arm again.") from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
+            records.append(_figures(line))
         except ValueError as error:
             if number < len(lines):
                 raise UserError(f"Line {number} of {path} is not JSON ({error}); train this arm again.") from error
     if not records:
         raise UserError(f"{path} holds no evaluation yet; train this arm first.")
+    if len(records) * len(set().union(*records)) > CELLS:
+        raise UserError(f"The lines of {path} have too little in common; train this arm again.")
     return pd.DataFrame(records)
+
+
+def _figures(line):
+    """{name: figure} of a line of a log; raises `ValueError` for anything else."""
+    figures = parse_json(line)
+    if not isinstance(figures, dict) or not isinstance(figures.get("step"), int):
+        raise ValueError("no figures of a step")
+    return figures

@@ -19,8 +19,10 @@ import soxr
 from lib.data import SAMPLERATE, SOURCES
 from lib.errors import UserError
 from lib.processes import abandoned, mark
+from lib.untrusted import regular_file
 
 FORMATS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+RATES = 1000, 1_000_000  # Hz; a block at 1 Hz would be 44,100 times as long after resampling
 BLOCK = 2**18  # frames that are read at once
 WAV_LIMIT = 2**32 - 2**16  # bytes; longer files get RF64, the wav format without this limit
 
@@ -41,13 +43,15 @@ class Song:
         self._file = self.path
         try:
             self._describe()
-        except soundfile.LibsndfileError:
+        except (soundfile.LibsndfileError, TypeError):  # the latter for a name that ends in .raw
             self._file = _ffmpeg(self.path, self.path, scratch / "decoded.wav")
             self._describe()
         self.mixed_down = self.channels if self.channels > 2 else 0
         if self.mixed_down:
             self._file = _ffmpeg(self.path, self._file, scratch / "stereo.wav", "-ac", "2")
             self._describe()
+        if not RATES[0] <= self.samplerate <= RATES[1]:
+            raise UserError(f"{path} has {self.samplerate} Hz by its header, which no song has; get it again.")
 
     def _describe(self):
         with _open(self._file) as file:
@@ -77,9 +81,12 @@ class Song:
 
 
 def song_name(path):
-    """The name of a song: its file's without the extension."""
-    name = Path(path).name
-    return name.removesuffix(".stem.mp4") if name.endswith(".stem.mp4") else Path(path).stem
+    """The name of a song: its file's without the extension. Raises `UserError` where a folder cannot have that name."""
+    file = Path(path)
+    name = file.name.removesuffix(".stem.mp4") if file.name.endswith(".stem.mp4") else file.stem
+    if name in ("", ".", ".."):  # as of "...mp3": its stems would leave the folder of all stems
+        raise UserError(f"{path} has no name to give to its stems; rename it.")
+    return name
 
 
 def decibels(amplitude):
@@ -135,10 +142,11 @@ def write_stems(song, estimates, folder, scratch, form="24"):
 def _check_file(path):
     """Refuse what is no readable file, is empty, or promises more than it holds."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path).open("rb") as file:
             head = file.read(8)
-    except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}); give the path of a song.") from error
+    except (OSError, ValueError) as error:  # the latter for a name with NUL
+        reason = getattr(error, "strerror", error)
+        raise UserError(f"Cannot read {path} ({reason}); give the path of a song.") from error
     if not head:
         raise UserError(f"{path} is an empty file; get it again.")
     # libsndfile silently reads what is there. A program that cannot know the length promises 4 GB.
@@ -164,7 +172,8 @@ def _ffmpeg(song, source, target, *options):
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", f"file:{source}"]
     command += ["-map", "0:a:0", *options, "-c:a", "pcm_f32le", "-rf64", "auto", f"file:{target}"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        # S603 does not apply: names of files stand behind "file:", so none is an option or an address
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603
     except FileNotFoundError as error:
         raise UserError(f"ffmpeg, which {song} needs, was not found; install it, or convert to stereo wav.") from error
     if done.returncode:

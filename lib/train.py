@@ -197,7 +197,9 @@ class Trainer:
             self.step, self.seconds, self.best = int(state["step"]), float(state["seconds"]), float(state["best"])
             self.sums = state["sums"][self.ranks.rank % len(state["sums"])]
             networks = {name: state[name] for name in self._networks()}
-        except (KeyError, TypeError, ValueError) as error:
+            if not (self.step >= 0 and self.seconds >= 0 and isinstance(self.sums, dict)):
+                raise TypeError("no figures of a run")
+        except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
         if not same:
             raise UserError(
@@ -209,7 +211,7 @@ class Trainer:
         try:
             for name in names:
                 self._networks()[name].load_state_dict(state[name])
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"{path} holds networks of another size than the parameters ask for; make generator, channels, depth "
                 "and lstm_layers agree."

@@ -1,4 +1,6 @@
-"""Figures and lists as they stand in a sentence."""
+"""Figures, lists and names as they stand in a sentence."""
+
+import re
 
 
 def plain(value):
@@ -9,6 +11,13 @@ def plain(value):
 def signed(value):
     """+0.25"""
     return f"{value:+.2f}".replace("-", "−")
+
+
+def literal(name):
+    """`name` as a code span of Markdown: letter by letter what it is, whatever it holds (CommonMark 0.31, 6.1)."""
+    name = re.sub(r"\s", " ", name)
+    fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
+    return f"{fence} {name} {fence}"
 
 
 def join(words):

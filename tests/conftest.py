@@ -1,9 +1,11 @@
 """Small synthetic music for the tests: quick to make, different per stem, exact in 16 bits."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -13,6 +15,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # several tests run at once: one thread
 
 SOURCES = ("drums", "bass", "other", "vocals")
 RATE = 44_100
+# What a folder may be called: HTML, Markdown, LaTeX, mathtext. It holds no slash, as no folder's name does.
+STRANGE = r"""$\frac$ <img src=x onerror=alert(1)> "q" 'n &amp; *a* _b_ | `t` """
+STRANGE += "[x](javascript:alert(1)) $x$ <script>alert(2)"
 
 
 def synthetic_stems(seed, seconds=4.0):
@@ -35,6 +40,15 @@ def write_track(folder, stems):
     folder.mkdir(parents=True)
     for name, audio in zip(("mixture", *SOURCES), (stems.sum(0, dtype=np.int16), *stems), strict=True):
         soundfile.write(folder / f"{name}.wav", audio, RATE, subtype="PCM_16")
+
+
+def listening(process):
+    """Addresses at which a process (its number) and those that it has started wait for connections."""
+    found = set()
+    for member in [(first := psutil.Process(process)), *first.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,13 @@
 
 import base64
 import html
-import os
-import re
 import subprocess
 import sys
 
-import nbformat
 import numpy as np
 import pytest
 import soundfile
-from browser import chromium_fixture, watched_page  # noqa: F401
+from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa: F401  (fixtures)
 from scipy.signal import get_window
 
 from lib.draw_audio import module, standalone_page
@@ -272,36 +269,12 @@ def test_it_works_in_a_frame_of_another_page(chromium, tmp_path):
         page.wait_for_function("document.querySelector('iframe').clientHeight > 800")  # it makes itself room
 
 
-@pytest.fixture
-def lab(tmp_path):
-    """A JupyterLab on the loopback with a notebook of two cells; yields its address and folder."""
-    cells = [
+def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):  # noqa: F811
+    address, folder = lab
+    write_notebook(folder / "draw.ipynb", [
         "from lib.draw_audio import DrawAudio\nwidget = DrawAudio()\nwidget",
         "import numpy as np\nnp.save('wave.npy', widget.wave)\nwidget.wave = -widget.wave\nprint('saved')",
-    ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "draw.ipynb")
-    homes = {
-        name: str(tmp_path / name)
-        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
-    }
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root",
-               f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=secret", "--LabApp.news_url=None",
-               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-               "--LabApp.extension_manager=readonly"]  # fmt: skip
-    environment = os.environ | homes | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            address = next(found for line in server.stderr if (found := re.search(r"http://127.0.0.1:\d+/", line)))
-            yield address.group(), tmp_path
-        finally:
-            server.terminate()
-            server.stderr.read()
-
-
-def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):
-    address, folder = lab
+    ])  # fmt: skip
     with watched_page(chromium, (address, "data:", "blob:", address.replace("http", "ws")), viewport=DESKTOP) as page:
         page.goto(f"{address}lab/tree/draw.ipynb?token=secret")
         page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=40_000)  # before that, keys come to nothing

@@ -193,7 +193,7 @@ def test_instruments_are_in_tune_and_end(program, key):
     font = soundfont.load(default_soundfont())
     sound = soundfont.play(font, program, [(0.1, 1.0, key, 100)], 132_300)
     frequency = 440 * 2 ** ((key - 69) / 12)
-    assert abs(steady_pitch(sound.mean(axis=0)[13_230:39_690], frequency)) < 10   # cents
+    assert abs(steady_pitch(sound.mean(axis=0)[13_230:39_690], frequency)) < 10  # cents
     assert np.abs(sound).max() > 0.02
     assert np.abs(sound[:, 110_000:]).max() < 0.01 * np.abs(sound).max(), "still sounding 1.4 s after its end"
 

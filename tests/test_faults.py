@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import family, gone
 from test_train import gan, metrics, pretrained, tiny, weights  # noqa: F401  a fixture among them
 
 from lib import launch as launcher
@@ -110,6 +111,24 @@ def test_a_preempted_run_saves_between_checkpoints_and_goes_on(undisturbed, tmp_
     assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
 
 
+def test_a_training_whose_launcher_is_killed_saves_and_stops(undisturbed, tmp_path):
+    """As when a notebook's process is killed: nobody is there to stop it, or to read what it says."""
+    config, whole = undisturbed
+    folder = tmp_path / "gan-1"
+    claim(config, folder)
+    program = "import sys; from lib import config, launch; launch.launch(config.parse([], sys.argv[1]), sys.argv[1], 2)"
+    notebook = subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT)
+    wait_for(lambda: lines_in(folder) >= 2, "two evaluations")
+    members = family(notebook.pid)
+    assert sum("lib.train" in command for command in members.values()) >= 3, "an agent, and two ranks"
+    notebook.kill()
+    notebook.wait()
+    assert gone(members)
+    assert 12 <= torch.load(folder / "state.pt", weights_only=True)["step"] < 60, "it was stopped on the way"
+    launch(config, folder, 2)
+    assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
+
+
 def test_one_process_saves_at_sigterm_too(index, tmp_path):
     config = tiny(index, steps=400, evaluate_every=50)
     claim(config, tmp_path / "l1-1")
@@ -158,7 +177,7 @@ def test_the_slurm_script_trains_on_two_machines(undisturbed, tmp_path):
         "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     script = [str(ROOT / "slurm" / "train.sbatch"), str(tmp_path / "gan-1")]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)  # noqa: S603
+    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert weights(tmp_path / "gan-1") == weights(whole)
 

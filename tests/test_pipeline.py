@@ -10,11 +10,15 @@ import sys
 import conftest
 import pandas as pd
 import pytest
+from browser import chromium_fixture, watched_page  # noqa: F401  (a fixture)
+from bs4 import BeautifulSoup
+from conftest import STRANGE
 
 from lib import pipeline
 from lib.errors import UserError
 from lib.files import locked
 from lib.provenance import ROOT
+from lib.wording import literal
 
 # The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
 TINY = dict(
@@ -27,11 +31,19 @@ TINY = dict(
 )  # fmt: skip
 
 
+DANGERS = "[onerror], [src=x], a[href^=javascript]"  # what a browser would make of `STRANGE` as HTML or Markdown
+
+
 @pytest.fixture(scope="module")
 def report(musdb_folder, tmp_path_factory):
-    """A finished report of a musdb folder; (run's folder, words for the pipeline)."""
-    name = "test-" + tmp_path_factory.mktemp("report").name
-    words = [f"run={name}", f"musdb_root={musdb_folder}", *(f"{key}={value}" for key, value in TINY.items())]
+    """A finished report of a musdb folder whose first tracks have a strange name; (run's folder, words)."""
+    scratch = tmp_path_factory.mktemp("report")
+    root, name = scratch / "musdb", f"test-{scratch.name}"
+    shutil.copytree(musdb_folder, root)
+    for subset, track in (("train", "Band 0 - Song"), ("test", "Band 10 - Song")):
+        (root / subset / track).rename(root / subset / STRANGE)
+    words = [f"run={name}", f"musdb_root={root}", *(f"{key}={value}" for key, value in TINY.items())]
+    words.append(f"museval_folders={json.dumps({STRANGE: 'results/reference/museval_json/OpenUnmix'})}")
     folder = ROOT / "results" / name
     try:
         pipeline.run("quick", words)
@@ -70,6 +82,25 @@ def test_pages_load_nothing_from_elsewhere(report):
         for mark in ('src="http', "src='http", 'href="http://', "@import url(http", 'link rel="stylesheet" href="http'):
             assert mark not in text, (page.name, mark)
     assert "<table" in (folder / "index.html").read_text()
+
+
+def test_strange_names_are_shown_letter_by_letter(report, chromium):
+    """In the notebooks' outputs, and in their pages in a browser, in which nothing of a name may run."""
+    folder, _ = report
+    wanted = {"01-data": 1, "03-sdr-table": 1, "05-listen": 4, "06-explore": 1, "index": 1}  # where names stand
+    for step in wanted.keys() & pipeline.STEPS.keys():
+        cells = json.loads((folder / f"{step}.ipynb").read_text())["cells"]
+        for data in (output.get("data", {}) for cell in cells for output in cell.get("outputs", [])):
+            markup = BeautifulSoup("".join(data.get("text/html", "")), "html.parser")
+            assert not markup.select(DANGERS), step
+            assert "$x$" not in markup.text or markup.select(".mathjax_ignore"), "no formula in JupyterLab"
+            assert "onerror" not in "".join(data.get("text/markdown", "")).replace(literal(STRANGE), "")
+    with watched_page(chromium, ("file:", "data:", "about:")) as page:
+        for name, count in wanted.items():
+            page.goto((folder / f"{name}.html").as_uri())
+            page.wait_for_load_state("networkidle")
+            assert page.locator("body").text_content().count(STRANGE) >= count, name
+            assert not page.locator(DANGERS).count(), name
 
 
 def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):

@@ -2,12 +2,14 @@
 
 import json
 import re
+from importlib import metadata
 
 import nbformat
 import pandas as pd
 import papermill
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from lib.naturalness import MEASURES
 from lib.parameters import notebook_parameters
@@ -24,9 +26,36 @@ def test_conda_and_pip_install_the_same():
     packages = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     assert {"python=3.11", "ffmpeg", "libsndfile", "pip"} <= set(packages)
     assert {"pip": ["-r requirements.txt"]} in environment["dependencies"]
-    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert pinned("requirements.txt").items() >= {"torch": "2.11.0", "torchaudio": "2.11.0"}.items()
+
+
+def pinned(file):
+    """{name in lower case with hyphens: version} of a file of exact pins, one per line."""
+    lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
+    pins = [line for line in lines if line != "-c constraints.txt"]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins), "exact pins, one per line"
-    assert {"torch==2.11.0", "torchaudio==2.11.0"} <= set(pins)
+    assert file == "constraints.txt" or len(pins) < len(lines), "requirements.txt names the constraints"
+    return {canonical(name): version for name, _, version in (pin.partition("==") for pin in pins)}
+
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_all_that_is_installed_is_pinned():
+    """What the requirements ask for in turn, by the packages' own words; so an install is the same on another day."""
+    direct, indirect = pinned("requirements.txt"), pinned("constraints.txt")
+    assert not direct.keys() & indirect.keys()
+    pins, needed, todo = direct | indirect, set(), [(name, "") for name in direct]
+    while todo:
+        name, extra = todo.pop()
+        if (name, extra) not in needed and name != "setuptools":  # which comes with Python, like pip
+            needed.add((name, extra))
+            package = metadata.distribution(name)
+            assert package.version == pins.get(name), f"{name} {package.version} is installed; renew constraints.txt"
+            for need in map(Requirement, package.requires or []):
+                if need.marker is None or need.marker.evaluate({"extra": extra}):
+                    todo += [(canonical(need.name), extra) for extra in need.extras or [""]]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -56,6 +85,17 @@ def test_the_readme_shows_what_the_committed_results_say():
         assert sentence in " ".join(readme.split()), f"The README lacks this finding:\n- {sentence}"
     for path in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
+
+
+def test_every_line_of_the_reproducibility_statement_has_its_test():
+    section = (ROOT / "README.md").read_text().split("## What is the same when it is run again")[1].split("\n## ")[0]
+    rows = [line.split(" | ")[-1] for line in section.splitlines() if line.startswith("|") and "`test_" in line]
+    assert len(rows) >= 10
+    for row in rows:
+        for file, names in re.findall(r"`(test_\w+)`(?:: ([\w, ]+))?", row):
+            source = (ROOT / "tests" / f"{file}.py").read_text()
+            for name in names.strip().split(", ") if names else []:
+                assert f"def test_{name}(" in source, f"{file} has no test_{name}"
 
 
 def test_the_readme_shows_what_the_benchmarks_wrote():

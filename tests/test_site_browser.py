@@ -39,7 +39,7 @@ def run(tmp_path_factory):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
-def test_pages_open_from_disk_in_silence_and_fit(run, chromium, size, scheme):  # noqa: F811
+def test_pages_open_from_disk_in_silence_and_fit(run, chromium, size, scheme):
     with watched_page(chromium, LOCAL, viewport=SIZES[size], color_scheme=scheme) as page:
         for name in ("index", "03-sdr-table", "06-explore"):
             page.goto((run / f"{name}.html").as_uri())
@@ -56,7 +56,7 @@ def test_pages_open_from_disk_in_silence_and_fit(run, chromium, size, scheme):  
         assert 400 < inside <= page.locator("iframe.instrument").bounding_box()["height"] + 1
 
 
-def test_the_index_leads_to_the_pages_and_back(run, chromium):  # noqa: F811
+def test_the_index_leads_to_the_pages_and_back(run, chromium):
     with watched_page(chromium, LOCAL) as page:
         page.goto((run / "index.html").as_uri())
         page.get_by_role("link", name="Does a discriminator raise the SDR?").click()
@@ -65,7 +65,7 @@ def test_the_index_leads_to_the_pages_and_back(run, chromium):  # noqa: F811
         assert page.url.endswith("index.html")
 
 
-def test_players_play_from_the_file_and_take_over_from_each_other(run, chromium):  # noqa: F811
+def test_players_play_from_the_file_and_take_over_from_each_other(run, chromium):
     with watched_page(chromium, LOCAL) as page:
         page.goto((run / "06-explore.html").as_uri())
         first, second = page.locator("audio").element_handles()

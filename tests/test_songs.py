@@ -51,7 +51,8 @@ def stems(folder):
 
 
 def convert(source, target, *options):
-    subprocess.run(["ffmpeg", "-v", "error", "-y", "-i", source, *options, target], check=True)
+    command = ["ffmpeg", "-v", "error", "-y", "-i", source, *options, target]
+    subprocess.run(command, check=True)
 
 
 # How far the sum of the stems may be from the mixture: at 44.1 kHz by quantisation (4 times half a step of 24 bits) and

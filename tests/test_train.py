@@ -67,6 +67,24 @@ def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
     assert weights(tmp_path / "other") != weights(pretrained)
 
 
+# What another processor would do: other sizes of vectors, so other orders of sums.
+OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
+
+
+def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, tmp_path, monkeypatch):
+    config = gan(index, pretrained, steps=20, evaluate_every=5, lr=1e-3, discriminator_lr=1e-5)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    launch(config, tmp_path / "plain")
+    for name, other in {"threads": {"OMP_NUM_THREADS": "2"}, "instructions": OLDER}.items():
+        with monkeypatch.context() as patch:
+            for variable, value in other.items():
+                patch.setenv(variable, value)
+            launch(config, tmp_path / name)
+        for a, b in zip(metrics(tmp_path / "plain"), metrics(tmp_path / name), strict=True):
+            for loss in ("l1_train", "l1_valid", "discriminator", "adversarial"):
+                assert b[loss] == pytest.approx(a[loss], rel=1e-5), (name, a["step"], loss)
+
+
 # The game amplifies rounding, the more the faster the discriminator learns: 2e-5 in twenty steps at 1e-4.
 @pytest.mark.parametrize(("arm", "rate", "bound"), [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 1e-4)])
 def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, rate, bound):

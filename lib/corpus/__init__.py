@@ -164,9 +164,9 @@ def run(jobs, workers, bar):
 
     def serve():
         command = [sys.executable, "-m", "lib.corpus"]
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603  this Python, and this package
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as worker:  # noqa: S603
+        ) as worker:
             try:
                 while not errors:
                     worker.stdin.write(json.dumps(todo.get_nowait()) + "\n")

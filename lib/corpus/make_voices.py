@@ -24,41 +24,8 @@ from pathlib import Path
 import numpy as np
 
 VOICES = ("slt", "rms", "kal16", "awb")
-ONSETS = (
-    "l",
-    "m",
-    "n",
-    "r",
-    "y",
-    "w",
-    "d",
-    "t",
-    "b",
-    "p",
-    "k",
-    "g",
-    "s",
-    "sh",
-    "ch",
-    "jh",
-    "f",
-    "v",
-    "th",
-    "dh",
-    "hh",
-    "z",
-    "",
-    "s-t",
-    "t-r",
-    "d-r",
-    "b-r",
-    "f-l",
-    "s-l",
-    "k-r",
-    "g-l",
-    "s-w",
-    "p-l",
-)
+ONSETS = ("l", "m", "n", "r", "y", "w", "d", "t", "b", "p", "k", "g", "s", "sh", "ch", "jh", "f", "v", "th", "dh", "hh",
+          "z", "", "s-t", "t-r", "d-r", "b-r", "f-l", "s-l", "k-r", "g-l", "s-w", "p-l")  # fmt: skip
 VOWELS = ("aa", "ae", "ah", "ao", "eh", "ih", "iy", "uw", "ow", "ey", "ay", "er")
 CODAS = ("", "", "n", "", "l", "m", "", "t", "ng", "", "s", "d", "", "z", "v", "k", "", "n-d", "r")
 SYLLABLES = 132  # per voice
@@ -82,23 +49,13 @@ def speak(voice, phones, folder):
     import soundfile
 
     wav = Path(folder) / "syllable.wav"
-    command = [
-        "flite",
-        "-voice",
-        voice,
-        "--setf",
-        "duration_stretch=1.35",
-        "-psdur",
-        "-p",
-        " ".join(["pau", *phones, "pau"]),
-        "-o",
-        str(wav),
-    ]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    command = ["flite", "-voice", voice, "--setf", "duration_stretch=1.35", "-psdur"]
+    command += ["-p", " ".join(["pau", *phones, "pau"]), "-o", str(wav)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  phones of the list above
     audio, rate = soundfile.read(wav)
     if rate != RATE:
         raise ValueError(f"flite voice {voice} has {rate} Hz where {RATE} Hz is expected")
-    return audio, [float(pair.split(":")[1]) for pair in printed.split()]
+    return audio, [float(pair.split(":")[1]) for pair in done.stdout.split()]
 
 
 def extend(envelope, voiced):

@@ -7,20 +7,8 @@ import numpy as np
 
 from lib.corpus import styles
 
-DRUMS = {
-    "kick": 36,
-    "snare": 38,
-    "rim": 37,
-    "clap": 39,
-    "hat": 42,
-    "open": 46,
-    "ride": 51,
-    "crash": 49,
-    "shaker": 70,
-    "tambourine": 54,
-    "cowbell": 56,
-    "conga": 63,
-}  # General MIDI keys
+DRUMS = {"kick": 36, "snare": 38, "rim": 37, "clap": 39, "hat": 42, "open": 46, "ride": 51, "crash": 49,
+         "shaker": 70, "tambourine": 54, "cowbell": 56, "conga": 63}  # General MIDI keys  # fmt: skip
 VELOCITY = {"X": 116, "x": 96, "o": 74, "g": 42}
 PERCUSSION = {
     "shaker": ("xoxoxoxoxoxoxoxo", "o.x.o.x.o.x.o.x."),

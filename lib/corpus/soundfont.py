@@ -16,43 +16,12 @@ from lib.errors import UserError
 
 RATE = 44_100
 # Generators by number (specification 8.1.2) with their defaults; times in timecents, levels in centibels.
-DEFAULTS = {
-    8: 13_500,
-    11: 0,
-    17: 0,
-    27: -12_000,
-    28: -12_000,
-    29: 0,
-    33: -12_000,
-    34: -12_000,
-    35: -12_000,
-    36: -12_000,
-    37: 0,
-    38: -12_000,
-    40: 0,
-    48: 0,
-    51: 0,
-    52: 0,
-    54: 0,
-    56: 100,
-    57: 0,
-    58: -1,
-}
+DEFAULTS = {8: 13_500, 11: 0, 17: 0, 27: -12_000, 28: -12_000, 29: 0, 33: -12_000, 34: -12_000, 35: -12_000,
+            36: -12_000, 37: 0, 38: -12_000, 40: 0, 48: 0, 51: 0, 52: 0, 54: 0, 56: 100, 57: 0, 58: -1}  # fmt: skip
 FILTER, TO_FILTER, PAN, FALL, FLOOR = 8, 11, 17, 28, 29
 DELAY, ATTACK, HOLD, DECAY, SUSTAIN, RELEASE, KEY_TO_DECAY = 33, 34, 35, 36, 37, 38, 40
 INSTRUMENT, KEYS, VELOCITIES, ATTENUATION, COARSE, FINE, SAMPLE, LOOP, SCALE, CLASS, ROOT = (
-    41,
-    43,
-    44,
-    48,
-    51,
-    52,
-    53,
-    54,
-    56,
-    57,
-    58,
-)
+    41, 43, 44, 48, 51, 52, 53, 54, 56, 57, 58)  # fmt: skip
 
 
 def seconds(timecents):

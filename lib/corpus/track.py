@@ -20,73 +20,14 @@ SINGERS = {
     "test": ((3,), (1.0, 1.18, 0.92, 1.1)),
     "shifted": ((3,), (1.14, 0.96, 1.05, 1.22)),
 }
-FIRST = (
-    "Silver",
-    "Amber",
-    "Hollow",
-    "Velvet",
-    "Paper",
-    "Northern",
-    "Electric",
-    "Quiet",
-    "Golden",
-    "Crooked",
-    "Distant",
-    "Scarlet",
-    "Broken",
-    "Lucky",
-    "Winter",
-    "Salt",
-)
-SECOND = (
-    "Owls",
-    "Harbour",
-    "Lanterns",
-    "Foxes",
-    "Mirrors",
-    "Rivers",
-    "Avenue",
-    "Sparrows",
-    "Engines",
-    "Meadow",
-    "Pilots",
-    "Tigers",
-    "Gardens",
-    "Radio",
-    "Bells",
-)
-THIRD = (
-    "Slow",
-    "Bright",
-    "Empty",
-    "Borrowed",
-    "Midnight",
-    "Sunday",
-    "Burning",
-    "Second",
-    "Little",
-    "Endless",
-    "Blue",
-    "Hidden",
-    "Wooden",
-    "Falling",
-)
-FOURTH = (
-    "River",
-    "Light",
-    "Summer",
-    "Letter",
-    "Station",
-    "Garden",
-    "Fire",
-    "Morning",
-    "Window",
-    "Heart",
-    "Ocean",
-    "Road",
-    "Signal",
-    "Shadow",
-)
+FIRST = ("Silver", "Amber", "Hollow", "Velvet", "Paper", "Northern", "Electric", "Quiet", "Golden", "Crooked",
+         "Distant", "Scarlet", "Broken", "Lucky", "Winter", "Salt")  # fmt: skip
+SECOND = ("Owls", "Harbour", "Lanterns", "Foxes", "Mirrors", "Rivers", "Avenue", "Sparrows", "Engines",
+          "Meadow", "Pilots", "Tigers", "Gardens", "Radio", "Bells")  # fmt: skip
+THIRD = ("Slow", "Bright", "Empty", "Borrowed", "Midnight", "Sunday", "Burning", "Second", "Little", "Endless",
+         "Blue", "Hidden", "Wooden", "Falling")  # fmt: skip
+FOURTH = ("River", "Light", "Summer", "Letter", "Station", "Garden", "Fire", "Morning", "Window", "Heart",
+          "Ocean", "Road", "Signal", "Shadow")  # fmt: skip
 
 
 def generator(seed, split, k, stream=0):

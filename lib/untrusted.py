@@ -1,0 +1,111 @@
+"""Files from elsewhere, read within limits: a few kilobytes can promise terabytes, or nest deeper than any stack.
+
+What is wrong with a file comes as `OSError` or `ValueError`, whose text continues a sentence that names the file.
+"""
+
+import contextlib
+import errno
+import gzip
+import json
+import os
+import stat
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import yaml
+
+DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; as objects of Python, up to thirty times as much
+SETTINGS = 2**18  # bytes of YAML: thousands of track names; PyYAML takes 6 seconds per megabyte
+LOG = 2**26  # bytes of metrics: 25,000 evaluations
+CHECKPOINT = 2**31  # bytes: twice the largest published model, Demucs v1 with 100 channels
+WORD = 1000  # characters of one value in YAML; Python refuses to print numbers of more than 4,300 digits
+
+
+def regular_file(path):
+    """`path` as a Path; raises `OSError` when it is no file: a pipe is waited for, and a device never ends."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "Not a file, but a pipe or a device")
+    return path
+
+
+def read_limited(path, most=DOCUMENT):
+    """The bytes of a file, unpacked if its name ends in .gz; raises `ValueError` when they are more than `most`."""
+    path = regular_file(path)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            content = file.read(most + 1)
+    except (EOFError, zlib.error) as error:
+        raise ValueError(str(error)) from error
+    if len(content) > most:
+        raise ValueError(f"it holds more than {most} bytes")
+    return content
+
+
+def parse_json(content):
+    """The JSON value in `content`; raises `ValueError`, also when it nests too deeply."""
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+
+
+def parse_yaml(content):
+    """The YAML value in `content`, of the kinds that JSON has; raises `ValueError` with one line."""
+    try:
+        return _PlainLoader(content).get_single_data()
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+    except Exception as error:  # PyYAML's own, and a dozen kinds for values such as 1:2:3 or !!int x
+        raise ValueError(str(error).splitlines()[0] if str(error) else "a value is malformed") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Without aliases, of which ten lines make a billion values, and without what cannot be printed or written."""
+
+    def fetch_alias(self):
+        raise ValueError("it repeats a value by its *name; write the value out")
+
+    def construct_scalar(self, node):
+        text = super().construct_scalar(node)
+        if len(text) > WORD or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(f"a value is longer than {WORD} characters, or no text")
+        return text
+
+
+for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
+    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", yaml.SafeLoader.construct_undefined)
+
+
+@contextlib.contextmanager
+def unpacked(path):
+    """A checkpoint, open for reading, unpacked on disk if it is gzip's.
+
+    Raises `ValueError` beyond `CHECKPOINT` bytes, and for what `check_archive` refuses.
+    """
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(regular_file(path).open("rb"))
+        if file.read(2) == b"\x1f\x8b":  # gzip, which cannot jump to a zip archive's table of contents
+            packed = stack.enter_context(gzip.open(path))
+            file = stack.enter_context(tempfile.TemporaryFile())
+            while block := packed.read(2**20):
+                file.write(block)
+                if file.tell() > CHECKPOINT:
+                    raise ValueError(f"it unpacks to more than {CHECKPOINT} bytes")
+        file.seek(0)
+        if file.read(2) == b"PK":
+            check_archive(file)
+        file.seek(0)
+        yield file
+
+
+def check_archive(file):
+    """Refuse a zip file that holds more than its own size: torch writes each tensor once, uncompressed."""
+    with zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > file.seek(0, 2):
+        raise ValueError("it promises more than it holds")
