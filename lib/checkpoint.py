@@ -72,7 +72,8 @@ def read_log(log):
         if line.endswith("\n"):
             try:
                 found.append(json.loads(line))
-                found[-1]["step"] + 0  # noqa: B018
+                if not isinstance(found[-1]["step"], int):
+                    raise TypeError("a step is a number")
             except (ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"Line {number} of {log} is not one of a training's log; remove it, or train the run again."

@@ -21,7 +21,7 @@ from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.progress import progress
 from lib.provenance import ROOT
-from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
+from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file, regular_file
 
 
 def list_musdb(root):
@@ -143,7 +143,7 @@ def _quantised(audio, path):
 
 def _read_wav(path):
     try:
-        size = path.stat().st_size
+        size = regular_file(path).stat().st_size
         truncated = max(_promised_bytes(path), soundfile.info(path).frames) > size  # no frame is below a byte
         audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:

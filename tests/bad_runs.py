@@ -67,7 +67,7 @@ class Malice:
 
 def harmful(place):
     """A `Malice`, of which it is sure that it would act."""
-    pickle.loads(pickle.dumps(Malice(place)))
+    pickle.loads(pickle.dumps(Malice(place)))  # noqa: S301  our own
     (place / "it ran").rmdir()
     return Malice(place)
 

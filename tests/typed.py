@@ -91,7 +91,8 @@ def _run(text, folder, rank, ranks, port):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         try:
-            exec(text, {"Path": Path} | {name: importlib.import_module(f"lib.{name}") for name in CALLED})
+            names = {"Path": Path} | {name: importlib.import_module(f"lib.{name}") for name in CALLED}
+            exec(text, names)  # noqa: S102  a call of the table, as a notebook's cell
         except UserError as error:
             sys.exit(str(error))
 
