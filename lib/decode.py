@@ -21,7 +21,7 @@ from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.progress import progress
 from lib.provenance import ROOT
-from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file, regular_file
+from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
 
 
 def list_musdb(root):
