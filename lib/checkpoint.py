@@ -58,10 +58,32 @@ def append_line(log, line):
         ) from error
 
 
+def read_log(log):
+    """The lines of a .jsonl file as dictionaries; a last line that a stopped run cut short is left out.
+
+    Raises `UserError` when the file is missing, or a line is none of a training's.
+    """
+    try:
+        lines = log.read_text().splitlines(keepends=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {log} ({error}); move the run's folder away and train it again.") from error
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if line.endswith("\n"):
+            try:
+                found.append(json.loads(line))
+                if not isinstance(found[-1]["step"], int):
+                    raise TypeError("a step is a number")
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"Line {number} of {log} is not one of a training's log; remove it, or train the run again."
+                ) from error
+    return found
+
+
 def drop_lines_after(log, step):
     """Keep the lines of a .jsonl file up to `step`: a run that was killed may have logged more than it saved."""
     if log.exists():
-        lines = [line for line in log.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line in read_log(log) if line["step"] <= step]
         with atomic(log) as temporary:
-            temporary.write_text("".join(kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))

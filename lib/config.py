@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.data import SAMPLERATE
 from lib.discriminator import DISCRIMINATORS
 from lib.errors import UserError
 from lib.files import read_json
@@ -123,6 +124,11 @@ class Config:
         ):
             if getattr(self, name) < 0:
                 raise UserError(f"{name} = {getattr(self, name)} must not be negative.")
+        for name in ("seconds", "stride_seconds"):
+            if getattr(self, name) * SAMPLERATE < 1:
+                raise UserError(f"{name} = {getattr(self, name)} must be at least one sample, 1/{SAMPLERATE} s.")
+        if self.seed >= 2**32:
+            raise UserError(f"seed = {self.seed} must be below 2^32.")
         for name in ("ema", "adversarial_share", "dropout", "augment_p", "augment_target", "discriminator_updates"):
             value, full = getattr(self, name), name.startswith("augment") or name == "discriminator_updates"
             if not 0 <= value <= 1 or (value == 1 and not full):
@@ -153,12 +159,21 @@ class Config:
         return cls(**values)
 
 
+def read_note(folder):
+    """What a run's config.json holds: {"config": parameters, "made_by", "finished"}; {} where there is none.
+
+    Raises `UserError` when it is malformed.
+    """
+    path = Path(folder, "config.json")
+    note = read_json(path) if path.exists() else {}
+    if note != {} and not (isinstance(note, dict) and isinstance(note.get("config"), dict)):
+        raise UserError(f"{path} is not the config.json of a run; restore or remove it.")
+    return note
+
+
 def parse(pairs, folder):
     """The Config of `name=value` words over those of the folder's config.json; raises `UserError` on a bad word."""
-    note = Path(folder, "config.json")
-    values = read_json(note).get("config") if note.exists() else {}
-    if not isinstance(values, dict):
-        raise UserError(f"{note} is not the config.json of a run; restore or remove it.")
+    values = read_note(folder).get("config", {})
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     for pair in pairs:
         name, equals, text = pair.partition("=")

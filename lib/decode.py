@@ -30,10 +30,14 @@ def list_musdb(root):
     `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The validation tracks are those of
     the folder's own `musdb.yaml` if there is one, else musdb's list; if none of them is there, every seventh track.
 
-    Raises `UserError` when the folder is missing or holds no track.
+    Raises `UserError` when the folder is missing or holds no track, or a track's file is missing or empty: hours of
+    decoding do not begin before that is known.
     """
     root = find_musdb(root)
-    found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
+    try:
+        found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
+    except OSError as error:
+        raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
     if not any(found.values()):
         raise UserError(
             f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
@@ -75,13 +79,25 @@ def _list_subset(folder):
         return {}
     tracks = {}
     for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link that leads nowhere; mend or remove it.")
         if path.name.endswith(".stem.mp4"):
             tracks[path.name.removesuffix(".stem.mp4")] = path
         elif path.is_dir() and not path.name.startswith("."):
             tracks[path.name] = path
         if not path.name.isprintable():
             raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
+    for file in (file for path in tracks.values() for file in _files(path)):
+        if not file.is_file():
+            raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
+        if not file.stat().st_size:
+            raise UserError(f"{file} is an empty file; copy it again.")
     return tracks
+
+
+def _files(track):
+    """The files of a track: five wav files, or one .stem.mp4."""
+    return [track / f"{name}.wav" for name in ("mixture", *SOURCES)] if track.is_dir() else [track]
 
 
 def _validation_names(root):
@@ -104,15 +120,15 @@ def read_track(path):
     """
     path = Path(path)
     # One float stem at a time: several tracks are decoded at once, and four minutes of five stems in float are 400 MB.
-    floats = (_read_wav(path / f"{name}.wav") for name in ("mixture", *SOURCES))
-    parts = [_quantised(audio, path) for audio in (floats if path.is_dir() else _read_stem_file(path))]
+    floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
+    parts = [_quantised(audio, path) for audio in floats]
     lengths = {part.shape[1] for part in parts}
     if len(lengths) > 1:
         raise UserError(f"The stems of {path} differ in length ({sorted(lengths)} samples); they must be equal.")
     if lengths == {0}:
         raise UserError(f"{path} holds no samples.")
-    if not parts[0].any():
-        raise UserError(f"The mixture of {path} is silent throughout; remove the track.")
+    if not np.ptp(parts[0].sum(0, dtype=np.int32)):
+        raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
     return np.stack(parts)
 
 
@@ -126,10 +142,8 @@ def _quantised(audio, path):
 
 
 def _read_wav(path):
-    if not path.is_file():
-        raise UserError(f"{path} is missing; every track needs mixture, drums, bass, other and vocals as wav files.")
     try:
-        size = path.stat().st_size
+        size = regular_file(path).stat().st_size
         truncated = max(_promised_bytes(path), soundfile.info(path).frames) > size  # no frame is below a byte
         audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
@@ -165,8 +179,7 @@ def _check_format(path, samplerate, channels):
 
 
 def _fingerprint(path):
-    files = [path] if path.is_file() else [path / f"{name}.wav" for name in ("mixture", *SOURCES)]
-    facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.exists()]
+    facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -117,7 +117,8 @@ class Demucs(nn.Module):
     def _rescale(self, reference):
         """Divide each convolution by sqrt(std of its weights / reference) (paper, "weights rescaling")."""
         for layer in self.modules():
-            if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            # On the meta device there are no weights, and torch would take a second to find that out.
+            if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and not layer.weight.is_meta:
                 scale = (layer.weight.std() / reference).sqrt()
                 layer.weight /= scale
                 layer.bias /= scale

@@ -46,24 +46,24 @@ def prepare(model, *, precision="fp32", compile=False, report=print):
     """
     device = next(model.parameters()).device
     ours = isinstance(model, Demucs) and products.cover(model.arguments)
-    if precision == "bf16" and not ours:
-        raise UserError(f"precision = bf16 is not tested for {type(model).__name__}; choose fp32.")
+    require(model, precision, compile)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     wrong = _wrong_in_bf16(model) if precision == "bf16" else {}
     if wrong:
         report(f"bf16 is wrong here in {', '.join(f'{k} ({v:.0%})' for k, v in wrong.items())}: left in fp32.")
-    if compile:
-        _require_compiler()
     if device.type == "cpu" and ours and not compile:
         return FastDemucs(model, _layers(model).keys() - wrong.keys() if precision == "bf16" else ())
     net = Autocast(model) if precision == "bf16" and not wrong else model
     return torch.compile(net) if compile else net
 
 
-def _require_compiler():
+def require(model, precision, compile):
+    """Raise `UserError` for what `prepare` cannot do with a network such as `model`."""
+    if precision == "bf16" and not (isinstance(model, Demucs) and products.cover(model.arguments)):
+        raise UserError(f"precision = bf16 is not tested for {type(model).__name__}; choose fp32.")
     compiler = os.environ.get("CXX", "g++")
-    if not shutil.which(compiler):
+    if compile and not shutil.which(compiler):
         raise UserError(f"compile = true needs a C++ compiler, and {compiler} was not found; install it or set false.")
 
 

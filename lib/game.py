@@ -16,6 +16,7 @@ from lib import discriminator, objective
 from lib.augment import JointAugmentation, item_noise
 from lib.data import SAMPLERATE
 from lib.instruments import pick
+from lib.material import opponent
 
 HIGHEST_P = 0.8  # of the joint augmentation: above, its traces appear in what the generator learns (StyleGAN2-ADA)
 ANCHOR_DECAY, NORM_DECAY = 0.99, 0.999  # of LeCam's running means and of the balancer's
@@ -29,9 +30,7 @@ class Game:
         self.world, self.device = world, torch.device(device)
         self.items = range(rank * c.batch // world, (rank + 1) * c.batch // world)  # of the global batch
         torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
-        self.discriminator = discriminator.build(
-            c.discriminator, width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm
-        ).to(self.device)
+        self.discriminator = opponent(c).to(self.device)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=c.discriminator_lr, betas=(0.5, 0.999), fused=True
         )  # pix2pix's betas

@@ -13,46 +13,54 @@ import time
 from functools import partial
 from pathlib import Path
 
-from lib.config import Config
+from lib.checkpoint import read_log
+from lib.config import Config, read_note
 from lib.data import read_index
 from lib.errors import UserError
-from lib.files import locked, read_json, write_json
+from lib.files import locked, write_json
 from lib.generators import load_weights
+from lib.material import check
 from lib.processes import end_with_parent
 from lib.provenance import ROOT, made_by
 from lib.ranks import LOOPBACK
 from lib.results import arm_and_seed
 
 
-def claim(config, folder):
-    """Make `folder` the run of `config`; True if it is finished already.
+def claim(config, folder, world=1):
+    """Make `folder` the run of `config` on `world` ranks; True if it is finished already.
 
     A folder that holds a run with other parameters is set aside as `folder~digest`, with the runs that branched from
     it, and comes back when those parameters are asked for again: changing a parameter never destroys a result, and no
-    table mixes branches of different starts.
+    table mixes branches of different starts. Raises `UserError`, and changes nothing, for what cannot be trained.
     """
-    folder = Path(folder)
+    folder, start = Path(folder), None
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; choose another folder.")
     config = dataclasses.replace(config, data_digest=read_index(ROOT / config.data)[1])
     if config.start_from:
         weights = ROOT / config.start_from / "model.safetensors"
-        load_weights(weights)  # refuses a damaged or missing one
+        start = load_weights(weights)  # refuses a damaged or missing one
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
-    wanted = dataclasses.asdict(config)
-    if (folder / "config.json").exists():
-        present = _with_defaults(read_json(folder / "config.json").get("config"))
-        if present != wanted:
-            for branch in _branches(folder):
-                _set_aside(branch)
-            if (folder / "state.pt").exists():
-                _set_aside(folder)
-            else:  # a log without its weights, as in a fresh clone: nothing to keep
-                (folder / "config.json").unlink()
-    if not folder.exists() and _aside(folder, wanted).exists():
-        _aside(folder, wanted).rename(folder)
+    wanted, present = dataclasses.asdict(config), read_note(folder)
+    if not present or _with_defaults(present["config"]) != wanted:
+        check(config, world, start)
+        if present:
+            _make_room(folder, wanted)
+        if not folder.exists() and _aside(folder, wanted).exists():
+            _aside(folder, wanted).rename(folder)
     if not (folder / "config.json").exists():
         write_json(folder / "config.json", {"config": wanted, "made_by": made_by()})
-    note = read_json(folder / "config.json")
-    return config, bool(note.get("finished")) and (folder / "model.safetensors").exists()
+    return config, bool(read_note(folder).get("finished")) and (folder / "model.safetensors").exists()
+
+
+def _make_room(folder, wanted):
+    """Move the run in `folder`, and those that branched from it, out of the way of the parameters `wanted`."""
+    for branch in _branches(folder):
+        _set_aside(branch)
+    if (folder / "state.pt").exists() or _aside(folder, wanted).exists():
+        _set_aside(folder)
+    else:  # a log without its weights, as in a fresh clone: nothing to keep
+        (folder / "config.json").unlink()
 
 
 def _with_defaults(values):
@@ -67,14 +75,14 @@ def _branches(folder):
     """The runs beside `folder` that start from it, without those already set aside."""
     found = []
     for note in folder.parent.glob("*/config.json"):
-        start = (read_json(note).get("config") or {}).get("start_from")
+        start = read_note(note.parent)["config"].get("start_from")
         if start and "~" not in note.parent.name and (ROOT / start).resolve() == folder.resolve():
             found.append(note.parent)
     return found
 
 
 def _set_aside(folder):
-    place = _aside(folder, read_json(folder / "config.json").get("config"))
+    place = _aside(folder, read_note(folder)["config"])
     if place.exists():  # the same parameters and the same start, so the same run
         shutil.rmtree(place)
     folder.rename(place)
@@ -95,11 +103,11 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
     with locked(folder):
-        _, finished = claim(config, folder)
+        _, finished = claim(config, folder, nproc * nnodes)
     if finished:
         print(f"{folder.name}: finished before, not repeated; its log:")
-        for line in (folder / "metrics.jsonl").read_text().splitlines():
-            print(status_line(folder.name, json.loads(line), config.steps))
+        for line in read_log(folder / "metrics.jsonl"):
+            print(status_line(folder.name, line, config.steps))
         return
     if nnodes > 1:
         words = f"{folder.parent} nproc={nproc} nnodes={nnodes} rdzv_endpoint={rdzv_endpoint}"
@@ -117,7 +125,7 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
     waited = 0.0
     while waited < patience:
         notes = [path for path in Path(run).glob("*/config.json") if "~" not in path.parent.name]
-        begun = [path for path in notes if not read_json(path).get("finished")]
+        begun = [path for path in notes if not read_note(path.parent).get("finished")]
         if not begun:
             time.sleep(1.0)
             waited += 1.0
@@ -132,7 +140,8 @@ def check_machines(nproc, nnodes, rdzv_endpoint):
     """Raise `UserError` for numbers of processes and machines, or an address, that cannot be."""
     if nproc < 1 or nnodes < 1:
         raise UserError(f"nproc = {nproc} and nnodes = {nnodes} must be at least 1: processes, and machines.")
-    if nnodes > 1 and not rdzv_endpoint.rpartition(":")[0]:
+    host, _, port = rdzv_endpoint.rpartition(":")
+    if nnodes > 1 and not (host and port.isdecimal()):
         raise UserError(f"rdzv_endpoint = {rdzv_endpoint!r} must be host:port of the first machine.")
 
 
@@ -218,9 +227,7 @@ def trained(run):
     Raises `UserError` where there is none, or one has another form of name.
     """
     finished = [
-        path.parent.name
-        for path in Path(run).glob("*/model.safetensors")
-        if read_json(path.with_name("config.json")).get("finished")
+        path.parent.name for path in Path(run).glob("*/model.safetensors") if read_note(path.parent).get("finished")
     ]
     names = [name for name in finished if "~" not in name and not name.startswith("pretrain")]
     arms = sorted(names, key=arm_and_seed)
@@ -236,9 +243,10 @@ def main():
         sys.exit(f"python -m lib.launch RUN_FOLDER nproc=8 nnodes=2 rdzv_endpoint=host:port\n\n{join.__doc__}")
     values = dict(word.split("=", 1) for word in words if "=" in word)
     try:
-        join(run, int(values["nproc"]), nnodes=int(values["nnodes"]), rdzv_endpoint=values["rdzv_endpoint"])
+        nproc, nnodes, rdzv_endpoint = int(values["nproc"]), int(values["nnodes"]), values["rdzv_endpoint"]
     except (KeyError, ValueError) as error:
         raise UserError(f"Missing or wrong: {error}; write nproc=8 nnodes=2 rdzv_endpoint=host:port.") from error
+    join(run, nproc, nnodes=nnodes, rdzv_endpoint=rdzv_endpoint)
 
 
 if __name__ == "__main__":

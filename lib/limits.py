@@ -6,11 +6,8 @@ and tracks that hold no samples.
 
 import dataclasses
 import math
-import os
 import re
 from pathlib import Path
-
-import torch
 
 from lib import corpus
 from lib.augment import Batches
@@ -18,8 +15,8 @@ from lib.config import Config
 from lib.data import SAMPLERATE, SOURCES, Excerpts, Track
 from lib.errors import UserError
 from lib.evaluate import METRICS
-from lib.generators import build
 from lib.launch import check_machines
+from lib.material import imagined
 from lib.probe import CURES, check_cells
 from lib.provenance import ROOT
 from lib.results import ARMS
@@ -94,7 +91,7 @@ def _check_training(p):
     check_machines(nproc, nnodes, p.get("rdzv_endpoint", ""))
     if "batch" not in p:  # 02-train is not among the notebooks
         return
-    generator = _imagined(config)
+    generator = imagined(config)
     shift = round(config.shift_seconds * SAMPLERATE)
     needed = generator.valid_length(round(config.seconds * SAMPLERATE)) + shift
     composed = p.get("musdb_root") == "embedded"
@@ -105,26 +102,6 @@ def _check_training(p):
     if composed and "probe_segments" in p:
         cells = [(segments, "none", 0) for segments in p["probe_segments"]]
         check_cells(cells, tracks, generator, p["probe_seconds"])
-
-
-def _imagined(config):
-    """The generator without its numbers; raises `UserError` when this machine could not train it."""
-    size = f"channels = {config.channels}, depth = {config.depth} and lstm_layers = {config.lstm_layers}"
-    try:
-        with torch.device("meta"):
-            generator = build(
-                config.generator, channels=config.channels, depth=config.depth, lstm_layers=config.lstm_layers
-            )
-    except (RuntimeError, OverflowError, TypeError) as error:  # torch's, for sizes beyond 64 bits
-        raise UserError(f"{size} make a network that no machine can hold; lower them.") from error
-    needed = 16 * sum(parameter.numel() for parameter in generator.parameters())  # weights, gradients, Adam's two
-    present = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > present:
-        raise UserError(
-            f"{size} need {needed / 1e9:,.0f} GB to be trained, more than this machine's {present / 1e9:.0f} GB; "
-            "lower them."
-        )
-    return generator
 
 
 def _silence(seconds):

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
@@ -46,8 +47,8 @@ def _begin(initialise):
 
 
 def mark():
-    """The end of the name of what this process writes and will rename."""
-    return f".{os.getpid()}.tmp"
+    """The end of the name of what this thread of this process writes and will rename."""
+    return f".{threading.get_native_id()}.{os.getpid()}.tmp"
 
 
 def abandoned(paths):

@@ -126,18 +126,26 @@ def arms_table(run):
 
 def _naturalness(folder):
     """The measures of every (track, target) of an evaluated `folder`; results of old have none."""
-    rows = [
-        {"track": file.name.removesuffix(".json"), "target": target, **values}
-        for file in folder.glob("naturalness/*.json")
-        for target, values in read_json(file).items()
-    ]
+    rows = []
+    for file in folder.glob("naturalness/*.json"):
+        for target, values in _figures_of(file, lambda stems: stems).items():
+            rows.append({"track": file.name.removesuffix(".json"), "target": target, **values})
     return pd.DataFrame(rows, columns=["track", "target", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
 
 
 def _auc(folder):
     """{track: held-out AUC of a fresh discriminator}, as far as it was computed."""
     file = folder / "detectability.json"
-    return read_json(file)["auc"] if file.exists() else {}
+    return _figures_of(file, lambda about: {"auc": about["auc"]})["auc"] if file.exists() else {}
+
+
+def _figures_of(file, pick):
+    """{name: {name: figure}} that `pick` finds in a JSON file; raises `UserError` when the file is of another kind."""
+    value = read_json(file)
+    try:
+        return {name: {key: float(x) for key, x in figures.items()} for name, figures in pick(value).items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file} does not hold what this program writes; remove it and evaluate again.") from error
 
 
 def arm_and_seed(name):

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 
 from lib.data import CHANNELS, SAMPLERATE, SOURCES
 from lib.demucs import Demucs, center_trim
-from lib.errors import UserError
+from lib.errors import Parser, UserError
 from lib.fast import keep_buffers, prepare
 from lib.generators import load_weights
 from lib.progress import progress
@@ -217,7 +217,7 @@ def _watched(estimates, name, samples):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m lib.separate",
         description="Separate songs into drums, bass, other and vocals: one wav file each, as loud and as long as in "
         "the song, with its sample rate and as many channels (more than two are mixed down to stereo).",

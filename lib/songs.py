@@ -96,17 +96,24 @@ def decibels(amplitude):
 
 @contextlib.contextmanager
 def scratch_folder(out):
-    """A hidden folder in `out`, which is made if need be; it is gone afterwards, as are those of killed processes.
+    """A hidden folder in `out`, which is made if need be; it is gone afterwards, as are those of killed processes and a
+    new `out` that is still empty.
 
     Raises `UserError` when `out` cannot be written, or its disk is full.
     """
+    out = Path(out)
+    new = not out.exists()
     with _writing(out):
-        Path(out).mkdir(parents=True, exist_ok=True)
-        for half in abandoned(Path(out).glob(".separating-*.tmp")):
+        out.mkdir(parents=True, exist_ok=True)
+        for half in abandoned(out.glob(".separating-*.tmp")):
             shutil.rmtree(half)
         folder = tempfile.TemporaryDirectory(prefix=".separating-", suffix=mark(), dir=out)
-    with folder as name:
-        yield Path(name)
+    try:
+        with folder as name:
+            yield Path(name)
+    finally:
+        if new and not any(out.iterdir()):
+            out.rmdir()
 
 
 def write_stems(song, estimates, folder, scratch, form="24"):
@@ -203,7 +210,7 @@ def _rows(estimates, channels):
     for block in estimates:
         block = np.asarray(block)
         block = block.mean(1, keepdims=True) if channels == 1 else block
-        yield np.ascontiguousarray(block.reshape(-1, block.shape[-1]).T), False
+        yield np.ascontiguousarray(block.reshape(len(SOURCES) * channels, -1).T), False
     yield np.empty((0, len(SOURCES) * channels), np.float32), True
 
 

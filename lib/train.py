@@ -27,17 +27,17 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib import instruments
-from lib.augment import Batches
 from lib.checkpoint import append_line, drop_lines_after, load_state, save_state
 from lib.config import Config, parse
-from lib.data import SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data import SOURCES
 from lib.demucs import center_trim
 from lib.errors import UserError
 from lib.fast import keep_buffers, prepare
 from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
-from lib.generators import build, save_weights
+from lib.generators import save_weights
 from lib.launch import claim, status_line
+from lib.material import material, network
 from lib.objective import reconstruction_loss
 from lib.processes import end_with_parent
 from lib.provenance import ROOT
@@ -60,23 +60,19 @@ class Trainer:
         self.first_bad = torch.tensor(-1, device=self.device)  # the first step with a figure that is no number
         self.stopping = False  # somebody asked for it
         self._build_networks()
-        self._build_data()
+        self.batches, self.evaluation = material(
+            config, self.generator, rank=ranks.rank, world=ranks.world, ahead=self.device.type == "cuda"
+        )
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
-            state = load_state(ROOT / config.start_from / "state.pt", self.device)
-            self._load_into(state, "generator", "optimizer")
+            path = ROOT / config.start_from / "state.pt"
+            self._load_into(load_state(path, self.device), path, "generator", "optimizer")
 
     def _build_networks(self):
         c = self.config
         torch.manual_seed(c.seed)
-        self.generator = build(
-            c.generator,
-            channels=c.channels,
-            depth=c.depth,
-            lstm_layers=c.lstm_layers,
-            projection=c.projection,
-        ).to(self.device)
+        self.generator = network(c).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
         self._generate = prepare(self.generator, precision=c.precision, compile=c.compile, report=self._say)
         if self.ranks.world > 1:
@@ -98,30 +94,6 @@ class Trainer:
     def _say(self, line):
         if self.ranks.rank == 0:
             print(f"{self.folder.name:<14} {line}", flush=True)
-
-    def _build_data(self):
-        c = self.config
-        sets, _ = read_index(ROOT / c.data)
-        sets["train"] = sets["train"][: c.tracks or None]
-        time_ = self.generator.valid_length(round(c.seconds * SAMPLERATE))
-        shift = round(c.shift_seconds * SAMPLERATE)
-        self.batches = Batches(
-            Excerpts(sets["train"], time_ + shift, round(c.stride_seconds * SAMPLERATE)),
-            batch=c.batch,
-            shift=shift,
-            group=c.remix_group,
-            seed=[c.seed, bool(c.start_from)],
-            rank=self.ranks.rank,
-            world=self.ranks.world,
-            ahead=self.device.type == "cuda",
-        )
-        self.evaluation = {
-            "train": Excerpts(sets["train"], time_, time_),
-            "heldout": Excerpts(sets["valid"], time_, time_),
-        }
-        for name, excerpts in self.evaluation.items():
-            if not len(excerpts):
-                raise UserError(f"There are no {name} tracks in {c.data}; both train and valid tracks are needed.")
 
     # One step
 
@@ -222,27 +194,27 @@ class Trainer:
         state = load_state(path, self.device)
         try:
             same = Config.from_dict(state["config"]) == self.config
-            self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-            sums = state["sums"]
-            if not (self.step >= 0 and self.seconds >= 0 and self.best is not None and isinstance(sums[0], dict)):
+            self.step, self.seconds, self.best = int(state["step"]), float(state["seconds"]), float(state["best"])
+            self.sums = state["sums"][self.ranks.rank % len(state["sums"])]
+            networks = {name: state[name] for name in self._networks()}
+            if not (self.step >= 0 and self.seconds >= 0 and isinstance(self.sums, dict)):
                 raise TypeError("no figures of a run")
-        except (KeyError, IndexError, TypeError, RuntimeError, UserError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
         if not same:
             raise UserError(
                 f"{path} was trained with other parameters than config.json beside it; choose another folder."
             )
-        self._load_into(state, *self._networks())
-        self.sums = sums[self.ranks.rank % len(sums)]
+        self._load_into(networks, path, *networks)
 
-    def _load_into(self, state, *names):
+    def _load_into(self, state, path, *names):
         try:
             for name in names:
                 self._networks()[name].load_state_dict(state[name])
         except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
             raise UserError(
-                "The checkpoint holds networks of another size than the parameters ask for "
-                f"({self.config.start_from or self.folder}); make generator, channels, depth and lstm_layers agree."
+                f"{path} holds networks of another size than the parameters ask for; make generator, channels, depth "
+                "and lstm_layers agree."
             ) from error
 
     # The run
@@ -318,7 +290,7 @@ def main(arguments=None):
     try:
         if ranks.rank == 0:
             held.enter_context(locked(folder))
-        config, finished = ranks.first(claim(parse(pairs, folder), folder) if ranks.rank == 0 else None)
+        config, finished = ranks.first(claim(parse(pairs, folder), folder, ranks.world) if ranks.rank == 0 else None)
         if not finished:
             _train(config, folder, ranks)
             gc.collect()  # a process group whose users outlive it may abort the process at its very end

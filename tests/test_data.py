@@ -10,10 +10,8 @@ import conftest
 import musdb
 import numpy as np
 import pytest
-import soundfile
 
 from lib import data, decode
-from lib.errors import UserError
 from lib.provenance import ROOT
 
 
@@ -136,78 +134,11 @@ def test_tracks_are_decoded_at_once(three, tmp_path, monkeypatch):
 
 
 def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
+    (tmp_path / "train").mkdir()
     for k in range(8):
-        (tmp_path / "train" / f"Track {k}").mkdir(parents=True)
+        (tmp_path / "train" / f"Track {k}.stem.mp4").write_text("not decoded here")
     files = decode.list_musdb(tmp_path)
     assert list(files["valid"]) == ["Track 0", "Track 7"] and len(files["train"]) == 6
-
-
-def break_track(folder, how):
-    stem = folder / "bass.wav"
-    audio, rate = soundfile.read(stem)
-    if how == "missing":
-        stem.unlink()
-    elif how == "rate":
-        soundfile.write(stem, audio, 48_000)
-    elif how == "mono":
-        soundfile.write(stem, audio[:, 0], rate)
-    elif how == "nan":
-        audio[5] = np.nan
-        soundfile.write(stem, audio, rate, subtype="FLOAT")
-    elif how == "unequal":
-        soundfile.write(stem, audio[:-7], rate)
-    elif how == "empty":
-        stem.write_bytes(b"")
-    elif how == "truncated":
-        stem.write_bytes(stem.read_bytes()[: stem.stat().st_size // 2])
-    elif how == "text":
-        stem.write_text("no audio")
-    elif how == "silent":
-        for path in folder.glob("*.wav"):
-            soundfile.write(path, 0 * audio, rate)
-    elif how == "no samples":
-        for path in folder.glob("*.wav"):
-            soundfile.write(path, audio[:0], rate)
-
-
-@pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        ("missing", "bass.wav is missing"),
-        ("rate", "48000 Hz"),
-        ("mono", "1 channel"),
-        ("nan", "NaN"),
-        ("unequal", "differ in length"),
-        ("empty", "damaged or no wav"),
-        ("truncated", "truncated|damaged"),
-        ("text", "damaged or no wav"),
-        ("silent", "silent throughout"),
-        ("no samples", "no samples"),
-    ],
-)
-def test_a_bad_track_gets_one_sentence_that_names_it(tmp_path, how, says):
-    folder = tmp_path / "A - B"
-    conftest.write_track(folder, conftest.synthetic_stems(1, 0.5))
-    break_track(folder, how)
-    with pytest.raises(UserError, match=says) as error:
-        decode.read_track(folder)
-    assert "A - B" in str(error.value) and "\n" not in str(error.value)
-
-
-def test_bad_folders_get_one_sentence(tmp_path):
-    with pytest.raises(UserError, match="not a folder"):
-        decode.list_musdb(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no track"):
-        decode.list_musdb(tmp_path)
-    (tmp_path / "own" / "train" / "A - B").mkdir(parents=True)
-    (tmp_path / "own" / "musdb.yaml").write_text("sources: [")
-    with pytest.raises(UserError, match="musdb.yaml is no musdb set-up"):
-        decode.list_musdb(tmp_path / "own")
-    (tmp_path / "broken.stem.mp4").write_bytes(b"\0" * 1000)
-    with pytest.raises(UserError, match="broken.stem.mp4"):
-        decode.read_track(tmp_path / "broken.stem.mp4")
-    with pytest.raises(UserError, match="run the notebook 01-data"):
-        data.read_index(tmp_path / "data.json")
 
 
 def test_excerpts_are_normalised_slices(index):
@@ -220,9 +151,3 @@ def test_excerpts_are_normalised_slices(index):
     excerpts.read(8, out, source=2, offset=50, order=(1, 0), sign=-1.0)
     wanted = -(track.stems()[2, ::-1, 22_100:23_100] - track.mean) / track.std
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-6)  # float32
-
-
-def test_an_excerpt_longer_than_a_track_is_refused(index):
-    sets, _ = data.read_index(index)
-    with pytest.raises(UserError, match="less than one excerpt"):
-        data.Excerpts(sets["train"], samples=5 * 44_100, stride=1)

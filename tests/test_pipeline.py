@@ -141,18 +141,3 @@ def test_impossible_values_are_refused_before_anything_is_made(report):
     with pytest.raises(UserError, match="arm = 'gan-42', which 04-discriminator looks at, is none of the runs"):
         pipeline.run("quick", [f"run={folder.name}-never", "seeds=[43]"])
     assert not list(folder.parent.glob(f"*{folder.name}-never*"))
-
-
-@pytest.mark.parametrize(
-    ("profile", "words", "says"),
-    [
-        ("huge", [], "choose one of gpu, paper, quick, study"),
-        ("quick", ["steps"], "name=value"),
-        ("quick", ["musdb_root=/nowhere"], "/nowhere is not a folder"),
-        ("quick", ["seeds=[1"], "not valid YAML"),
-        ("quick", ["nproc=two"], "'nproc' must be int"),
-    ],
-)
-def test_bad_words_get_one_sentence(profile, words, says):
-    with pytest.raises(UserError, match=says):
-        pipeline.run(profile, words)

@@ -51,7 +51,7 @@ def test_a_track_cannot_take_the_place_of_another_file(index, tmp_path):
 
 @pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>-1", "$\\frac-1", "[x](javascript:alert)-1", "gan"])
 def test_an_arm_of_a_strange_name_is_refused(tmp_path, name):
-    write_json(tmp_path / name / "config.json", {"finished": True})
+    write_json(tmp_path / name / "config.json", {"config": {}, "finished": True})
     write_json(tmp_path / name / "model.safetensors", {})
     write_json(tmp_path / name / "eval" / "test" / "Band - Song.json", {})
     for read in (trained, lambda run: evaluated(run, "test")):

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from PIL import Image
 
 from lib.demucs import Demucs
 from lib.errors import UserError
@@ -175,32 +174,15 @@ def truncated(path, rate=44_100):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-BAD = {
-    "missing.wav": (lambda path: None, "No such file"),
-    "folder.wav": (lambda path: path.mkdir(), "Is a directory"),
-    "empty.mp3": (lambda path: path.touch(), "empty file"),
-    "text.mp3": (lambda path: path.write_text("la la la\n" * 500), "Cannot decode .*; give a whole audio file"),
-    "text.wav": (lambda path: path.write_text("x"), "Cannot decode"),
-    "picture.png": (lambda path: Image.new("RGB", (64, 64)).save(path), "Cannot decode"),
-    "half.wav": (truncated, "truncated"),
-    "half.flac": (truncated, "truncated"),
-    "half.mp3": (truncated, "truncated"),
-    "none.wav": (lambda path: soundfile.write(path, np.zeros((0, 2)), 44_100), "no samples"),
-    "nan.wav": (lambda path: soundfile.write(path, np.full((99, 2), np.nan), 44_100, "FLOAT"), "NaN"),
-}
-
-
-def test_bad_songs_get_a_sentence_each_and_the_others_go_on(exact, tmp_path, capfd):
-    for name, (make, _) in BAD.items():
-        make(tmp_path / name)
-    soundfile.write(tmp_path / "good.wav", tone(0.1, 44_100, 2), 44_100)
-    songs = [str(tmp_path / name) for name in [*BAD, "good.wav"]]
+def test_a_bad_song_gets_its_sentence_and_the_others_go_on(exact, tmp_path, capfd):
+    for name in ("before.wav", "bad.mp3", "after.wav"):
+        soundfile.write(tmp_path / name, tone(0.1, 44_100, 2), 44_100)
+    truncated(tmp_path / "bad.mp3")
+    songs = [str(tmp_path / name) for name in ("before.wav", "bad.mp3", "after.wav")]
     assert main([*songs, "--checkpoint", str(exact), "--out", str(tmp_path / "out")]) == 1
-    lines = capfd.readouterr().err.splitlines()
-    assert len(lines) == len(BAD), lines  # nothing of the decoders either
-    for line, (name, (_, sentence)) in zip(lines, BAD.items(), strict=True):
-        assert re.search(sentence, line) and name in line and line.endswith(".")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good"]
+    [line] = capfd.readouterr().err.splitlines()  # nothing of the decoder either
+    assert re.search(r"bad\.mp3 is truncated: .*; get it again\.$", line)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["after", "before"]
 
 
 def test_songs_of_one_name(exact, tmp_path, capsys):
@@ -248,7 +230,7 @@ def test_full_disk(exact, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 1 and len(errors.splitlines()) == 1
     assert errors.startswith(f"Cannot write {tmp_path}/out/song (") and "free some space" in errors
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
 
 
 def test_interruption_leaves_nothing(exact, tmp_path):
@@ -260,15 +242,7 @@ def test_interruption_leaves_nothing(exact, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 1 and errors.startswith("Stopped;") and len(errors.splitlines()) == 1
-    assert not list((tmp_path / "out").iterdir())
-
-
-def test_folder_that_cannot_be_written(exact, tmp_path, capsys):
-    soundfile.write(tmp_path / "song.wav", tone(0.1, 44_100, 2), 44_100)
-    (tmp_path / "file").touch()
-    for out in ("file", "file/below"):
-        assert main([str(tmp_path / "song.wav"), "--checkpoint", str(exact), "--out", str(tmp_path / out)]) == 1
-        assert f"Cannot write {tmp_path / out} (" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_ffmpeg(real_excerpt, tmp_path, monkeypatch):
@@ -294,30 +268,6 @@ def test_checkpoints_of_all_kinds(exact, tmp_path, monkeypatch):
 
 def _first(model):
     return next(model.parameters())
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"short", b"x" * 1000, b"\x08\0\0\0\0\0\0\0{}      ", b"\x1f\x8b" + bytes(50)]
-)
-def test_damaged_checkpoints_are_refused(tmp_path, content):
-    (tmp_path / "model").write_bytes(content)
-    with pytest.raises(UserError, match=f"{tmp_path}/model is damaged or not a"):
-        load_generator(tmp_path / "model")
-
-
-def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(UserError, match="No such file"):
-            load_generator(path)
-    save_weights(Demucs(channels=4, depth=2, audio_channels=1), tmp_path / "mono")
-    with pytest.raises(UserError, match="makes 4 stems of 1 channel"):
-        load_generator(tmp_path / "mono")
-    model = Demucs(channels=4, depth=2)
-    torch.nn.init.constant_(model.decoder[-1][-1].bias, torch.nan)
-    save_weights(model, tmp_path / "nan")
-    soundfile.write(tmp_path / "song.wav", tone(0.1, 44_100, 2), 44_100)
-    assert main([str(tmp_path / "song.wav"), "--checkpoint", str(tmp_path / "nan"), "--out", str(tmp_path / "o")]) == 1
-    assert not list((tmp_path / "o").iterdir())
 
 
 @pytest.mark.slow

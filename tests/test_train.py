@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from lib.config import Config, parse
+from lib.config import Config
 from lib.errors import UserError
 from lib.launch import claim, launch, trained
 from lib.provenance import ROOT
@@ -253,34 +253,6 @@ def test_best_weights_are_those_of_the_lowest_heldout_loss(index, tmp_path):
     assert state["best"] == min(line["l1_valid"] for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"batch": 6}, "multiple of"),
-        ({"seconds": 30.0}, "less than one excerpt"),
-        ({"start_from": "nowhere"}, "nowhere"),
-        ({"data": "nowhere.json"}, "01-data"),
-    ],
-)
-def test_what_cannot_be_trained_is_refused_in_one_sentence(index, tmp_path, change, says):
-    with pytest.raises(UserError, match=says) as error:
-        launch(tiny(index, **change), tmp_path / "bad")
-    assert "\n" not in str(error.value)
-
-
-def test_a_damaged_or_foreign_checkpoint_is_named(index, pretrained, tmp_path):
-    folder = tmp_path / "l1-1"
-    claim(tiny(index), folder)
-    (folder / "state.pt").write_bytes((pretrained / "state.pt").read_bytes()[:5000])
-    with pytest.raises(UserError, match="state.pt is damaged"):
-        launch(tiny(index), folder)
-    torch.save({"some": "thing"}, folder / "state.pt")
-    with pytest.raises(UserError, match="state.pt"):
-        launch(tiny(index), folder)
-    with pytest.raises(UserError, match="another size"):
-        launch(tiny(index, channels=5, start_from=str(pretrained)), tmp_path / "l1-2")
-
-
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, tmp_path):
     folder = tmp_path / "wild"
     with pytest.raises(UserError, match="became infinite or NaN"):
@@ -291,36 +263,17 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, 
         assert all(value.isfinite().all() for value in state.values())
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["steps"], "name=value"),
-        (["stepz=3"], "stepz"),
-        (["steps=many"], "type int"),
-        (["steps=0"], "above 0"),
-        (["lr=nan"], "finite"),
-        (["keep=worst"], "choose one of last, best"),
-        (["discriminator=oracle"], "choose one of patch"),
-        (["adversarial_weight=-1"], "negative"),
-        (["adversarial_loss=wasserstein"], "choose one of bce, lsgan, hinge"),
-        (["adversarial_share=1"], "adversarial_share = 1.0 must be at least 0 and below 1"),
-        (["dropout=1"], "dropout = 1.0 must be at least 0 and below 1"),
-        (["ema=1"], "ema = 1.0 must be at least 0 and below 1"),
-        (["augment_p=1.5"], "augment_p = 1.5 must be at least 0 and at most 1"),
-        (["discriminator_updates=-0.1"], "discriminator_updates = -0.1 must be at least 0 and at most 1"),
-        (["r1=-1"], "r1 = -1.0 must not be negative"),
-        (["r1_every=0"], "r1_every = 0 must be above 0"),
-        (["spectral_norm=yes"], "spectral_norm = 'yes' must be of type bool"),
-        (["projection=1"], "projection = '1' must be of type bool"),
-    ],
-)
-def test_bad_parameters_are_named(tmp_path, words, says):
-    with pytest.raises(UserError, match=says):
-        parse([f"data={tmp_path}/data.json", *words], tmp_path)
+def test_a_run_comes_back_after_one_that_failed_in_its_folder(index, tmp_path):
+    folder = tmp_path / "l1-1"
+    launch(tiny(index, steps=2), folder)
+    first = weights(folder)
+    with pytest.raises(UserError, match="became infinite or NaN"):
+        launch(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
+    assert not (folder / "state.pt").exists(), "it failed before its first checkpoint"
+    _, finished = claim(tiny(index, steps=2), folder)
+    assert finished and weights(folder) == first
 
 
 def test_configuration_survives_its_file(index):
     config = tiny(index)
     assert Config.from_dict(json.loads(json.dumps(dataclasses.asdict(config)))) == config
-    with pytest.raises(UserError, match="Unknown training parameter colour"):
-        Config.from_dict({"data": "x", "colour": 1})

@@ -1,13 +1,12 @@
 """Write DRAW AUDIO as one HTML page: `python -m lib.draw_audio OUT.html`."""
 
-import argparse
 import sys
 
 from lib.draw_audio import standalone_page
-from lib.errors import UserError
+from lib.errors import Parser, UserError
 from lib.files import write_bytes
 
-parser = argparse.ArgumentParser(prog="python -m lib.draw_audio", description=__doc__)
+parser = Parser(prog="python -m lib.draw_audio", description=__doc__)
 parser.add_argument("page", metavar="OUT.html", help="the file to write; it needs neither Jupyter nor a network")
 try:
     write_bytes(parser.parse_args().page, standalone_page().encode())

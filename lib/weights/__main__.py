@@ -11,10 +11,11 @@ from pathlib import Path
 
 import torch
 
+from lib.config import read_note
 from lib.data import read_index
 from lib.errors import UserError
 from lib.evaluate import evaluate_set
-from lib.files import read_json, write_json
+from lib.files import write_bytes, write_json
 from lib.generators import load_weights, save_weights
 from lib.provenance import ROOT
 from lib.results import read_museval
@@ -28,14 +29,16 @@ def bundle(arm, target=TARGET):
     Raises `UserError` when the arm or its evaluation is missing.
     """
     arm = Path(arm)
-    about = read_json(arm / "config.json")
+    about = read_note(arm)
+    if not about.get("finished"):
+        raise UserError(f"{arm} holds no finished training; give the folder of an arm, such as results/study/l1-42.")
     sets, digest = read_index(ROOT / about["config"]["data"])
-    save_weights(load_weights(arm / "model.safetensors"), target, dtype=torch.float16)
     full = read_museval(arm / "eval" / "test")
     with tempfile.TemporaryDirectory() as folder:
-        scores = Path(folder, "half precision", "eval", "test")
-        evaluate_set(sets["test"], scores, weights=target)
-        half = read_museval(scores)
+        weights, scores = Path(folder, target.name), Path(folder, "half precision", "eval", "test")
+        save_weights(load_weights(arm / "model.safetensors"), weights, dtype=torch.float16)
+        evaluate_set(sets["test"], scores, weights=weights)
+        half, packed = read_museval(scores), weights.read_bytes()
     note = {
         "what": "A small Demucs v1 for `python -m lib.separate` without --checkpoint, in half precision.",
         "knows": "Only the embedded corpus (composed songs, sampled instruments, a voice made of recorded speech).",
@@ -49,6 +52,7 @@ def bundle(arm, target=TARGET):
         "the same in half precision": _sdr(half),
         "largest change of any track's stem by half precision, dB": round((full["SDR"] - half["SDR"]).abs().max(), 4),
     }
+    write_bytes(target, packed)
     write_json(target.with_suffix(".json"), note)
 
 
