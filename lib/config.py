@@ -5,6 +5,7 @@ Notebook parameters, command-line words and config.json all become this dataclas
 
 import dataclasses
 import math
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,7 @@ class Config:
             value = getattr(self, field.name)
             if field.type == "float" or field.type is float:
                 if isinstance(value, int) and not isinstance(value, bool):
-                    value = float(value)
+                    value = float(value) if abs(value) < sys.float_info.max else math.inf
                     setattr(self, field.name, value)
                 if not isinstance(value, float) or not math.isfinite(value):
                     raise UserError(f"{field.name} = {value!r} must be a finite number.")

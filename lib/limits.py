@@ -7,6 +7,7 @@ and tracks that hold no samples.
 import dataclasses
 import math
 import re
+import reprlib
 from pathlib import Path
 
 from lib import corpus
@@ -21,13 +22,19 @@ from lib.probe import CURES, check_cells
 from lib.provenance import ROOT
 from lib.results import ARMS
 
+MOST = 1e9  # of anything: more is a slip of the hand, and beyond what torch can count
 ABOVE_0 = (
-    "train_tracks valid_tracks test_tracks listen_seconds pretrain_steps arm_steps lr_branch probe_segments "
+    "listen_seconds pretrain_steps arm_steps lr_branch probe_segments "
     "probe_steps probe_seconds probe_error probe_width probe_lr song_seconds explore_seconds"
 )
-NOT_NEGATIVE = "shifted_tracks show_track arm_tracks shifts probe_cures_at listen_tracks song_start"
+NOT_NEGATIVE = "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"
 NOT_EMPTY = "seeds arms probe_segments probe_seeds listen_tracks listen_stems"
-RANGES = {"track_seconds": corpus.SECONDS} | dict.fromkeys(("corpus_seed", "seeds", "probe_seeds"), corpus.SEEDS)
+SEEDS = ("seed", "corpus_seed", "seeds", "probe_seeds")
+RANGES = (
+    dict.fromkeys(("train_tracks", "valid_tracks", "test_tracks"), (1, 10_000))
+    | {"shifted_tracks": (0, 10_000), "track_seconds": corpus.SECONDS}
+    | dict.fromkeys(SEEDS, corpus.SEEDS)
+)
 CHOICES = {
     "arms": tuple(arm for arm in ARMS if arm != "mixture"),
     "metric": METRICS,
@@ -45,11 +52,13 @@ def check_values(parameters):
     the parameter and what it may be.
     """
     for names, good, what in (
-        (ABOVE_0, lambda value: 0 < value < math.inf, "above 0, and finite"),
-        (NOT_NEGATIVE, lambda value: 0 <= value < math.inf, "at least 0, and finite"),
+        (ABOVE_0, lambda value: value > 0, "above 0"),
+        (NOT_NEGATIVE, lambda value: value >= 0, "at least 0"),
     ):
         for name in names.split():
             _require(name, parameters.get(name), good, what)
+    for name in sorted(parameters.keys() - set(SEEDS)):
+        _require(name, parameters[name], lambda x: not (isinstance(x, int | float) and x > MOST), f"at most {MOST:g}")
     for name in NOT_EMPTY.split():
         if parameters.get(name) == []:
             raise UserError(f"{name} = [] must hold at least one value.")
@@ -66,7 +75,7 @@ def _require(name, value, good, what):
     """Raise `UserError` unless `good` is true of `value`, or of each of its elements; None stands for no value."""
     for item in value if isinstance(value, list) else [value]:
         if item is not None and not good(item):
-            raise UserError(f"{name} = {value!r} must be {what}.")
+            raise UserError(f"{name} = {reprlib.repr(value)} must be {what}.")
 
 
 def _check_places(p):

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import json
+import reprlib
 from pathlib import Path
 
 from lib.errors import UserError
@@ -43,7 +44,7 @@ def check_type(name, value, annotation):
     """`value`; raises `UserError` when it does not fit the parameter's annotation (a syntax node)."""
     if not _fits(value, annotation):
         expected, kind = ast.unparse(annotation), type(value).__name__
-        raise UserError(f"Parameter '{name}' must be {expected}, but {value!r} is {kind}; correct it.")
+        raise UserError(f"Parameter '{name}' must be {expected}, but {reprlib.repr(value)} is {kind}; correct it.")
     return value
 
 

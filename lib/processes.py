@@ -43,6 +43,8 @@ def workers(count, initialise):
 
 def _begin(initialise):
     end_with_parent()
+    if os.getppid() != multiprocessing.parent_process().pid:  # it has ended while this process was starting
+        os._exit(1)
     initialise()
 
 

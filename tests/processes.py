@@ -19,8 +19,8 @@ def family(pid):
     return {member: commands.get(member, "") for member in sorted(found)}
 
 
-def gone(members, seconds=10):
-    """Whether all of these processes end in time. (A notebook's looks once in a second for its parent.)"""
+def gone(members, seconds=30):
+    """Whether all of these processes end in time: one that is just starting notices when it has imported torch."""
     for _ in range(seconds * 10):
         if not any(map(_runs, members)):
             return True

@@ -259,6 +259,8 @@ MUSDB = {"samplerate": 44100, "validation_tracks": ["A - B", "C - D"]}
 def test_musdb_settings(folder, content):
     for name in ("A - B", "C - D", "E - F"):
         (folder / "train" / name).mkdir(parents=True, exist_ok=True)
+        for stem in ("mixture", *SOURCES):
+            (folder / "train" / name / f"{stem}.wav").write_bytes(b"RIFF")
     found = outcome(lambda path: decode.list_musdb(path.parent), folder / "musdb.yaml", content)
     assert found is None or len(found["train"]) + len(found["valid"]) == 3
 

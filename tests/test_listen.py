@@ -33,7 +33,7 @@ def run(index, tmp_path_factory):
         torch.manual_seed(seed)
         (run / name / "eval" / "test").mkdir(parents=True)
         save_weights(build("demucs", channels=4, depth=3, lstm_layers=1), run / name / "model.safetensors")
-        (run / name / "config.json").write_text('{"finished": true}')
+        (run / name / "config.json").write_text('{"config": {}, "finished": true}')
         figures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
         (run / name / "eval" / "test" / f"{track.name}.json").write_text(museval_json(*figures))
     lines = [{"step": 2, "adversarial_share": None}, {"step": 4, "adversarial_share": 0.2, "adversarial_weight": 0.05}]

@@ -140,5 +140,5 @@ def test_games_are_the_runs_with_a_discriminator(tmp_path):
         readings.games(tmp_path)
     for name, line in (("gan-cures-1", {"r_v_sigma": 0.1}), ("gan-1", {"r_v_sigma": 0.2}), ("l1-1", {"l1_valid": 1.0})):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line | {"step": 1}) + "\n")
     assert list(readings.games(tmp_path)) == ["gan-1", "gan-cures-1"]
