@@ -75,7 +75,7 @@ def read_json(path):
     try:
         value = parse_json(read_limited(path))
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {path} as JSON ({error}).") from error
+        raise UserError(f"Cannot read {path} as JSON ({error}); restore or remove it.") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} holds no names and values, as this program writes them; restore or remove it.")
     return value

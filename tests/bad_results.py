@@ -120,7 +120,7 @@ CASES = [
     Case("a run without scores", MEASURED, "Nothing in …/study has been evaluated on 'test'; run 02-train for this "
          "run first.", lambda place: [shutil.rmtree(path) for path in (place / "study").glob("*/eval")]),
     Case("detectability.json is truncated", MEASURED, "Cannot read …/study/l1-1/eval/test/detectability.json as JSON "
-         "(…).", beside("detectability.json", '{"auc": {')),
+         "(…); restore or remove it.", beside("detectability.json", '{"auc": {')),
     Case("detectability.json is a list", MEASURED, "…/study/l1-1/eval/test/detectability.json …",
          beside("detectability.json", "[1]")),
     Case("the measures of naturalness are a list", MEASURED, "…/study/l1-1/eval/test/naturalness/I - J.json …",
