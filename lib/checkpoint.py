@@ -8,7 +8,7 @@ import torch
 
 from lib.errors import UserError
 from lib.files import atomic
-from lib.untrusted import check_archive, regular_file
+from lib.untrusted import LOG, check_archive, parse_json, read_limited, regular_file
 
 
 def save_state(folder, state, keep=1):
@@ -61,23 +61,24 @@ def append_line(log, line):
 def read_log(log):
     """The lines of a .jsonl file as dictionaries; a last line that a stopped run cut short is left out.
 
-    Raises `UserError` when the file is missing, or a line is none of a training's.
+    Raises `UserError` when the file is missing or damaged, or a line is none of a training's.
     """
     try:
-        lines = log.read_text().splitlines(keepends=True)
+        lines = read_limited(log, LOG).splitlines(keepends=True)
     except (OSError, ValueError) as error:
-        raise UserError(f"Cannot read {log} ({error}); move the run's folder away and train it again.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"Cannot read {log} ({reason}); train the run it belongs to, or train it again.") from error
     found = []
     for number, line in enumerate(lines, start=1):
-        if line.endswith("\n"):
-            try:
-                found.append(json.loads(line))
+        try:
+            if line.endswith(b"\n"):
+                found.append(parse_json(line))
                 if not isinstance(found[-1]["step"], int):
                     raise TypeError("a step is a number")
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"Line {number} of {log} is not one of a training's log; remove it, or train the run again."
-                ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"Line {number} of {log} is not one of a training's log; remove it, or train the run again."
+            ) from error
     return found
 
 

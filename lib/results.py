@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.checkpoint import read_log
 from lib.errors import UserError
 from lib.files import read_json
 from lib.naturalness import MEASURES
 from lib.statistics import stem_table
-from lib.untrusted import LOG, parse_json, read_limited
+from lib.untrusted import parse_json, read_limited
 
 REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -183,32 +184,12 @@ def evaluated_sets(run):
 
 
 def read_metrics(arm_folder):
-    """`metrics.jsonl` of an arm as a DataFrame, one row per evaluation. A last line cut short by a stopped
-    run is dropped; a missing or otherwise malformed file raises `UserError`."""
+    """`metrics.jsonl` of an arm as a DataFrame, one row per evaluation; raises `UserError` as `read_log` does, and when
+    there is no evaluation."""
     path = Path(arm_folder) / "metrics.jsonl"
-    try:
-        lines = read_limited(path, LOG).splitlines()
-    except OSError as error:
-        raise UserError(f"Cannot read {path} ({error.strerror}); train this arm first.") from error
-    except ValueError as error:
-        raise UserError(f"Cannot read {path}: {error}; train this arm again.") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(_figures(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise UserError(f"Line {number} of {path} is not JSON ({error}); train this arm again.") from error
+    records = read_log(path)
     if not records:
         raise UserError(f"{path} holds no evaluation yet; train this arm first.")
     if len(records) * len(set().union(*records)) > CELLS:
         raise UserError(f"The lines of {path} have too little in common; train this arm again.")
     return pd.DataFrame(records)
-
-
-def _figures(line):
-    """{name: figure} of a line of a log; raises `ValueError` for anything else."""
-    figures = parse_json(line)
-    if not isinstance(figures, dict) or not isinstance(figures.get("step"), int):
-        raise ValueError("no figures of a step")
-    return figures

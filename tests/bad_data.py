@@ -148,7 +148,8 @@ CASES = [
     Case("the folder for decoded tracks is read-only", DECODE.replace("cache", "locked/cache"), "Cannot write "
          "…/locked/cache/….npy: Permission denied; free some space or choose another folder."),
     Case("a damaged note of a decoded track", DECODE.replace("cache", "cache-1"), "Cannot read …/cache-1/….json as "
-         "JSON (…); restore or remove it.", lambda place: [truncate(path) for path in (place / "cache-1").glob("*.json")]),
+         "JSON (…); restore or remove it.",
+         lambda place: [truncate(path) for path in (place / "cache-1").glob("*.json")]),
     Case("the index is missing", INDEX, "UserError: …/data.json is missing; run the notebook 01-data first.",
          lambda place: (place / "data.json").unlink()),
     Case("the index is truncated", INDEX, "UserError: Cannot read …/data.json as JSON (…); restore or remove it.",

@@ -127,10 +127,11 @@ CASES = [
          beside("naturalness/I - J.json", "[1]")),
     # Logs
     Case("a run that was not trained", LOG, "Cannot read …/study/l1-1/metrics.jsonl (No such file or directory); "
-         "train this arm first.", lambda place: (place / "study/l1-1/metrics.jsonl").unlink()),
+         "train the run it belongs to, or train it again.",
+         lambda place: (place / "study/l1-1/metrics.jsonl").unlink()),
     Case("a log of 0 bytes", LOG, "…/study/l1-1/metrics.jsonl holds no evaluation yet; train this arm first.", log("")),
-    Case("a log with a bad line", LOG, "Line 1 of …/study/l1-1/metrics.jsonl is not …; train this arm again.",
-         log('{"step": \n{"step": 2}\n')),
+    Case("a log with a bad line", LOG, "Line 1 of …/study/l1-1/metrics.jsonl is not one of a training's log; "
+         "remove it, or train the run again.", log('{"step": \n{"step": 2}\n')),
     Case("an arm without a discriminator", 'readings.discriminator_metrics(Path("…/study/l1-1"))', "…/study/l1-1 "
          "was trained without a discriminator; choose a GAN arm."),
     Case("a run without an arm", 'launch.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook "

@@ -155,7 +155,7 @@ LINES = [{"step": k, "l1_train": 0.5, "parts": {"all": {"r_t": 0.1}}, "histogram
 
 
 def lines(documents):
-    return b"\n".join(map(text, documents)) if isinstance(documents, list) else text(documents)
+    return b"\n".join([*map(text, documents), b""]) if isinstance(documents, list) else text(documents)
 
 
 @examples(150)
