@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -140,43 +139,67 @@ def test_one_process_saves_at_sigterm_too(index, tmp_path):
     assert torch.load(tmp_path / "l1-1" / "state.pt", weights_only=True)["step"] >= 50
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+# The loopback alone, and a name for it. (IFF_UP | IFF_LOOPBACK | IFF_RUNNING by SIOCSIFFLAGS.)
+ISLAND = """
+import fcntl, socket, struct, time
+socket.sethostname("localhost")
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh", b"lo", 0x49))
+print("up", flush=True)
+time.sleep(1e6)
+"""
 
 
-def test_two_machines_meet_and_train_as_two_ranks_do(undisturbed, tmp_path, monkeypatch):
-    """Two elastic agents on loopback: one launches, the other joins."""
+@pytest.fixture
+def island():
+    """Words before a command that cut it off from every network: torch's stores for several machines listen to all."""
+    alone = ["unshare", "--net", "--uts", sys.executable, "-c", ISLAND]
+    with subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as holder:
+        if holder.stdout.readline() != "up\n":
+            pytest.skip("needs the right to make a network of its own")
+        yield ["nsenter", "--net", "--uts", "--target", str(holder.pid)]
+        holder.kill()
+
+
+PORT = "29500"  # nobody else is on the island
+LAUNCH = (
+    "import sys; from lib import config, launch; "
+    "launch.launch(config.parse([], sys.argv[1]), sys.argv[1], int(sys.argv[2]), nnodes=2, rdzv_endpoint=sys.argv[3])"
+)
+
+
+def test_two_machines_meet_and_train_as_two_ranks_do(undisturbed, tmp_path, island, monkeypatch):
+    """Two elastic agents: one launches, the other joins."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # both "machines" have the same cores
     config, whole = undisturbed
-    folder, endpoint = tmp_path / "gan-1", f"127.0.0.1:{free_port()}"
-    thread, errors = in_background(launch, config, folder, 1, nnodes=2, rdzv_endpoint=endpoint)
+    folder, endpoint = tmp_path / "gan-1", f"localhost:{PORT}"
+    claim(config, folder)
     words = [str(tmp_path), "nproc=1", "nnodes=2", f"rdzv_endpoint={endpoint}"]
-    other = subprocess.Popen([sys.executable, "-m", "lib.launch", *words], cwd=ROOT)
-    thread.join(timeout=120)
-    assert not thread.is_alive() and not errors
-    assert other.poll() is None, "it waits for the next run"
-    other.terminate()
-    other.wait()
+    other = subprocess.Popen([*island, sys.executable, "-m", "lib.launch", *words], cwd=ROOT)
+    try:
+        one = [*island, sys.executable, "-c", LAUNCH, str(folder), "1", endpoint]
+        subprocess.run(one, cwd=ROOT, check=True, timeout=120)
+        assert other.poll() is None, "it waits for the next run"
+    finally:
+        other.terminate()
+        other.wait()
     assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
 
 
-def test_the_slurm_script_trains_on_two_machines(undisturbed, tmp_path):
+def test_the_slurm_script_trains_on_two_machines(undisturbed, tmp_path, island):
     """With stand-ins for Slurm's own commands: srun starts one copy of the command per machine."""
     config, whole = undisturbed
     tools = tmp_path / "bin"
     tools.mkdir()
-    (tools / "scontrol").write_text("#!/bin/sh\necho 127.0.0.1\necho 127.0.0.1\n")
+    (tools / "scontrol").write_text("#!/bin/sh\necho localhost\necho localhost\n")
     (tools / "srun").write_text('#!/bin/sh\n"$@" & first=$!\n"$@" || exit 1\nwait $first\n')
     for tool in tools.iterdir():
         tool.chmod(0o755)
     claim(config, tmp_path / "gan-1")
-    slurm = {"SLURM_JOB_NODELIST": "two", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "PORT": str(free_port())}
+    slurm = {"SLURM_JOB_NODELIST": "two", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_ID": "7", "PORT": PORT}
     environment = os.environ | slurm | {
         "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_SUBMIT_DIR": str(ROOT), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
-    script = [str(ROOT / "slurm" / "train.sbatch"), str(tmp_path / "gan-1")]
+    script = [*island, str(ROOT / "slurm" / "train.sbatch"), str(tmp_path / "gan-1")]
     done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert weights(tmp_path / "gan-1") == weights(whole)
