@@ -138,7 +138,6 @@ def _stamp(key):
 def _execute(source, output, parameters):
     """Execute a notebook to `output`; on failure the previous `output` stays, and `output`.failed shows where."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
 
     temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
@@ -151,10 +150,10 @@ def _execute(source, output, parameters):
         temporary.replace(failed)
         cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
         raise UserError(f"{source.stem} stopped: {cause}") from error
-    except DeadKernelError as error:
+    except RuntimeError as error:  # nbclient's, for a process that has ended
         raise UserError(
-            f"{source.stem} stopped: its process was killed, perhaps for want of memory; run the same command again, "
-            "it goes on from there."
+            f"{source.stem} stopped: its process was killed, perhaps for want of memory ({str(error).splitlines()[0]}); "
+            "run the same command again, it goes on from there."
         ) from error
     except OSError as error:
         raise UserError(f"Cannot write {output} ({error.strerror or error}); free some space, run again.") from error
