@@ -152,8 +152,8 @@ def _execute(source, output, parameters):
         raise UserError(f"{source.stem} stopped: {cause}") from error
     except RuntimeError as error:  # nbclient's, for a process that has ended
         raise UserError(
-            f"{source.stem} stopped: its process was killed, perhaps for want of memory ({str(error).splitlines()[0]}); "
-            "run the same command again, it goes on from there."
+            f"{source.stem} stopped: its process was killed, perhaps for want of memory "
+            f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
         ) from error
     except OSError as error:
         raise UserError(f"Cannot write {output} ({error.strerror or error}); free some space, run again.") from error
