@@ -23,8 +23,9 @@ from lib.provenance import ROOT
 BY_WHOM_AND_WHEN = ("made_by", "seconds", "steps_per_second")
 
 
-def contents(folder):
-    """{file: what it says} of a run's folder, without by whom and when it was made."""
+def contents(folder, run=None):
+    """{file: what it says} of the folder of `run`, without its name, by whom and when it was made."""
+    run = run or folder.name
     found = {}
     for path in sorted(folder.rglob("*")):
         name, text = str(path.relative_to(folder)), path.read_bytes() if path.is_file() else b""
@@ -32,22 +33,22 @@ def contents(folder):
             found[name] = None  # its being there
         elif path.suffix in (".json", ".jsonl"):
             lines = text.splitlines() if path.suffix == ".jsonl" else [text]
-            found[name] = [_timeless(json.loads(line), folder) for line in lines]
+            found[name] = [_timeless(json.loads(line), run) for line in lines]
         elif path.suffix == ".ipynb":
             found[name] = _pictures(json.loads(text))
         else:
-            found[name] = text.replace(folder.name.encode(), b"RUN")
+            found[name] = text.replace(run.encode(), b"RUN")
     return found
 
 
-def _timeless(value, folder):
+def _timeless(value, run):
     if isinstance(value, dict):
-        return {k: _timeless(v, folder) for k, v in value.items() if k not in BY_WHOM_AND_WHEN}
+        return {k: _timeless(v, run) for k, v in value.items() if k not in BY_WHOM_AND_WHEN}
     if isinstance(value, list):
-        return [_timeless(v, folder) for v in value]
+        return [_timeless(v, run) for v in value]
     if value != value:  # NaN, museval's mark of a silent second
         return "NaN"
-    return value.replace(folder.name, "RUN") if isinstance(value, str) else value
+    return value.replace(run, "RUN") if isinstance(value, str) else value
 
 
 def _pictures(notebook):
@@ -134,6 +135,6 @@ def test_a_report_on_a_disk_that_fills_up_again_and_again_ends_the_same(report, 
         finally:
             holder.kill()
     try:
-        assert contents(outside) == contents(whole)
+        assert contents(outside, scratch.name) == contents(whole)
     finally:
         shutil.rmtree(outside)
