@@ -38,7 +38,8 @@ audit: .audit/ready
 	@echo "Installing Python packages into .venv (about two minutes, 6 GB)"
 	@$(SYSTEM_PYTHON) -m venv .venv || { .ci/apt python3.11-venv && $(SYSTEM_PYTHON) -m venv --clear .venv; } || \
 		{ echo "The venv module is missing: install python3.11-venv, or use conda env create -f environment.yml"; exit 1; }
-	@$(PYTHON) -m pip install --progress-bar off --disable-pip-version-check -r requirements.txt
+	@$(PYTHON) -m pip install --progress-bar off --disable-pip-version-check -r requirements.txt || \
+		{ echo "The packages could not be installed, for the reason that pip gives above; mend it, and run again."; exit 1; }
 	@touch $@
 
 ffmpeg:

@@ -48,7 +48,7 @@ def tiles(table):
 
 
 def _first_report():
-    seeds, gan = published_seeds(), published_systems().loc["Demucs v1 + GAN (seed)"]
+    seeds, gan = published_seeds(), published_systems().loc["Demucs v1 + GAN (first report)"]
     interval = prediction_interval(seeds)
     outside = [s for s in STEMS if abs(gan[s] - interval.loc[s, "mean"]) > interval.loc[s, "half_width"]]
     figures = join(f"{signed(gan[s] - interval.loc[s, 'mean'])} dB ({s})" for s in STEMS)

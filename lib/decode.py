@@ -20,7 +20,7 @@ from lib.data import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.progress import progress
-from lib.provenance import ROOT
+from lib.provenance import ROOT, portable
 from lib.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
 
 
@@ -212,7 +212,7 @@ def decode(tracks, cache, label="decode", workers=None):
         mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
         track = Track(
             name=name,
-            path=_portable(array),
+            path=portable(array),
             samples=audio.shape[-1],
             mean=float(mono.mean()),
             std=float(mono.std()),
@@ -223,8 +223,3 @@ def decode(tracks, cache, label="decode", workers=None):
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         return list(progress(label, len(tracks), pool.map(one, tracks.items())))
-
-
-def _portable(path):
-    path = Path(path).resolve()
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

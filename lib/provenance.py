@@ -9,6 +9,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def portable(path):
+    """`path` as text, relative to the repository where it lies in it."""
+    path = Path(path).resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
 def commit():
     """The short commit hash of this checkout, with `+` when tracked library files differ from it."""
     git = ["git", "-C", str(ROOT)]

@@ -65,7 +65,7 @@ def scores(run):
 
 
 def _noise_finding():
-    seeds, gan = published_seeds(), published_systems().loc["Demucs v1 + GAN (seed)"]
+    seeds, gan = published_seeds(), published_systems().loc["Demucs v1 + GAN (first report)"]
     half = prediction_interval(seeds)["half_width"]
     difference = gan[list(STEMS)].astype(float) - seeds[list(STEMS)].mean()
     inside = (difference.abs() <= half[list(STEMS)]).sum()

@@ -127,8 +127,8 @@ def power(seeds, tracks):
 
 
 def _shown(row):
-    """Whether the interval excludes zero."""
-    return row["low"] * row["high"] > 0
+    """Whether the interval excludes zero, and there is anything to show in two decimals."""
+    return row["low"] * row["high"] > 0 and abs(row["difference"]) >= 0.005
 
 
 def _interval(row):

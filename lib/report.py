@@ -16,6 +16,7 @@ from lib.errors import UserError
 from lib.files import atomic, read_json
 from lib.parameters import check_parameters
 from lib.player import NO_MATH
+from lib.provenance import portable
 from lib.results import (
     ARMS,
     METRICS,
@@ -48,7 +49,7 @@ __all__ = [
     "wilcoxon_holm", "write_tables",
 ]  # fmt: skip
 
-DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (seed)"  # names in published_sdr.csv
+DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (first report)"  # names in published_sdr.csv
 PUBLISHED = "Published, on the MUSDB18 test tracks"
 OTHERS = "Other published systems, on the MUSDB18 test tracks"
 PER_TRACK = "median of frames, median of tracks"
@@ -187,7 +188,7 @@ def _folder_row(label, folder, sections):
         "seeds": "not stated",
         "aggregation": PER_TRACK,
         "data": "not stated",
-        "computed from": str(folder),
+        "computed from": portable(folder),
         "metric": "museval files as given",
     }
 
@@ -197,7 +198,7 @@ def write_tables(run, museval_folders=None):
     arms = arms_table(run)
     table = sdr_table(run, museval_folders)
     with atomic(Path(run) / "sdr_table.csv") as file:
-        table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.4f")
+        table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
     with atomic(Path(run) / "arms.csv") as file:
         arms.to_csv(file, index=False, float_format="%.5f")
     return table, arms

@@ -69,7 +69,7 @@ FIGURES = {
     "long_term_spectra": lambda: plots.long_term_spectra(audio() | {"bass": [*audio().values()]}, RATE),
     "levels": lambda: plots.levels(pd.DataFrame([[-20.0, -22, -np.inf, -19], [-25, -21, -20, -30]], columns=STEMS)),
     "seed_noise": lambda: plots.seed_noise(
-        report.published_seeds(), report.published_systems().loc["Demucs v1 + GAN (seed)"]
+        report.published_seeds(), report.published_systems().loc["Demucs v1 + GAN (first report)"]
     ),
     "sdr_strip": lambda: plots.sdr_strip(tracks()),
     "measure_differences": lambda: plots.measure_differences(readings.arm_differences(tracks(), METRICS)),

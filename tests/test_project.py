@@ -10,6 +10,7 @@ import papermill
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from lib.naturalness import MEASURES
 from lib.parameters import notebook_parameters
@@ -53,6 +54,8 @@ def test_all_that_is_installed_is_pinned():
             needed.add((name, extra))
             package = metadata.distribution(name)
             assert package.version == pins.get(name), f"{name} {package.version} is installed; renew constraints.txt"
+            needs = package.metadata["Requires-Python"] or ""
+            assert SpecifierSet(needs).contains("3.11.2"), f"{name} {package.version} needs Python {needs}"  # Debian 12
             for need in map(Requirement, package.requires or []):
                 if need.marker is None or need.marker.evaluate({"extra": extra}):
                     todo += [(canonical(need.name), extra) for extra in need.extras or [""]]
