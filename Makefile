@@ -6,6 +6,9 @@ PROFILE ?= quick
 PYTHON := .venv/bin/python
 SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
 .SHELLFLAGS := -eu -c
+# make itself would silently ignore a misspelt one.
+STRANGE := $(filter-out PROFILE MUSDB SET,$(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name))))
+$(if $(STRANGE),$(error make knows PROFILE, MUSDB and SET, but not $(STRANGE); write SET="$(STRANGE)=..." for a parameter))
 .PHONY: report test test-slow lint audit ffmpeg chromium
 # Threads that spin while they wait steal the time of whatever else runs here.
 export OMP_WAIT_POLICY ?= PASSIVE

@@ -36,7 +36,7 @@ def check_parameters(history, notebooks_folder):
 
 def nearest(name, known):
     """What a person may have meant by the unknown `name`: the end of a sentence."""
-    found = difflib.get_close_matches(name, sorted(known), n=1)
+    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}?" if found else f"known are {', '.join(sorted(known))}."
 
 

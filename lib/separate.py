@@ -256,8 +256,6 @@ def main(arguments=None):
         raise UserError(f"--shifts {options.shifts} must be 0 or more.")
     keep_buffers()
     model = prepare(load_generator(options.checkpoint).to("cuda" if torch.cuda.is_available() else "cpu"))
-    if not options.checkpoint:
-        print("The bundled model knows only this project's composed corpus; --checkpoint FILE takes a better one.")
     taken, failed = {}, 0
     for path in options.songs:
         try:
@@ -268,6 +266,8 @@ def main(arguments=None):
         except UserError as error:
             failed += 1
             print(error, file=sys.stderr)
+    if taken and not options.checkpoint:
+        print("The bundled model knows only this project's composed corpus; --checkpoint FILE takes a better one.")
     return int(failed > 0)
 
 

@@ -52,7 +52,7 @@ CASES = [
     Case("a profile of bytes", PROFILE, "…MINE.yaml is not valid YAML (…)…", profile(bytes(range(256)))),
     Case("a profile that would run a program", PROFILE, "…MINE.yaml is not valid YAML (…)…",
          lambda place: profile(f"nproc: !!python/object/apply:os.mkdir ['{place}/it ran']")(place)),
-    Case("a profile with an unknown parameter", PROFILE, "No notebook has a parameter 'colour'; known are ….",
+    Case("a profile with an unknown parameter", PROFILE, "No notebook has a parameter 'colour'; did you mean 'cures'?",
          profile("colour: red\n")),
     Case("a profile with a number for a name", PROFILE, "No notebook has a parameter 7; known are ….",
          profile("7: red\n")),

@@ -9,6 +9,8 @@ from lib.files import write_bytes
 parser = Parser(prog="python -m lib.draw_audio", description=__doc__)
 parser.add_argument("page", metavar="OUT.html", help="the file to write; it needs neither Jupyter nor a network")
 try:
-    write_bytes(parser.parse_args().page, standalone_page().encode())
+    page = parser.parse_args().page
+    write_bytes(page, standalone_page().encode())
+    print(f"The instrument: {page}; open it in a browser.")
 except UserError as error:
     sys.exit(str(error))
