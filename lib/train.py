@@ -288,15 +288,28 @@ def main(arguments=None):
         end_with_parent(signal.SIGTERM)  # the launcher's agent may be killed
     held = contextlib.ExitStack()
     try:
-        if ranks.rank == 0:
-            held.enter_context(locked(folder))
-        config, finished = ranks.first(claim(parse(pairs, folder), folder, ranks.world) if ranks.rank == 0 else None)
+        config, finished = _claimed(folder, pairs, ranks, held)
         if not finished:
             _train(config, folder, ranks)
             gc.collect()  # a process group whose users outlive it may abort the process at its very end
     finally:
         held.close()
         ranks.close()
+
+
+def _claimed(folder, pairs, ranks, held):
+    """`claim` by rank 0, for all. What it refuses, only it says; the others end without a word."""
+    answer = None
+    if ranks.rank == 0:
+        try:
+            held.enter_context(locked(folder))
+            answer = claim(parse(pairs, folder), folder, ranks.world)
+        except UserError as error:
+            answer = error
+    answer = ranks.first(answer)
+    if isinstance(answer, UserError):
+        raise answer if ranks.rank == 0 else SystemExit(1)
+    return answer
 
 
 def _train(config, folder, ranks):

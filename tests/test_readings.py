@@ -86,7 +86,7 @@ def dprobe(**r_v):
     names = {"none": "none", "augmentation": "joint augmentation", "norm": "spectral norm"}
     return pd.DataFrame([
         {"segments": count, "cure": names[cure], "seed": seed, "r_v_sigma": value + 0.1 * (seed - 2),
-         "r_f": 0.1, "tpr_heldout": 0.9 - value, "bce_heldout": 1 + value}
+         "r_f": 0.1, "tpr_heldout": 0.9 - value, "tnr_heldout": 0.8, "bce_heldout": 1 + value}
         for count, values in ((16, r_v), (512, {"none": 0.02})) for cure, value in values.items() for seed in (1, 2, 3)
     ])  # fmt: skip
 
@@ -99,6 +99,14 @@ def test_the_probe_names_the_cure_that_helps_and_the_one_that_does_not():
         in said
     )
     assert "gained by joint augmentation (0.25). Less, or nothing, by spectral norm." in said
+
+
+def test_a_cure_that_knows_less_is_none():
+    table = dprobe(none=0.45, augmentation=0.15, norm=0.05)
+    table.loc[table["cure"] == "spectral norm", "tpr_heldout"] = 0.2
+    said = readings.probe(table)
+    assert "best cure is **joint augmentation**" in said
+    assert "Spectral norm loses less too (0.15), but by knowing less: it is right on 50% of held-out patches" in said
 
 
 def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
