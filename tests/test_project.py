@@ -101,6 +101,20 @@ def test_every_line_of_the_reproducibility_statement_has_its_test():
                 assert f"def test_{name}(" in source, f"{file} has no test_{name}"
 
 
+def test_the_readme_says_how_far_a_repetition_went():
+    tables = [pd.read_csv(ROOT / "results" / run / "sdr_table.csv") for run in ("quick", "repeat")]
+    one, two = (table.set_index(["section", "system"])["all"] for table in tables)
+    moved = (two - one).abs().rename("moved").reset_index()
+    arms, differences = moved["system"].str.startswith("L1"), moved["system"].str.startswith("Difference: ")
+    said = []
+    for rows in (arms, differences):
+        for test_set in ("test", "real excerpt"):
+            said.append(f"{moved[rows & (moved['section'] == f'Measured here, on: {test_set}')]['moved'].max():.2f} dB")
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "by up to {} on the test tracks and {} on the six seconds".format(*said[:2]) in readme, said
+    assert "by up to {} and {}.".format(*said[2:]) in readme, said
+
+
 def test_the_readme_shows_what_the_benchmarks_wrote():
     section = (ROOT / "README.md").read_text().split("### How fast it is")[1].split("\n## ")[0]
     written = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.md"))
