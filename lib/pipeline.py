@@ -16,9 +16,9 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 
 from jupyter_client.manager import AsyncKernelManager
-from traitlets.config import Config
 
 from lib.decode import fingerprint_folder
 from lib.errors import UserError
@@ -31,7 +31,6 @@ from lib.untrusted import SETTINGS, parse_yaml, read_limited
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
-SOCKETS = Config({"KernelManager": {"transport": "ipc"}})  # files that only this user can open, instead of ports
 LIBRARY = (".py", ".js", ".css")
 # Each notebook, and those whose results it reads.
 STEPS = {
@@ -45,7 +44,15 @@ STEPS = {
 
 
 class Kernel(AsyncKernelManager):
-    """The process of a notebook. What its own machinery has to say, mostly when it ends, means nothing to a reader."""
+    """The process of a notebook, reached by files that only this user can open instead of ports.
+
+    What its own machinery has to say, mostly when it ends, means nothing to a reader.
+    """
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+        self.transport, self.ip = "ipc", f"{self._sockets.name}/socket"
 
     def start_kernel(self, **options):
         return super().start_kernel(stderr=subprocess.DEVNULL, **options)
@@ -142,7 +149,7 @@ def _execute(source, output, parameters):
     temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        how = {"log_output": True, "progress_bar": False, "config": SOCKETS, "kernel_manager_class": Kernel}
+        how = {"log_output": True, "progress_bar": False, "kernel_manager_class": Kernel}
         papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
         temporary.replace(output)
         failed.unlink(missing_ok=True)
@@ -152,7 +159,7 @@ def _execute(source, output, parameters):
         raise UserError(f"{source.stem} stopped: {cause}") from error
     except RuntimeError as error:  # nbclient's, for a process that has ended
         raise UserError(
-            f"{source.stem} stopped: its process was killed, perhaps for want of memory "
+            f"{source.stem} stopped: its process was killed or does not answer, perhaps for want of memory "
             f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
         ) from error
     except OSError as error:

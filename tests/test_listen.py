@@ -37,8 +37,8 @@ def run(index, tmp_path_factory):
         figures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
         (run / name / "eval" / "test" / f"{track.name}.json").write_text(museval_json(*figures))
     lines = [{"step": 2, "adversarial_share": None}, {"step": 4, "adversarial_share": 0.2, "adversarial_weight": 0.05}]
-    (run / "gan-9" / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    (run / "l1-9" / "metrics.jsonl").write_text('{"step": 4}')
+    (run / "gan-9" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (run / "l1-9" / "metrics.jsonl").write_text('{"step": 4}\n')
     return run
 
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import conftest
+import nbformat
 import pandas as pd
 import pytest
 from browser import chromium_fixture, watched_page  # noqa: F401  (a fixture)
 from bs4 import BeautifulSoup
 from conftest import STRANGE
+from nbformat.v4 import new_code_cell, new_notebook
 
 from lib import pipeline
 from lib.errors import UserError
@@ -128,6 +130,19 @@ def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
         pipeline.run("quick", [*words, f"song={ROOT / 'README.md'}"])
     assert (folder / "05-listen.ipynb").read_bytes() == before
     assert (folder / "05-listen.failed.ipynb").exists()
+
+
+def test_notebooks_of_two_reports_run_side_by_side(tmp_path):
+    """Their processes are reached by files: each has its own."""
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(new_notebook(cells=[new_code_cell("import time; time.sleep(2)")], metadata=kernel), tmp_path / "in")
+    program = "import sys; from pathlib import Path; from lib import pipeline; "
+    program += "pipeline._execute(*map(Path, sys.argv[1:]), {})"
+    runs = [
+        subprocess.Popen([sys.executable, "-c", program, tmp_path / "in", tmp_path / f"{k}.ipynb"], cwd=ROOT)
+        for k in range(2)
+    ]
+    assert [run.wait(timeout=50) for run in runs] == [0, 0]  # seconds: less than a kernel that cannot be reached waits
 
 
 def test_a_second_report_in_the_same_folder_says_so_and_stops(report):
