@@ -9,8 +9,8 @@ s = σ(logit):
 - r_f = (E[s generated held-out] − E[s generated train]) / (E[s real train] − E[s generated train]): the same for
   generated stems; r_v + r_f is the share of the distance between real and generated that is lost on held-out tracks;
 - TPR: share of real logits above 0; TNR: share of generated ones below; AUC: the chance that a real logit is above a
-  generated one; BCE: the discriminator's loss on the pair of sets; right: the mean probability (σ) that it gives to the
-  right answer, 0.5 when it guesses, near 1 when it is sure, whatever the sign of its slightest leaning.
+  generated one; BCE: the discriminator's loss on the pair of sets; right: the mean probability (σ) of the right answer,
+  not the share of right answers (that is TPR and TNR): 0.5 when it guesses, near 1 when it is sure and right.
 """
 
 import numpy as np
@@ -100,7 +100,7 @@ def verdict(figures):
     gradient fades. "is healthy": none of these.
     """
     seen, unseen, r_v, r_f = (figures[name] for name in ("right_train", "right_heldout", "r_v_sigma", "r_f"))
-    facts = f"It gives the right answer {seen:.0%} on its training tracks and {unseen:.0%} on held-out ones"
+    facts = f"Its mean probability of the right answer is {seen:.0%} on training tracks and {unseen:.0%} on held-out ones"
     if r_v is not None:
         facts += f", r_v = {r_v:.2f} and r_f = {r_f:.2f}".replace("-", "−")
     if seen < 0.6:

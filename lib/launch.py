@@ -27,7 +27,7 @@ from lib.results import arm_and_seed
 
 
 def claim(config, folder, world=1):
-    """Make `folder` the run of `config` on `world` ranks; True if it is finished already.
+    """Make `folder` the run of `config` on `world` ranks; return (completed config, whether the run is finished).
 
     A folder that holds a run with other parameters is set aside as `folder~digest`, with the runs that branched from
     it, and comes back when those parameters are asked for again: changing a parameter never destroys a result, and no

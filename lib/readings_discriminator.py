@@ -125,8 +125,8 @@ def probe(table):
         text += f"Less, or nothing, by {join(cured.index[~less])}. "
     for name, row in cured[less & ~gains].iterrows():
         text += (
-            f"{name.capitalize()} loses less too ({plain(row['memory'])}), but by knowing less: it is right on "
-            f"{row['right']:.0%} of held-out patches instead of {base['right']:.0%}. "
+            f"{name.capitalize()} also loses less ({plain(row['memory'])}), but only because it discriminates worse: "
+            f"its balanced accuracy on held-out patches is {row['right']:.0%} instead of {base['right']:.0%}. "
         )
     return text.strip()
 
