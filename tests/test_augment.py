@@ -79,6 +79,65 @@ def contains(excerpts, index, source, audio):
     return False
 
 
+RAMP, FEW = 14, 10  # samples of an excerpt of `ramps`, of which FEW are shift
+
+
+@pytest.fixture
+def ramps(tmp_path):
+    """256 excerpts of a track in which every sample of every stem and channel has a value of its own."""
+    values = 1 + np.arange(4 * 2 * 256 * RAMP, dtype=np.int16).reshape(4, 2, -1)
+    np.save(tmp_path / "ramps.npy", np.concatenate([values[:1], values]))
+    # This mean and deviation leave the values as they are
+    track = data.Track("ramps", str(tmp_path / "ramps.npy"), 256 * RAMP, 0.0, 1 / data.FULL_SCALE, "")
+    return data.Excerpts([track], RAMP, RAMP)
+
+
+def test_each_stem_is_shifted_swapped_flipped_and_remixed_at_its_rate(ramps):
+    """The value of a stem's first sample tells its excerpt, shift, channel and sign: 4 x 1,280 stems."""
+    batches = make(ramps, batch=64, shift=FEW)
+    stems = np.stack([batches(step).numpy() for step in range(20)])  # (steps, items, sources, channels, time)
+    members = np.array([np.argsort(_whole_pass(batches, step)) % 64 for step in range(20)])  # [step, excerpt]: member
+    places = np.rint(np.abs(stems)).astype(int) - 1
+    source, channel, time = np.unravel_index(places, (4, 2, 256 * RAMP))
+    excerpt, shift = np.divmod(time[..., 0, 0], RAMP)
+    sign, swapped = np.sign(stems[..., 0, 0]), channel[..., 0, 0] == 1
+
+    assert (source == np.arange(4)[:, None, None]).all() and (np.diff(time, axis=-1) == 1).all()
+    assert (time[..., 0, :] == time[..., 1, :]).all() and (np.sign(stems) == sign[..., None, None]).all()
+    assert (channel[..., 0, :] != channel[..., 1, :]).all(), "both channels are there"
+
+    def rate(what, wanted):  # 5 sigma of as many draws
+        assert what.mean() == pytest.approx(wanted, abs=5 * (wanted * (1 - wanted) / what.size) ** 0.5)
+
+    for drawn in range(FEW):
+        rate(shift == drawn, 1 / FEW)
+    rate(swapped, 0.5)
+    rate(sign < 0, 0.5)
+    rate(swapped & (sign < 0), 0.25)
+    origin = np.take_along_axis(members, excerpt.reshape(20, -1), 1).reshape(excerpt.shape)
+    place = origin - np.arange(64)[:, None] // 4 * 4  # in the remix group
+    for member in range(4):
+        rate(place == member, 1 / 4)
+    for what, chance in ((shift, 1 / FEW), (sign, 1 / 2), (swapped, 1 / 2), (origin, 1 / 4)):
+        for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)):
+            rate(what[..., a] == what[..., b], chance)  # each stem draws its own
+
+
+def _whole_pass(batches, step):
+    """The excerpts of the pass over the data in which a step lies, four steps each."""
+    return sum((batches._indices(step // 4 * 4 + k) for k in range(4)), [])
+
+
+def test_each_pass_has_an_order_of_its_own(ramps):
+    batches = make(ramps, batch=64, shift=FEW)
+    passes = [_whole_pass(batches, step) for step in (0, 4, 8)]
+    assert all(sorted(order) == list(range(256)) for order in passes), "every excerpt once"
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        # Two random permutations agree in one place on average, in eight or more with a chance of 1e-5
+        assert np.equal(passes[a], passes[b]).sum() < 8
+    assert np.equal(passes[0], range(256)).sum() < 8, "nor in the order of the tracks"
+
+
 def test_without_shift_and_remix_stems_stay_together(excerpts):
     plain = data.Excerpts(excerpts.tracks, TIME, 11_025)
     batches = make(plain, shift=0, group=0)

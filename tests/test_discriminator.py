@@ -166,12 +166,14 @@ def test_it_knows_which_stem_it_judges(name):
     mixture, stems = pair()
     stems = stems[:, :1].expand_as(stems)  # the same sound as drums, bass, other and vocals
     for found in logits(model, mixture, stems).values():  # it starts without prejudice
-        assert (found == found[:, :1]).all()
+        # A batch's items may be summed in different orders: up to 8e-14 of the deviation in float64, over five seeds
+        torch.testing.assert_close(found, found[:, :1].expand_as(found), rtol=0, atol=1e-11 * found.std().item())
     for classes in model.classes.values():
         nn.init.constant_(classes.weight[1], 1.0)
     for found in logits(model, mixture, stems).values():
-        assert (found[:, 1] != found[:, 0]).any(-1).all()
-        assert (found[:, 2:] == found[:, :1]).all()
+        others = found[:, [0, 2, 3]]
+        assert ((found[:, 1] - found[:, 0]).abs().amax(-1) > 0.1 * others.std()).all()
+        torch.testing.assert_close(others, found[:, :1].expand_as(others), rtol=0, atol=1e-11 * others.std().item())
     sum(found.square().sum() for found in logits(model, mixture, stems).values()).backward()
     assert all(classes.weight.grad.any(-1).all() for classes in model.classes.values())
 
