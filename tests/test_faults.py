@@ -98,13 +98,20 @@ def test_a_preempted_run_saves_between_checkpoints_and_goes_on(undisturbed, tmp_
     config, whole = undisturbed
     folder = tmp_path / "gan-1"
     claim(config, folder)
-    run = start(folder, 2)
-    wait_for(lambda: lines_in(folder) >= 2, "two evaluations")
-    run.send_signal(signal.SIGTERM)
-    output, _ = run.communicate(timeout=60)
-    assert run.returncode != 0 and "and saved; run it again to go on" in output
-    step = torch.load(folder / "state.pt", weights_only=True)["step"]
-    assert 12 <= step < 60, "it was stopped on the way"
+    log, state = folder / "metrics.jsonl", folder / "state.pt"
+    for evaluations in (2, 4, 6):  # a stop in the step of a checkpoint shows little: again
+        run = start(folder, 2)
+        # The log is written before the checkpoint: the next step has begun
+        wait_for(
+            lambda e=evaluations: lines_in(folder) >= e and state.stat().st_mtime_ns > log.stat().st_mtime_ns,
+            "evaluations",
+        )
+        run.send_signal(signal.SIGTERM)
+        output, _ = run.communicate(timeout=60)
+        assert run.returncode != 0 and "and saved; run it again to go on" in output
+        if (step := torch.load(state, weights_only=True)["step"]) % 6:
+            break
+    assert 12 <= step < 60 and step % 6, "it was stopped on the way, between checkpoints"
     assert not (folder / "model.safetensors").exists()
     launch(config, folder, 2)
     assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)

@@ -13,8 +13,11 @@ import torch
 
 from lib.config import Config
 from lib.errors import UserError
+from lib.generators import load_weights
 from lib.launch import claim, launch, trained
 from lib.provenance import ROOT
+from lib.ranks import Ranks
+from lib.train import Interrupted, Trainer
 
 TIMINGS = ("seconds", "steps_per_second")
 
@@ -35,6 +38,12 @@ def metrics(folder):
 
 def weights(folder):
     return (folder / "model.safetensors").read_bytes()
+
+
+def trainer(config, folder):
+    """A trainer in this process, as the command line makes one."""
+    config, _ = claim(config, folder)
+    return Trainer(config, folder, Ranks())
 
 
 @pytest.fixture(scope="module")
@@ -245,12 +254,87 @@ def test_branches_of_another_start_are_set_aside_with_it(index, tmp_path):
     assert finished and weights(arm) == first, "both come back"
 
 
+def same_weights(folder, state, network="generator", prefix=""):
+    """Whether model.safetensors holds what a network of a checkpoint holds."""
+    kept = load_weights(folder / "model.safetensors").state_dict()
+    checkpoint = torch.load(folder / state, weights_only=True)[network]
+    return all(torch.equal(value, checkpoint[prefix + name]) for name, value in kept.items())
+
+
 def test_best_weights_are_those_of_the_lowest_heldout_loss(index, tmp_path):
     # A learning rate that wrecks the network after the first evaluations
-    launch(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best"), tmp_path / "best")
-    lines = metrics(tmp_path / "best")
-    state = torch.load(tmp_path / "best" / "state.pt", weights_only=True)
-    assert state["best"] == min(line["l1_valid"] for line in lines)
+    folder = tmp_path / "best"
+    launch(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best", keep_states=4), folder)
+    best = min(metrics(folder), key=lambda line: line["l1_valid"])
+    state = torch.load(folder / "state.pt", weights_only=True)
+    assert state["best"] == best["l1_valid"] and best["step"] < 12
+    for step in (3, 6, 9, 12):
+        assert same_weights(folder, f"state-{step:07d}.pt") == (step == best["step"]), step
+
+
+def stop_after(run, step):
+    """Ask a trainer to stop in a step, as SIGTERM does."""
+    take_step = run.train_step
+
+    def stopping_step():
+        taken = take_step()
+        run.stopping = run.step == step
+        return taken
+
+    run.train_step = stopping_step
+    with pytest.raises(Interrupted, match=f"stopped at step {step} of"):
+        run.run()
+
+
+def test_a_run_that_stops_between_evaluations_keeps_its_means_and_its_best_weights(index, tmp_path):
+    config = tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best")
+    trainer(config, tmp_path / "whole").run()
+    wanted = metrics(tmp_path / "whole")
+    assert min(wanted, key=lambda line: line["l1_valid"])["step"] < 11 < wanted[-1]["step"]
+    for step in (2, 11):  # before the first checkpoint, and after the best weights
+        stop_after(trainer(config, tmp_path / "stopped"), step)
+        assert torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["step"] == step, "between checkpoints"
+    trainer(config, tmp_path / "stopped").run()
+    assert metrics(tmp_path / "stopped") == wanted
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_the_learning_rate_follows_a_cosine(index, tmp_path):
+    run = trainer(tiny(index, lr=3e-3, lr_final=1e-3), tmp_path / "l1-1")
+    # Eight steps: 1e-3 + 2e-3 (1 + cos(pi step / 8)) / 2, by hand
+    for step, lr in {0: 3e-3, 2: 2.7071e-3, 4: 2e-3, 7: 1.0761e-3}.items():
+        run.step = step
+        run.optimizer.state.clear()  # Adam's first step moves a weight by lr, whatever the size of its gradient
+        before = [weight.detach().clone() for weight in run.generator.parameters()]
+        run.train_step()
+        moved = [(a - b).abs().max().item() for a, b in zip(run.generator.parameters(), before, strict=True)]
+        assert max(moved) == pytest.approx(lr, rel=1e-3), step  # rounding of weights near 1: 1e-7 / 1e-3
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
+    folder = tmp_path / "ema"
+    run = trainer(tiny(index, ema=0.75, steps=3, evaluate_every=3, keep=keep), folder)
+    weight, seen, take_step = next(run.generator.parameters()), [], run.train_step
+
+    def watched_step():
+        taken = take_step()
+        seen.append(weight.detach().clone())
+        return taken
+
+    run.train_step = watched_step
+    run.run()
+    wanted = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
+    kept = load_weights(folder / "model.safetensors")
+    torch.testing.assert_close(next(kept.parameters()), wanted.cpu(), rtol=1e-5, atol=1e-7)  # float32
+    assert same_weights(folder, "state.pt", "averaged", "module.") and not same_weights(folder, "state.pt")
+
+    [line] = metrics(folder)
+    with torch.no_grad():
+        for network, evaluated in ((run.generator, False), (run.averaged.module, True)):
+            for parameter in network.parameters():
+                parameter.mul_(1.1)
+            assert (run.evaluate()["l1_valid"] != line["l1_valid"]) == evaluated
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, tmp_path):
