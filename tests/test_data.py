@@ -147,6 +147,7 @@ def test_excerpts_are_normalised_slices(index):
     assert len(excerpts) == 4 * 7, "1 + (4 s - 1 s) / 0.5 s starts in each of four tracks"
     track, start = excerpts[8]
     assert (track, start) == (sets["train"][1], 22_050)
+    assert excerpts[6] == (sets["train"][0], 6 * 22_050) and excerpts[7] == (sets["train"][1], 0)
     out = np.empty((2, 1_000), np.float32)
     excerpts.read(8, out, source=2, offset=50, order=(1, 0), sign=-1.0)
     wanted = -(track.stems()[2, ::-1, 22_100:23_100] - track.mean) / track.std

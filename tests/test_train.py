@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import time
 import pytest
 import torch
 
+from lib.checkpoint import append_line
 from lib.config import Config
+from lib.data import read_index
 from lib.errors import UserError
 from lib.generators import load_weights
 from lib.launch import claim, launch, trained
@@ -65,7 +68,9 @@ def test_training_learns_and_leaves_what_it_promises(index, tmp_path):
     assert lines[-1]["l1_valid"] < 0.9 * lines[0]["l1_valid"], "sixty steps lower the held-out error"
     note = json.loads((folder / "config.json").read_text())
     assert note["finished"] and note["config"]["steps"] == 60 and {"commit", "machine"} <= set(note["made_by"])
-    assert trained(tmp_path) == ["l1-1"]
+    shutil.copytree(folder, tmp_path / "pretrain-1")
+    shutil.copytree(folder, tmp_path / "l1-2~0123abcd")
+    assert trained(tmp_path) == ["l1-1"], "neither the common start nor what was set aside"
 
 
 def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
@@ -94,9 +99,15 @@ def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, 
                 assert b[loss] == pytest.approx(a[loss], rel=1e-5), (name, a["step"], loss)
 
 
-# The game amplifies rounding, the more the faster the discriminator learns: 2e-5 in twenty steps at 1e-4.
-@pytest.mark.parametrize(("arm", "rate", "bound"), [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 1e-4)])
-def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, rate, bound):
+# The game amplifies rounding, the more the faster the discriminator learns. Measured at 1e-4 over two seeds, between
+# threads, instruction sets and numbers of processes: mostly 3e-7 throughout; where one rounding crosses a kink of the
+# losses, 3e-6 within the first four steps and 4e-4 within twenty.
+FIRST = 4  # steps in which rounding has not grown, and a mistake shows
+
+
+@pytest.mark.parametrize(("arm", "rate", "bound"), [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 2e-3)])
+def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, monkeypatch, arm, rate, bound):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of each process: else one would have the threads of both
     make = gan if arm == "gan" else lambda index, _, **changes: tiny(index, **changes)
     config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate)
     for nproc in (1, 2):
@@ -106,7 +117,8 @@ def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, 
     for a, b in zip(one, two, strict=True):
         for name in ("l1_train", "l1_valid", "discriminator", "adversarial"):
             if name in a:
-                assert b[name] == pytest.approx(a[name], rel=bound), (a["step"], name)
+                allowed = 1e-5 if a["step"] <= FIRST else bound
+                assert b[name] == pytest.approx(a[name], rel=allowed), (a["step"], name)
 
 
 @pytest.mark.parametrize("nproc", [1, 2])
@@ -293,10 +305,46 @@ def test_a_run_that_stops_between_evaluations_keeps_its_means_and_its_best_weigh
     assert min(wanted, key=lambda line: line["l1_valid"])["step"] < 11 < wanted[-1]["step"]
     for step in (2, 11):  # before the first checkpoint, and after the best weights
         stop_after(trainer(config, tmp_path / "stopped"), step)
-        assert torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["step"] == step, "between checkpoints"
+        state = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)
+        assert state["step"] == step, "between checkpoints"
+        assert trainer(config, tmp_path / "stopped").seconds == state["seconds"] > 0
+    append_line(tmp_path / "stopped" / "metrics.jsonl", {"step": 12})  # as when it is killed before it has saved
     trainer(config, tmp_path / "stopped").run()
     assert metrics(tmp_path / "stopped") == wanted
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+
+
+def test_a_branch_takes_up_weights_and_optimizer_and_draws_batches_of_its_own(index, pretrained, tmp_path):
+    start = torch.load(pretrained / "state.pt", weights_only=True)
+    branch = trainer(tiny(index, start_from=str(pretrained)), tmp_path / "l1-1")
+    for name, value in branch.generator.state_dict().items():
+        assert torch.equal(value.cpu(), start["generator"][name])
+    moments = branch.optimizer.state_dict()["state"]
+    assert moments and moments.keys() == start["optimizer"]["state"].keys()
+    for key, values in start["optimizer"]["state"].items():
+        assert all(torch.equal(moments[key][name].cpu(), value) for name, value in values.items())
+    assert branch.step == 0 and not torch.equal(branch.batches(0), trainer(tiny(index), tmp_path / "other").batches(0))
+
+
+def test_a_run_trains_on_its_tracks_and_is_evaluated_on_all_of_each_set(index, tmp_path):
+    sets, _ = read_index(index)
+    run = trainer(tiny(index, tracks=3, evaluation_excerpts=6), tmp_path / "l1-1")
+    assert run.batches.excerpts.tracks == run.evaluation["train"].tracks == sets["train"][:3]
+    assert run.evaluation["heldout"].tracks == sets["valid"]
+    assert run.batches.excerpts.stride == 13_230, "0.3 s"
+    seen, evaluate_excerpt = [], run._evaluate_excerpt
+
+    def watched(excerpts, i):
+        error, found = evaluate_excerpt(excerpts, i)
+        seen.append((excerpts[i][0].name, error))
+        return error, found
+
+    run._evaluate_excerpt = watched
+    line = run.evaluate()
+    for name, tracks in (("l1_train_excerpts", sets["train"][:3]), ("l1_valid", sets["valid"])):
+        part = [item for item in seen if item[0] in {track.name for track in tracks}]
+        assert len(part) == 6 and len({track for track, _ in part}) == len(tracks), "excerpts of every track"
+        assert line[name] == pytest.approx(sum(error for _, error in part) / 6, rel=1e-9)
 
 
 def test_the_learning_rate_follows_a_cosine(index, tmp_path):
@@ -315,11 +363,12 @@ def test_the_learning_rate_follows_a_cosine(index, tmp_path):
 def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
     folder = tmp_path / "ema"
     run = trainer(tiny(index, ema=0.75, steps=3, evaluate_every=3, keep=keep), folder)
-    weight, seen, take_step = next(run.generator.parameters()), [], run.train_step
+    weight, seen, losses, take_step = next(run.generator.parameters()), [], [], run.train_step
 
     def watched_step():
         taken = take_step()
         seen.append(weight.detach().clone())
+        losses.append(taken["l1_train"].item())
         return taken
 
     run.train_step = watched_step
@@ -330,6 +379,7 @@ def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
     assert same_weights(folder, "state.pt", "averaged", "module.") and not same_weights(folder, "state.pt")
 
     [line] = metrics(folder)
+    assert line["l1_train"] == pytest.approx(sum(losses) / 3, rel=1e-6), "the mean over the steps"
     with torch.no_grad():
         for network, evaluated in ((run.generator, False), (run.averaged.module, True)):
             for parameter in network.parameters():
