@@ -107,6 +107,25 @@ def test_r1_is_given_in_its_steps_alone_and_keeps_the_gradient_small():
     assert steepness(cured) < 0.5 * steepness(naive)
 
 
+def test_a_step_with_r1_adds_its_gradient_times_half_gamma_times_r1_every():
+    """The gradient of a step is that of the adversarial loss plus γ / 2 · r1_every times the penalty's."""
+    game = play(r1=0.5, r1_every=4)
+    network = copy.deepcopy(game.discriminator)
+    stems, estimates = sounds()
+    game.discriminator_step(4, stems, estimates)
+    mixture, real = stems.sum(1), stems.clone().requires_grad_()
+    judged, fake = (network(mixture, x)["patch"][-1] for x in (real, estimates))
+    (by_stems,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
+    penalty = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / judged.numel()
+    loss = (F.softplus(-judged).mean() + F.softplus(fake).mean()) / 2
+    (loss + 0.5 / 2 * 4 * penalty).backward()
+    found, wanted = (
+        torch.cat([parameter.grad.flatten() for parameter in part.parameters()])
+        for part in (game.discriminator, network)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
+
+
 def test_lecam_anchors_are_running_means_of_the_logits():
     game = play(lecam=0.3)
     seen = seen_by(game)
@@ -319,6 +338,16 @@ def test_logits_for_the_instruments(name, shape):
     after.logits(*(x.requires_grad_(False) for x in (stems, estimates)), 3)
     assert all(torch.equal(after.discriminator.state_dict()[key], value) for key, value in before.items())
     assert game.discriminator.training
+
+
+def test_logits_for_the_instruments_are_never_augmented():
+    stems, estimates = sounds(batch=1)
+    with torch.no_grad():
+        plain, augmented = (play(augment_p=p).logits(stems, estimates, 3)["patch"] for p in (0.0, 0.8))
+    assert all(torch.equal(a, b) for a, b in zip(plain, augmented, strict=True))
+    game = play(augment_p=0.8)
+    _, real, _ = game._inputs(3, *sounds())
+    assert not torch.allclose(real, sounds()[0]), "its training is augmented"
 
 
 # State

@@ -180,6 +180,32 @@ def test_verdicts(scores, word):
     assert instruments.verdict(figures(*scores))[0] == word
 
 
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "is healthy"),
+        ({"right_train": 0.599}, "is too weak"),
+        ({"right_train": 0.6}, "is healthy"),
+        ({"r_v_sigma": 0.499}, "is healthy"),
+        ({"r_v_sigma": 0.5}, "overfits"),
+        ({"r_v_sigma": 0.3, "r_f": 0.199}, "is healthy"),
+        ({"r_v_sigma": 0.3, "r_f": 0.201}, "overfits"),
+        ({"r_v_sigma": 0.5, "r_f": -0.4}, "overfits"),  # real stems alone
+        ({"r_v_sigma": -0.1, "r_f": 0.55}, "is healthy"),  # generated stems alone do not count
+        ({"right_heldout": 0.949}, "is healthy"),
+        ({"right_heldout": 0.95}, "dominates"),
+        # The earlier of two that apply
+        ({"right_train": 0.599, "r_v_sigma": 0.7}, "is too weak"),
+        ({"r_v_sigma": 0.5, "right_heldout": 0.95}, "overfits"),
+        ({"r_v_sigma": None, "r_f": None, "right_train": 0.599}, "is too weak"),
+        ({"r_v_sigma": None, "r_f": None}, "is healthy"),
+    ],
+)
+def test_verdicts_at_either_side_of_each_threshold(changes, word):
+    healthy = {"right_train": 0.8, "right_heldout": 0.7, "r_v_sigma": 0.2, "r_f": 0.0}
+    assert instruments.verdict(healthy | changes)[0] == word
+
+
 def test_a_discriminator_that_errs_alike_everywhere_is_healthy():
     random = np.random.RandomState(0)
     real, fake = random.randn(2, 2000) + 1, random.randn(2, 2000) - 1

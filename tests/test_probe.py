@@ -1,11 +1,17 @@
 """The D-probe, where it is certain what a discriminator can know."""
 
+import copy
+import types
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn import functional as F
 
 from lib import data, probe
+from lib.augment import JointAugmentation
 from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
 from lib.generators import save_weights
@@ -123,13 +129,158 @@ def test_a_cell_holds_what_it_promises_and_gives_the_same_again(noise):
     assert cell(noise, seed=2) != found
 
 
+def watched(noise, cure, steps, monkeypatch):
+    """A cell, and what happened in it: `found` and its `game`; `start`, the discriminator before its first step; of
+    that step `given` (stems, estimates), `seen` (mixture, recorded, generated) and `gradient`, by all weights in a row;
+    `dropped`, the outputs of its dropout; p and figures after every evaluation."""
+    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe._game
+
+    def record(*arguments, **settings):
+        log.game = game = make(*arguments, **settings)
+        log.start = copy.deepcopy(game.discriminator)
+        forward = game.discriminator.register_forward_pre_hook(lambda _, inputs: log.forwards.append(inputs))
+        dropout = game.discriminator.patch.dropout.register_forward_hook(lambda *call: log.dropped.append(call[-1]))
+        play, observe = game.discriminator_step, game.observe
+
+        def discriminator_step(step, *given):
+            play(step, *given)
+            if step == 0:
+                forward.remove()
+                dropout.remove()
+                log.given, log.gradient = given, flat(p.grad for p in game.discriminator.parameters())
+
+        game.discriminator_step = discriminator_step
+        game.observe = lambda figures: (observe(figures), log.evaluations.append((game.p, figures)))
+        return game
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "_game", record)
+        log.found = cell(noise, cure, steps=steps)
+    mixture, stems = log.forwards[0]
+    log.seen = mixture.chunk(2)[0], *stems.chunk(2)
+    return log
+
+
+def flat(parts):
+    return torch.cat([part.detach().flatten() for part in parts])
+
+
+def augmented(log, p):
+    """What the first step was given, each operator applied with probability p."""
+    augment = JointAugmentation(np.random.RandomState([1, 3, 0]), p, 4, slice(0, 4), SAMPLES, data.SAMPLERATE)
+    return [augment(part) for part in log.given]
+
+
+def augments(log, _):
+    stems, estimates = augmented(log, 0.5)
+    wanted = stems.sum(1), stems, estimates
+    for found, part in zip(log.seen, wanted, strict=True):
+        torch.testing.assert_close(found, part, rtol=0, atol=2e-5)
+    assert not torch.allclose(stems, log.given[0], atol=0.1)
+
+
+def drives_p(log, _):
+    """A quarter (25 of 100 steps) up where r_v is above 0.2, else down."""
+    p = 0.0
+    for found, figures in log.evaluations:
+        p = min(max(p + (0.25 if figures["r_v_sigma"] > 0.2 else -0.25), 0.0), 0.8)
+        assert found == pytest.approx(p)
+    assert len(log.evaluations) == 3 and p > 0, "after 25, 50 and 55 steps"
+
+
+def adds_to_the_loss(log, naive, r1=0.0, lecam=0.0):
+    """The first step's gradient is that of cross-entropy, γ / 2 · 16 · R1 and LeCam's penalty, by hand."""
+    mixture, stems, estimates = log.seen
+    stems = stems.detach().requires_grad_()
+    real, fake = (log.start(mixture, x)["patch"][-1] for x in (stems, estimates))
+    (by_stems,) = torch.autograd.grad(real.sum(), stems, create_graph=True)
+    steepness = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / real.numel()
+    distance = (real - fake.mean().detach()).square().mean() + (fake - real.mean().detach()).square().mean()
+    loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+    weights = [*log.start.parameters()]
+    plain, added = (
+        flat(torch.autograd.grad(x, weights, retain_graph=True, materialize_grads=True))
+        for x in (loss, r1 / 2 * 16 * steepness + lecam * distance)
+    )
+    assert added.norm() > 0.02 * plain.norm()
+    assert (log.gradient - plain - added).norm() < 0.02 * added.norm()
+
+
+def adds_noise(log, size, p, alike):
+    """Of `size` times the mixture's deviation; `alike` on recorded and generated, and its sum on the mixture."""
+    (stems, estimates), (mixture, *seen) = augmented(log, p), log.seen
+    first, second = (found - part for found, part in zip(seen, (stems, estimates), strict=True))
+    level = stems.sum(1).std(dim=(1, 2))
+    for noise in (first, second):  # 8,820 draws a stem: 4 sigma are 3 %
+        torch.testing.assert_close(noise.std(dim=(2, 3)), size * level[:, None].expand(-1, 4), rtol=0.04, atol=0)
+    if alike:
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+    else:
+        assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.03
+    torch.testing.assert_close(mixture - stems.sum(1), first.sum(1) if alike else 0 * mixture, rtol=0, atol=2e-5)
+
+
+def remixes(log, naive):
+    (stems, estimates), before = log.given, naive.given[0]
+    same = (stems[:, None] == before[None]).flatten(3).all(-1)  # (item, where its stem comes from, source)
+    assert same.any(1).all() and not same.all(2).any(1).all(), "whole stems, in some items from several others"
+    assert torch.equal(stems[:, :, 0, 0].sort(0)[0], before[:, :, 0, 0].sort(0)[0]), "each stem goes to one item"
+    torch.testing.assert_close(estimates, IMITATOR(stems.sum(1)), rtol=0, atol=1e-5)
+
+
+def norms(network):
+    return [torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() for layer in network.patch.layers]
+
+
+def holds_the_norms(log, naive):
+    assert norms(log.game.discriminator) == pytest.approx([1] * 7, abs=0.1)  # after few steps of the power iteration
+    assert min(norms(naive.game.discriminator)) > 1.2
+
+
+def drops_channels(log, naive):
+    outputs = log.dropped[:6]  # of the first forward
+    kept = torch.cat([(x != 0).any(0).any(-1) for x in outputs])
+    assert len(kept) == 8 * (1 + 2 + 4 + 8 + 8 + 8)
+    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.12)  # 4 sigma of 248 draws
+    assert all((x != 0).all() for x in naive.dropped[:6])
+
+
+def narrows(log, naive):
+    found, before = ([x.out_channels for x in log_.game.discriminator.patch.layers] for log_ in (log, naive))
+    assert before == [8, 16, 32, 64, 64, 64, 1] and found == [2, 4, 8, 16, 16, 16, 1]
+
+
+def keeps_the_best(log, naive):
+    entropies = [figures["bce_heldout"] for _, figures in log.evaluations]
+    assert len(entropies) == 3 and naive.found["bce_heldout"] == entropies[-1], "the same discriminator was trained"
+    assert log.found["bce_heldout"] == min(entropies) < entropies[-1], "memory makes it worse"
+
+
+EFFECTS = {
+    "joint augmentation, p 0.5": [augments],
+    "joint augmentation, adaptive p": [drives_p],
+    "R1, γ 0.01": [partial(adds_to_the_loss, r1=0.01)],
+    "R1, γ 0.1": [partial(adds_to_the_loss, r1=0.1)],
+    "instance noise": [lambda log, _: adds_noise(log, 0.1, 0.0, alike=False)],
+    "dither": [lambda log, _: adds_noise(log, 0.03, 0.0, alike=True)],
+    "remix of stems": [remixes],
+    "LeCam": [partial(adds_to_the_loss, lecam=0.3)],
+    "spectral norm": [holds_the_norms],
+    "dropout": [drops_channels],
+    "quarter width": [narrows],
+    "early stop": [keeps_the_best],
+    "augmentation + R1": [augments, partial(adds_to_the_loss, r1=0.01)],
+    "augmentation + noise": [lambda log, _: adds_noise(log, 0.1, 0.5, alike=False)],
+}
+
+
 @pytest.mark.parametrize("cure", [cure for cure in probe.CURES if cure != "none"])
-def test_every_cure_changes_what_is_learned(noise, cure):
+def test_every_cure_does_what_its_name_says(noise, cure, monkeypatch):
     steps = 55 if "adaptive" in cure or cure == "early stop" else 3  # these act on an evaluation, every 25 steps
-    found, naive = cell(noise, cure, steps=steps), cell(noise, steps=steps)
-    assert found["cure"] == cure and any(found[name] != naive[name] for name in probe.COLUMNS)
-    if cure == "early stop":
-        assert found["bce_heldout"] < naive["bce_heldout"], "memory makes it worse, so an earlier state was kept"
+    log, naive = (watched(noise, name, steps, monkeypatch) for name in (cure, "none"))
+    for effect in EFFECTS[cure]:
+        effect(log, naive)
+    assert log.found["cure"] == cure and any(log.found[name] != naive.found[name] for name in probe.COLUMNS)
 
 
 class InProcess:
@@ -222,6 +373,33 @@ def test_a_fresh_discriminator_cannot_tell_two_halves_of_one_distribution():
 def test_a_fresh_discriminator_tells_a_clear_difference_on_tracks_that_it_never_saw():
     found = fresh(pairs(lambda stems, _: stems.mean(0, keepdims=True).repeat(4, 0)))
     assert min(found.values()) > 0.95, "at any level"
+
+
+def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_and_on_none_that_it_judges(monkeypatch):
+    made = pairs(lambda stems, random: stems + random.randn(*stems.shape).astype(np.float32), tracks=5)
+    shown, judged = {}, {}  # {game: segments}, recorded and generated
+    monkeypatch.setattr(
+        probe.Game,
+        "discriminator_step",
+        lambda game, _, *parts: shown.setdefault(game, set()).update(x.numpy().tobytes() for p in parts for x in p),
+    )
+    logits = probe.Game.logits
+    monkeypatch.setattr(
+        probe.Game,
+        "logits",
+        lambda game, stems, estimates, index: (
+            judged.setdefault(game, set()).update(p[0].numpy().tobytes() for p in (stems, estimates))
+            or logits(game, stems, estimates, index)
+        ),
+    )
+    probe.fresh_auc(made, steps=60, seconds=SECONDS, batch=4, width=4)
+    every = {x.contiguous().numpy().tobytes() for pair in made.values() for p in probe._cut(*pair, SAMPLES) for x in p}
+    assert len(every) == 5 * 18 * 2 and len(shown) == 2, "18 segments a track, of two kinds; two folds"
+    assert shown.keys() == judged.keys()
+    for game in shown:
+        assert not shown[game] & judged[game]
+        assert shown[game] | judged[game] == every, "60 batches of 4 show each of at most 54 segments"
+    assert set.union(*judged.values()) == every, "each track is judged once"
 
 
 def test_one_track_is_too_few_to_judge_by_another():
