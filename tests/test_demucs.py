@@ -310,8 +310,9 @@ def test_published_checkpoint_loads(original, tmp_path, monkeypatch, container, 
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy"])
-def test_published_half_precision_becomes_single(original, tmp_path, container):
-    model, path = small().half(), tmp_path / "model.th"
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
+def test_published_weights_of_another_precision_become_single(original, tmp_path, container, dtype):
+    model, path = small().to(dtype), tmp_path / "model.th"
     write((original, (), SMALL, model.state_dict()), path, container)  # an OrderedDict this time
     assert_same(Demucs.load_published(path), model.float())
 

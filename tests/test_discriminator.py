@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from lib.discriminator import PatchDiscriminator, SharedDropout, build
+from lib.discriminator import PatchDiscriminator, SharedDropout, build, level
 from lib.errors import UserError
 
 NAMES = ("patch", "msstft", "mpd")
@@ -83,6 +84,53 @@ def test_receptive_field_and_logit_rate(kernel, field, hop):
 
     longer = logits(model, *pair(1, 64 * 1024))["patch"].shape[-1]
     assert longer - frames == 32 * 1024 / hop
+
+
+def test_feature_maps_of_patch_by_hand():
+    model = small("patch")
+    mixture, stems = pair()
+    x = torch.cat([mixture, stems.flatten(1, 2)], 1) / mixture.std(dim=(1, 2), keepdim=True)
+    found = model(mixture, stems)["patch"]
+    for k, (layer, feature) in enumerate(zip(model.patch.layers, found, strict=True)):
+        x = F.conv1d(x, layer.weight, layer.bias, layer.stride, layer.padding)
+        x = torch.maximum(x, 0.2 * x) if k < 6 else x
+        torch.testing.assert_close(feature, x)
+
+
+@pytest.mark.parametrize("name", PER_STEM)
+def test_leaky_rectifiers_of_slope_a_fifth_between_the_layers_of_each_part(name):
+    model = small(name)
+    for sub, found in model(*pair(time=16384)).items():
+        for before, layer, after in zip(found, [*model.parts[sub].layers][1:-1], found[1:], strict=False):
+            x = layer(before)
+            torch.testing.assert_close(after, torch.maximum(x, 0.2 * x))
+
+
+def test_logits_of_msstft_see_21_frames_and_one_for_each_8_bins():
+    model = small("msstft")
+    for sub, part in model.parts.items():
+        bins = int(sub.split()[1]) // 2 + 1
+        image = x = torch.randn(1, 8, 41, bins, dtype=torch.float64, requires_grad=True)
+        for layer in part.layers:
+            x = layer(x)
+        assert x.shape == (1, 1, 41, -(-bins // 8))  # three strides of 2
+        (gradient,) = torch.autograd.grad(x[0, 0, 20, 5], image)
+        seen = gradient.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
+        # 3 rows; dilations 1, 2 and 4 add 2, 4 and 8; the last two layers 2 each
+        assert seen == list(range(20 - 10, 20 + 10 + 1))
+
+
+def test_mpd_has_a_logit_for_each_81_rows():
+    for sub, found in logits(small("mpd"), *pair(time=16384)).items():
+        period = int(sub.split()[1])
+        rows = -(-16384 // period)
+        assert found.shape == (2, 4, period * -(-rows // 81))  # four strides of 3
+
+
+def test_level_is_the_deviation_of_the_mixture_but_quiet_ones_are_amplified_no_further():
+    mixture = torch.randn(3, 2, 4096)
+    mixture *= (torch.tensor([0.5, 0.011, 0.0001]) / mixture.std(dim=(1, 2))).view(3, 1, 1)
+    torch.testing.assert_close(level(mixture).flatten(), torch.tensor([0.5, 0.011, 0.01]))
 
 
 @pytest.mark.parametrize(

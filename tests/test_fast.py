@@ -75,8 +75,14 @@ def test_the_fast_network_shares_the_weights_and_shows_the_attributes():
         net.nothing  # noqa: B018
 
 
-def test_networks_of_other_layers_stay_as_they_are():
-    model = Demucs(channels=4, depth=2, glu=False)
+def test_estimates_under_autocast_are_float32():
+    model = Demucs(channels=4, depth=2)
+    assert fast.Autocast(model)(torch.randn(1, 2, model.valid_length(100))).dtype == torch.float32
+
+
+@pytest.mark.parametrize("other", [dict(glu=False), dict(rewrite=False), dict(upsample=True), dict(stride=2)])
+def test_networks_of_other_layers_stay_as_they_are(other):
+    model = Demucs(channels=4, depth=2, **other)
     assert fast.prepare(model) is model
     with pytest.raises(UserError, match="bf16 is not tested for"):
         fast.prepare(model, precision="bf16")

@@ -10,7 +10,7 @@ from lib import game as module
 from lib.augment import JointAugmentation
 from lib.config import Config
 from lib.data import SAMPLERATE
-from lib.game import ANCHOR_DECAY, HIGHEST_P, Game
+from lib.game import HIGHEST_P, Game
 
 BATCH, SAMPLES = 4, 8192
 EVERY_CURE = dict(
@@ -74,6 +74,9 @@ def test_the_first_figures_by_hand():
     norm = torch.cat([parameter.grad.flatten() for parameter in before.parameters()]).norm()
     assert figures["discriminator"].item() == pytest.approx(loss.item(), rel=1e-5)
     assert figures["discriminator_gradient"].item() == pytest.approx(norm.item(), rel=1e-4)
+    for parameter, moments in game.optimizer.state.items():  # Adam's, after one step: 1 - β of the gradient, its square
+        torch.testing.assert_close(moments["exp_avg"], 0.5 * parameter.grad)
+        torch.testing.assert_close(moments["exp_avg_sq"], 0.001 * parameter.grad.square(), rtol=1e-4, atol=0)
 
 
 def test_the_same_steps_are_skipped_on_any_rank_with_the_probability_asked_for(monkeypatch):
@@ -134,7 +137,7 @@ def test_lecam_anchors_are_running_means_of_the_logits():
         game.discriminator_step(step, *sounds(step))
         real, fake = seen[-1][2].detach().chunk(2)
         means = torch.stack([real.mean(), fake.mean()])
-        expected = means if expected is None else ANCHOR_DECAY * expected + (1 - ANCHOR_DECAY) * means
+        expected = means if expected is None else 0.99 * expected + 0.01 * means
         torch.testing.assert_close(game.anchors["patch"], expected)
     assert len(seen) == 3, "one forward per step"
 

@@ -77,6 +77,33 @@ def test_projected_estimates_of_peers_sum_to_the_mixture(name):
     assert (plain(mixture).sum(1) - mixture).abs().max() > 0.1, "there was something to mend"
 
 
+def test_size_of_conv_tasnet():
+    """4 stacks of `depth` blocks, twice as wide inside as outside, between an encoder and a decoder of 20 samples."""
+    block = (8 * 16 + 16) + 1 + 2 * 16 + (16 * 3 + 16) + 1 + 2 * 16 + (16 * 8 + 8)  # the last adds to the masks
+    residual = 16 * 8 + 8  # in all blocks but the last
+    around = 2 * (2 * 8 * 20) + 2 * 8 + (8 * 8 + 8) + 1 + (8 * 4 * 8 + 4 * 8)
+    found = sum(weights.numel() for weights in small("conv_tasnet").parameters())
+    assert found == 4 * 4 * block + (4 * 4 - 1) * residual + around == 9_617
+
+
+def test_masks_of_conv_tasnet_are_rectified():
+    model = small("conv_tasnet")
+    masks, frames = model.network.mask_generator, torch.randn(1, 8, 50)
+    nn.init.zeros_(masks.output_conv.weight)
+    for bias, mask in ((5.0, 5.0), (-5.0, 0.0)):
+        nn.init.constant_(masks.output_conv.bias, bias)
+        assert (masks(frames) == mask).all()
+
+
+@pytest.mark.parametrize(("depth", "window", "with_lstm"), [(5, 1024, 1), (6, 4096, 2)])
+def test_windows_and_lstms_of_hdemucs(depth, window, with_lstm):
+    for lstm_layers in (0, 2):
+        model = small("hdemucs", depth=depth, lstm_layers=lstm_layers)
+        assert (model.network.nfft, model.unit, model.margin) == (window, window // 2, 2 * window)
+        lstms = [layer.num_layers for layer in model.modules() if isinstance(layer, nn.LSTM)]
+        assert lstms == [2] * (2 * with_lstm if lstm_layers else 0), "two per layer of the core"
+
+
 def test_conv_tasnet_hears_both_channels_at_once():
     """What is in one channel changes the estimates of the other: two mono passes would not."""
     model = small("conv_tasnet")

@@ -151,6 +151,14 @@ def test_memorisation_ratios_by_hand():
     assert found["bce_train"] == pytest.approx(-np.log(0.9))
     assert found["bce_heldout"] == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2)
     assert figures(0.5, 0.5, 0.5, 0.5)["r_v_sigma"] is None, "no difference between real and generated: no ratio"
+    undecided = figures(0.9, 0.5, 0.1, 0.5)
+    assert undecided["tpr_heldout"] == undecided["tnr_heldout"] == 0, "a logit of 0 is right about neither"
+
+
+def test_mean_and_percentiles_by_hand():
+    found = instruments.measure({name: np.arange(101) + k for k, name in enumerate(instruments.SETS)})
+    for k, name in enumerate(instruments.SETS):
+        assert [found[f"{name}_{part}"] for part in ("p10", "mean", "p90")] == pytest.approx([10 + k, 50 + k, 90 + k])
 
 
 def test_auc_is_mann_whitneys_u_with_ties():

@@ -1,6 +1,7 @@
 """The D-probe, where it is certain what a discriminator can know."""
 
 import copy
+import itertools
 import types
 from functools import partial
 
@@ -100,6 +101,15 @@ def test_memorisation_is_seen_where_there_is_nothing_else_to_learn(noise):
     # All of the distance between real and generated is lost on others (4 sigma, as above)
     assert found["r_v_sigma"] + found["r_f"] == pytest.approx(1, abs=0.45)
     assert found["bce_heldout"] > np.log(2), "worse than a guess"
+
+
+def test_each_pass_shows_every_segment_once_in_an_order_of_its_own():
+    def passes(seed):
+        shown = [k for batch in itertools.islice(probe._order(9, 4, seed), 9) for k in batch]
+        return [tuple(shown[k : k + 9]) for k in range(0, 36, 9)]
+
+    assert all(sorted(part) == list(range(9)) for part in passes(1))
+    assert len({*passes(1), *passes(2)}) == 8 and passes(1) == passes(1)
 
 
 class Offset(Quarter):
@@ -324,6 +334,14 @@ def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_pa
     assert trained == [1, 1, 2, 2]
     table([1], steps=3)
     assert trained == [1, 1, 2, 2, 1, 1] and len(pd.read_csv(tmp_path / "dprobe" / "dprobe.csv")) == 2
+    save_weights(Demucs(channels=3, depth=2, lstm_layers=0), weights)
+    table([1], steps=3)
+    assert trained == [1, 1, 2, 2, 1, 1, 1, 1], "other weights"
+    sets, _ = data.read_index(index)
+    data.write_index(tmp_path / "data.json", sets | {"valid": sets["valid"][:1]})
+    index = tmp_path / "data.json"
+    table([1], steps=3)
+    assert trained == [1, 1, 2, 2, 1, 1, 1, 1, 1, 1], "other data"
 
 
 def test_cells_of_other_settings_never_count_even_after_an_interruption(index, weights, tmp_path, monkeypatch):
@@ -397,6 +415,7 @@ def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_a
     assert len(every) == 5 * 18 * 2 and len(shown) == 2, "18 segments a track, of two kinds; two folds"
     assert shown.keys() == judged.keys()
     for game in shown:
+        assert game.p == 0.5, "with joint augmentation"
         assert not shown[game] & judged[game]
         assert shown[game] | judged[game] == every, "60 batches of 4 show each of at most 54 segments"
     assert set.union(*judged.values()) == every, "each track is judged once"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib import separate as module
 from lib.demucs import Demucs
 from lib.errors import UserError
 from lib.separate import measure, separate, stream
@@ -48,10 +49,25 @@ def test_silence_gives_silence(model):
     assert not separate(model, np.zeros((2, 30_000), np.float32)).any()
 
 
+def test_a_constant_beside_the_mixture_is_added_to_each_estimate(model):
+    mixture = noise(50_000)
+    torch.testing.assert_close(separate(model, mixture + 0.5), separate(model, mixture) + 0.5, rtol=0, atol=1e-5)
+
+
+def test_shifts_are_drawn_from_half_a_second(model, monkeypatch):
+    offsets, chunks = set(), module._chunks
+    monkeypatch.setattr(
+        module, "_chunks", lambda samples, offset, *more: offsets.add(offset) or chunks(samples, offset, *more)
+    )
+    separate(model, noise(500), shifts=5, seed=1)
+    assert offsets == set(np.random.RandomState(1).randint(22_050, size=5))
+
+
 def test_shifts_average_and_are_reproducible(model):
     mixture = noise(60_000)
-    a, b = (separate(model, mixture, shifts=3, seed=1) for _ in range(2))
+    a, b, other = (separate(model, mixture, shifts=3, seed=seed) for seed in (1, 1, 2))
     torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert not torch.equal(a, other)
     assert a.shape == (4, 2, 60_000) and not torch.equal(a, separate(model, mixture))
 
 

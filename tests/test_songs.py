@@ -18,8 +18,8 @@ from lib.errors import UserError
 from lib.files import read_json
 from lib.generators import load_weights, save_weights
 from lib.provenance import ROOT
-from lib.separate import BUNDLED, load_generator, main
-from lib.songs import Song
+from lib.separate import BUNDLED, load_generator, main, separate
+from lib.songs import Song, _create
 
 SOURCES = ("drums", "bass", "other", "vocals")
 
@@ -183,6 +183,30 @@ def test_a_bad_song_gets_its_sentence_and_the_others_go_on(exact, tmp_path, capf
     [line] = capfd.readouterr().err.splitlines()  # nothing of the decoder either
     assert re.search(r"bad\.mp3 is truncated: .*; get it again\.$", line)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["after", "before"]
+
+
+def test_shifts_reach_the_generator(exact, tmp_path):
+    song = tmp_path / "song.wav"
+    soundfile.write(song, tone(0.5, 44_100, 2), 44_100, subtype="FLOAT")
+    arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--format", "float", "--shifts", "2"]
+    assert main([str(song), *arguments]) == 0
+    mixture = soundfile.read(song, dtype="float32")[0].T
+    wanted, plain = (separate(load_weights(exact), mixture, shifts=n).mT.numpy() for n in (2, 0))
+    np.testing.assert_allclose(stems(tmp_path / "song")[0], wanted, rtol=0, atol=1e-6)
+    assert np.abs(wanted - plain).max() > 1e-4
+
+
+def test_weights_for_another_rate_are_refused(tmp_path):
+    save_weights(Demucs(channels=4, depth=2, lstm_layers=0, samplerate=16_000), tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"4 stems of 2 channel\(s\) at 16000 Hz; 4 of 2 at 44100 Hz are needed"):
+        load_generator(tmp_path)
+
+
+@pytest.mark.parametrize(("frames", "kind"), [(2**29 - 2**13, "WAV"), (2**29 - 2**13 + 1, "RF64")])
+def test_stems_beyond_four_gigabytes_are_rf64(tmp_path, frames, kind):
+    like = types.SimpleNamespace(samplerate=44_100, channels=2, frames=frames)  # of 4 bytes: 2^32 - 2^16 is the limit
+    with _create(tmp_path / "stem.wav", "FLOAT", like) as file:
+        assert file.format == kind
 
 
 def test_songs_of_one_name(exact, tmp_path, capsys):
