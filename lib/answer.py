@@ -2,7 +2,7 @@
 
 from lib.errors import UserError
 from lib.files import read_json
-from lib.readings_arms import arm_differences
+from lib.readings_arms import arm_differences, is_shown
 from lib.readings_discriminator import games, verdicts
 from lib.report import DIFFERENCE
 from lib.results import ARMS, arms_table, published_seeds, published_systems
@@ -19,8 +19,10 @@ def answer(run):
         differences = arm_differences(arms_table(run)).loc["SDR"]
     except UserError:  # no pair of arms
         return "No discriminator has been played against yet.", _first_report()
-    gains = [f"{stem} ({ARMS.get(arm, arm)})" for (arm, stem), row in differences.iterrows() if row["low"] > 0]
-    gains = [gain for gain in gains if not gain.startswith("all ")]
+    raised = differences[differences.apply(is_shown, axis=1) & (differences["difference"] > 0)].drop(
+        "all", level="stem"
+    )
+    gains = [f"{stem} ({ARMS.get(arm, arm)})" for arm, stem in raised.index]
     headline = (
         f"A discriminator raised the SDR of {join(gains)}." if gains else "A discriminator did not raise the SDR."
     )
@@ -64,7 +66,6 @@ def _verdict(arm, table):
     groups = {"helps": [], "harms": [], "shows no difference in": []}
     for stem in STEMS:
         row = table.loc[stem]
-        shown = row["low"] * row["high"] > 0
-        word = ("helps" if row["difference"] > 0 else "harms") if shown else "shows no difference in"
+        word = ("helps" if row["difference"] > 0 else "harms") if is_shown(row) else "shows no difference in"
         groups[word].append(stem)
     return f"{ARMS.get(arm, arm)} " + join(f"{word} {join(stems)}" for word, stems in groups.items() if stems)

@@ -62,7 +62,7 @@ def gan_helps(differences):
         verdicts = []
         for stem in STEMS:
             row = table.loc[arm, stem]
-            word = ("helps" if row["difference"] > 0 else "harms") if _shown(row) else "no difference shown"
+            word = ("helps" if row["difference"] > 0 else "harms") if is_shown(row) else "no difference shown"
             verdicts.append(f"**{stem}: {word}** ({_interval(row)} dB)")
         sentences.append(
             f"- Does {ARMS.get(arm, arm)} help, by SDR against L1? {'; '.join(verdicts)}. {_scope(table)}."
@@ -78,7 +78,7 @@ def parts(differences):
             shown, open_ = [], []
             for metric, (gain, loss, topic) in MEANINGS.items():
                 row = differences.loc[(metric, arm, stem)]
-                if _shown(row):
+                if is_shown(row):
                     shown.append(f"{gain if row['difference'] > 0 else loss} ({metric} {_interval(row)})")
                 else:
                     open_.append(f"{topic} ({metric} {_interval(row)})")
@@ -101,7 +101,7 @@ def naturalness(differences):
             groups = {"nearer": [], "farther": [], "no difference shown": []}
             for stem in ["all"] if metric == "auc_fresh" else STEMS:  # the discriminator hears all four at once
                 row = table.loc[stem]
-                word = ("nearer" if row["difference"] < 0 else "farther") if _shown(row) else "no difference shown"
+                word = ("nearer" if row["difference"] < 0 else "farther") if is_shown(row) else "no difference shown"
                 groups[word].append(f"{stem} ({_interval(row)})")
             says = [f"{word}: {join(stems)}" for word, stems in groups.items() if stems]
             lines.append(f"- **{ARMS.get(arm, arm)} − L1**, {NAMES[metric]}: {'; '.join(says)}.")
@@ -126,7 +126,7 @@ def power(seeds, tracks):
     )
 
 
-def _shown(row):
+def is_shown(row):
     """Whether the interval excludes zero, and there is anything to show in two decimals."""
     return row["low"] * row["high"] > 0 and abs(row["difference"]) >= 0.005
 

@@ -19,7 +19,7 @@ def discriminator_metrics(folder):
 
 
 def games(run):
-    """{<arm>-<seed>: metrics} of all arms of a run's folder that have a discriminator, "gan" first.
+    """{<arm>-<seed>: metrics} of all arms of a run's folder that have a discriminator, "gan" first, each by its seeds.
 
     Raises `UserError` when there are none.
     """
@@ -29,9 +29,12 @@ def games(run):
     if not found:
         raise UserError(f"{run} holds no arm with a discriminator; run 02-train with gan among its arms.")
     rank = list(ARMS)
-    return dict(
-        sorted(found.items(), key=lambda item: (rank.index(arm) if (arm := _arm(item[0])) in rank else 9, item[0]))
-    )
+
+    def place(name):
+        arm, seed = arm_and_seed(name)
+        return rank.index(arm) if arm in rank else len(rank), arm, seed
+
+    return {name: found[name] for name in sorted(found, key=place)}
 
 
 def _arm(name):

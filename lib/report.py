@@ -255,7 +255,8 @@ def _html_cells(row, best):
     for column in COLUMNS:
         value = round(row[column], 2)
         if difference:
-            cells.append(f"<td class={'up' if value > 0 else 'down'}>{value:+.2f}</td>".replace("-", "−"))
+            colour = " class=up" if value > 0 else " class=down" if value < 0 else ""
+            cells.append(f"<td{colour}>{value:+.2f}</td>".replace("-", "−"))
         else:
             text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
             cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")

@@ -59,6 +59,23 @@ def test_distance_is_auraloss_own_and_a_long_track_gets_the_median_of_its_parts(
     assert naturalness(a, b)["mrstft"] == pytest.approx((first + second) / 2, rel=1e-6)  # 12 s are two parts
 
 
+def test_parts_weigh_by_what_is_heard_in_them(monkeypatch):
+    monkeypatch.setattr("lib.naturalness.SECONDS", 1.0)
+    reference = noise()
+    reference[:, RATE // 2 : 2 * RATE] = 0  # of three parts the first sounds in its first half, the second not at all
+    estimate = reference.copy()
+    estimate[:, 2 * RATE :] *= 4
+    measured = naturalness(estimate, reference)
+    # 1 s gives 44 frames, centred on multiples of 1024 samples and half a window of 1024 to each side; the last that
+    # reaches into the first half second is number 22. Their distances are 20 log10 4 and 0.
+    for name in BANDS:
+        assert measured[name] == pytest.approx(20 * np.log10(4) * 44 / (44 + 23), rel=1e-3)
+    # energies are added up before their ratio is taken
+    assert measured["high_band_ratio"] == pytest.approx(10 * np.log10((16 * 2 + 1) / (2 + 1)), abs=0.1)
+    heard = [distance(estimate[:, part], reference[:, part]) for part in (slice(RATE), slice(2 * RATE, None))]
+    assert measured["mrstft"] == pytest.approx(np.mean(heard), rel=1e-5)
+
+
 def test_a_low_pass_takes_away_the_share_of_the_band_that_it_cuts():
     reference = noise()
     spectrum = np.fft.rfft(reference)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lib.errors import UserError
+from lib.limits import check_values
 from lib.report import check_parameters
 
 PARAMETERS = """# what to run
@@ -63,6 +64,16 @@ def test_known_parameters_pass(injected, notebooks):
 def test_unknown_or_unfit_parameters_are_refused(injected, says, notebooks):
     with pytest.raises(UserError, match=says):
         check(injected, notebooks)
+
+
+def test_a_track_beyond_the_composed_ones_is_refused():
+    made = {"musdb_root": "embedded", "train_tracks": 3, "test_tracks": 2}
+    check_values(made | {"show_track": 2, "listen_tracks": [0, 1]})
+    with pytest.raises(UserError, match=r"listen_tracks = \[0, 2\] must be below test_tracks = 2"):
+        check_values(made | {"listen_tracks": [0, 2]})
+    with pytest.raises(UserError, match="show_track = 3 must be below train_tracks = 3"):
+        check_values(made | {"show_track": 3})
+    check_values(made | {"musdb_root": "sample", "show_track": 3, "listen_tracks": [2]})  # whose number is not known
 
 
 def test_a_run_by_hand_injects_nothing_and_a_broken_notebook_is_named(notebooks):

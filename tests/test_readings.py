@@ -1,12 +1,13 @@
 """Sentences say what their figures say."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import readings
+from lib import answer, readings
 from lib.errors import UserError
 from lib.instruments import PART_FIGURES
 from lib.report import METRICS, STEMS, published_seeds
@@ -38,6 +39,45 @@ def test_the_gan_helps_only_where_the_interval_is_above_zero():
     assert "**vocals: no difference shown**" in text and text.endswith("8 tracks, 3 seeds.")
     alone = readings.gan_helps(readings.arm_differences(tracks(seeds=(7,))))
     assert "one seed, so the intervals know nothing of chance between seeds" in alone
+
+
+def test_a_difference_that_two_decimals_do_not_show_is_none(tmp_path, monkeypatch):
+    table = tracks()
+    base = table[table["arm"] == "l1"].set_index(["seed", "track", "target"])
+    gan = table["arm"] == "gan"
+    keys = pd.MultiIndex.from_frame(table.loc[gan, ["seed", "track", "target"]])
+    columns = [*METRICS, *readings.PERCEPTION]
+    for gain, word in ((0.003, None), (-0.003, None), (0.3, "helps"), (-0.3, "harms")):
+        table.loc[gan, columns] = base.loc[keys, columns].to_numpy() + gain
+        differences = readings.arm_differences(table, [*METRICS, "mrstft"])
+        low, high = differences.loc[("SDR", "gan", "drums"), ["low", "high"]]
+        assert low * high > 0, "the interval alone excludes zero"
+        helps, parts, natural = (
+            say(differences.loc[list(names)])
+            for say, names in (
+                (readings.gan_helps, METRICS), (readings.parts, METRICS), (readings.naturalness, ["mrstft"])
+            )
+        )  # fmt: skip
+        monkeypatch.setattr(answer, "arms_table", lambda run, table=table: table)
+        headline, paragraph = answer.answer(study(tmp_path))
+        if word:
+            assert helps.count(f": {word}**") == 4 and "no difference" not in helps + parts + natural + paragraph
+            assert f"L1 + GAN {word} drums, bass, other and vocals" in paragraph
+            assert ("raised the SDR of drums" in headline) == (word == "helps")
+        else:
+            assert helps.count("no difference shown") == 4 and "helps" not in helps and "harms" not in helps
+            assert parts.count("shown in distance from the true stem") == 4 and "leakage (SIR" in parts
+            assert "nearer" not in natural and "farther" not in natural
+            assert headline == "A discriminator did not raise the SDR."
+            assert "L1 + GAN shows no difference in drums, bass, other and vocals" in paragraph
+
+
+def study(folder):
+    """What `answer` reads of a run besides its table."""
+    (folder / "gan-1").mkdir(exist_ok=True)
+    (folder / "data.json").write_text('{"root": "embedded"}')
+    last_evaluation().to_json(folder / "gan-1" / "metrics.jsonl", orient="records", lines=True)
+    return folder
 
 
 def test_each_metric_is_said_in_its_own_words():
@@ -150,3 +190,6 @@ def test_games_are_the_runs_with_a_discriminator(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line | {"step": 1}) + "\n")
     assert list(readings.games(tmp_path)) == ["gan-1", "gan-cures-1"]
+    for name in ("gan-10", "gan-2"):
+        shutil.copytree(tmp_path / "gan-1", tmp_path / name)
+    assert list(readings.games(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]

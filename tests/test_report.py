@@ -148,6 +148,21 @@ def test_rows_of_the_table(run):
     assert excerpt["system"].tolist() == ["L1"] and excerpt["metric"].tolist() == ["museval"]
 
 
+def test_seeds_are_averaged_and_stand_in_the_order_of_their_numbers(tmp_path):
+    for seed, l1, gan in ((10, 0.0, 1.0), (2, 1.0, 1.0), (33, 5.0, 9.0)):
+        evaluate(tmp_path, f"l1-{seed}", l1)
+        evaluate(tmp_path, f"gan-{seed}", gan)
+    table = report.sdr_table(tmp_path).set_index("system")
+    # the middle track adds 10; means of 0, 1, 5 and of 1, 1, 9, and of the gains 1, 0, 4, whose medians are all 1
+    assert table.loc["L1", "drums"] == pytest.approx(12) and table.loc["L1 + GAN", "drums"] == pytest.approx(41 / 3)
+    difference = table.loc["Difference: L1 + GAN − L1"]
+    assert difference["drums"] == pytest.approx(5 / 3)
+    assert table.loc["L1", "seeds"] == difference["seeds"] == "3 (2, 10, 33)"
+    folders = [f"{tmp_path.name}/l1-{seed}" for seed in (2, 10, 33)]
+    assert table.loc["L1", "computed from"].startswith(f"{', '.join(folders)} at ")
+    assert report.measured(tmp_path)["seed"].unique().tolist() == [2, 10, 33]
+
+
 def test_another_systems_folder_joins_the_section_of_its_tracks(run):
     table = report.sdr_table(run, {"UMX": OPEN_UNMIX, "again": run / "l1-0" / "eval" / "test"}).set_index("system")
     assert table.loc["UMX", "section"] == table.loc["D3Net", "section"]
@@ -212,6 +227,13 @@ def test_html_table_escapes_names_marks_the_best_and_signs_differences(run):
     assert "&lt;script&gt;" in html and "<script>" not in html
     assert "<b>12.00</b>" in html and "<td class=up>+0.10</td>" in html and "<td class=down>−0.17</td>" in html
     assert "± 0.49" in html and "<b>8.76</b>" in html  # Hybrid Demucs' bass is best: the oracle does not compete
+
+
+def test_a_difference_that_two_decimals_do_not_show_has_no_colour(run):
+    table = report.sdr_table(run)
+    table.loc[table["system"].str.startswith("Difference: "), ["drums", "bass", "other"]] = 0.003, -0.003, 0.006
+    html = report.style_table(table).data
+    assert "<td>+0.00</td><td>−0.00</td><td class=up>+0.01</td>" in html
 
 
 # --- training figures ---

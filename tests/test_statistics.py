@@ -68,6 +68,18 @@ def test_bootstrap_is_the_difference_of_the_tables_rows_and_repeatable():
     assert (first["low"] < first["difference"]).all() and (first["difference"] < first["high"]).all()
 
 
+def test_seeds_are_averaged_and_tracks_take_their_median():
+    # per seed the medians of the gains over tracks are 0, 1 and 5: mean 2, median 1
+    gains = np.array([[0.0, 0, 9], [1, 1, 9], [5, 5, 9]])
+    before, after = arm(np.zeros((3, 3))), arm(gains)
+    np.testing.assert_allclose(report.bootstrap_interval(before, after, resamples=50)["difference"], 2)
+    # per track the means over seeds are 2, 2 and 9; medians would be 1, 1 and 9
+    np.testing.assert_allclose(report.wilcoxon_holm(before, after)["median_difference"], 2)
+    interval = report.prediction_interval(pd.DataFrame({"drums": [0.0, 1, 5]}))
+    # t(2) = 4.3027, SD = sqrt(14 / 2) = 2.6458
+    assert interval.loc["drums"].tolist() == pytest.approx([2, 7**0.5, 4.3027 * 7**0.5 * (4 / 3) ** 0.5], rel=1e-4)
+
+
 def test_bootstrap_leaves_silent_stems_out():
     base = np.array([[1.0, 2.0, np.nan, 4.0]])
     interval = report.bootstrap_interval(arm(base), arm(base + 1), statistic="mean", resamples=100)
