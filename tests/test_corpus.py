@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from lib.corpus import default_soundfont, generate, render, soundfont, styles, track, voice
+from lib.corpus.notes import Grid, hits
 from lib.errors import UserError
 
 SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5, "progress": False}
@@ -136,6 +137,9 @@ def test_splits_share_no_singer_no_style_and_no_song():
     assert singers["valid"].isdisjoint(singers["train"])
     voices = {split: {singer["voice"] for _, singer in songs(split, 60)} for split in track.SPLITS}
     assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])  # the very speakers differ
+    assert (
+        len({singer["name"] for _, singer in songs("train", 18)}) == 18
+    )  # 3 speakers of 6 sizes: all before any again
     assert {style for style, _ in songs("shifted", 60)} == set(styles.HELD_OUT)
     assert {style for style, _ in songs("train", 60)} == set(styles.FAMILIAR)
     melodies = [
@@ -158,6 +162,13 @@ def test_every_style_gives_every_stem_notes(style):
                 0 <= start < seconds and length > 0 and 0 <= key <= 127 and 1 <= velocity <= 127
                 for start, length, key, velocity in notes
             )
+
+
+def test_swing_delays_the_off_beat_and_a_dash_prolongs_the_note():
+    grid = Grid({"tempo": (60, 60)}, np.random.RandomState(0))
+    grid.swing = (0.5, 0.0)  # the off-beat at 0.75 of the beat, a second long
+    assert [grid.seconds(step) for step in (0, 2, 4, 6)] == pytest.approx([0, 0.75, 1, 1.75])
+    assert list(hits("x--.o-X", 6)) == [(0, 3, "x"), (4, 2, "o")]
 
 
 def steady_pitch(sound, expected):

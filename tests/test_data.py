@@ -141,6 +141,11 @@ def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
     assert list(files["valid"]) == ["Track 0", "Track 7"] and len(files["train"]) == 6
 
 
+def test_beyond_full_scale_samples_saturate():
+    loud = np.array([[1.5, -1.5], [0.5, -1.0]], np.float32)
+    assert decode._quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
+
+
 def test_excerpts_are_normalised_slices(index):
     sets, _ = data.read_index(index)
     excerpts = data.Excerpts(sets["train"], samples=44_100, stride=22_050)

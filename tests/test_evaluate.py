@@ -1,7 +1,10 @@
 """Scores of a test set, in museval's files, and what stands beside them."""
 
+import contextlib
+import dataclasses
 import json
 import os
+import types
 
 import museval
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from lib import data, evaluate
 from lib.demucs import Demucs
 from lib.errors import UserError
+from lib.files import write_json
 from lib.generators import save_weights
 from lib.naturalness import naturalness
 from lib.results import measured, read_museval
@@ -76,6 +80,29 @@ def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
     assert first.read_text() != before[0] and first_detail.read_text() != before[1]
     about = json.loads((folder / "about.json").read_text())
     assert about["tracks"] == [track.name for track in tracks] and about["metric"] == "fast"
+
+
+def test_other_shifts_or_other_audio_are_scored_anew(index, tmp_path, monkeypatch):
+    tracks, scored = data.read_index(index)[0]["test"], []
+
+    def evaluate_track(job):
+        scored.append(job[0].name)
+        for file in job[1:3]:
+            write_json(file, {})
+
+    here = types.SimpleNamespace(map=map)  # in this process
+    monkeypatch.setattr(evaluate, "processes", lambda *_: contextlib.nullcontext(here))
+    monkeypatch.setattr(evaluate, "_evaluate_track", evaluate_track)
+    changed = [tracks[0], dataclasses.replace(tracks[1], source="another file of this name")]
+    for arguments in ({}, {"shifts": 1}, {"shifts": 1, "metric": "museval"}):
+        for these in (tracks, tracks, changed):  # twice the same: nothing is scored twice
+            evaluate.evaluate_set(these, tmp_path, **arguments)
+    assert scored == [track.name for track in tracks] * 6  # three arguments, two versions of the audio
+
+
+def test_a_ratio_without_error_is_written_as_museval_does():
+    text = evaluate.museval_json(*np.full((4, 4, 1), np.inf))
+    assert "Infinity" not in text and np.isnan(json.loads(text)["targets"][0]["frames"][0]["metrics"]["SDR"])
 
 
 def test_naturalness_of_the_mixture_stands_beside_every_track(scored):

@@ -114,6 +114,9 @@ def test_a_tone_at_a_quarter_of_the_rate_is_measured_and_named():
     assert "**Nearest in energy: no arm plainly and in spectrum: L1 + GAN.**" in text
     assert "stride 4 tend to leave: L1 + GAN (+16.00 dB)." in text
     assert "stride 4" not in readings_listen.detail(table.assign(tone=0), "drums")
+    assert "stride 4" not in readings_listen.detail(table.assign(tone=-20), "drums")
+    bright = table.assign(high_band_ratio=[-6.0, 2.0])
+    assert "Nearest in energy: L1 + GAN and" in readings_listen.detail(bright, "drums")  # 2 dB off, not the lowest
     assert "no detail to bring back" in readings_listen.detail(table * np.nan, "drums")
 
 

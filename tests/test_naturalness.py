@@ -76,6 +76,15 @@ def test_parts_weigh_by_what_is_heard_in_them(monkeypatch):
     assert measured["mrstft"] == pytest.approx(np.mean(heard), rel=1e-5)
 
 
+def test_a_part_that_failed_does_not_move_the_distance(monkeypatch):
+    monkeypatch.setattr("lib.naturalness.SECONDS", 1.0)
+    reference, estimate = noise(), noise()
+    estimate[:, :RATE] *= 2
+    estimate[:, RATE : 2 * RATE] *= 30
+    # 1 + log 2 and 29 + log 30 in two parts, 0 in the third: the median
+    assert naturalness(estimate, reference)["mrstft"] == pytest.approx(1 + np.log(2), abs=1e-3)
+
+
 def test_a_low_pass_takes_away_the_share_of_the_band_that_it_cuts():
     reference = noise()
     spectrum = np.fft.rfft(reference)

@@ -76,6 +76,22 @@ def test_a_track_beyond_the_composed_ones_is_refused():
     check_values(made | {"musdb_root": "sample", "show_track": 3, "listen_tracks": [2]})  # whose number is not known
 
 
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"run": "reference"}, "run = 'reference' must be a folder's name"),
+        ({"listen_stems": []}, r"listen_stems = \[\] must hold"),
+        ({"arm_steps": 2_000_000_000}, "arm_steps = 2000000000 must be at most 1e"),
+        ({"seeds": [1, 2**32]}, "must be 0 to 4294967295"),
+        ({"arms": ["l1"], "seeds": [1], "arm": "l1-1", "cured": "l1-1"}, r"arm = 'l1-1'.*\(none\)"),
+    ],
+)
+def test_values_that_no_notebook_can_use_are_refused(values, says):
+    check_values({"seed": 2**32 - 1, "seeds": [2**32 - 1]})  # the largest seed is above the most of anything else
+    with pytest.raises(UserError, match=says):
+        check_values(values)
+
+
 def test_a_run_by_hand_injects_nothing_and_a_broken_notebook_is_named(notebooks):
     check_parameters(["", PARAMETERS], notebooks)
     (notebooks / "05-broken.ipynb").write_text("{")

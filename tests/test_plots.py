@@ -110,6 +110,17 @@ def test_one_evaluation_is_enough():
     plots.memorisation_curves({"gan-1": metrics(1)}).canvas.draw()
 
 
+def test_bars_of_the_seeds_are_the_interval_and_those_of_the_tracks_medians():
+    seeds = report.published_seeds()
+    gan = report.published_systems().loc["Demucs v1 + GAN (first report)"]
+    half = report.prediction_interval(seeds)["half_width"]
+    bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in plots.seed_noise(seeds, gan).axes[0].patches]
+    np.testing.assert_allclose(bars, np.stack([-half, half], axis=1))
+    table = tracks().assign(SDR=lambda rows: np.where(rows["track"] == "T4", 99, 1.0))  # one of five
+    heights = {line.get_segments()[0][0, 1] for line in plots.sdr_strip(table).axes[0].collections[1::2]}
+    assert heights == {1.0}
+
+
 def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
     left, middle, _ = plots.probe_heatmap(dprobe()).axes
     assert [text.get_text() for text in left.texts] == ["0.30\n± 0.10"] * 3

@@ -9,7 +9,7 @@ import pytest
 
 from lib import answer, readings
 from lib.errors import UserError
-from lib.instruments import PART_FIGURES
+from lib.instruments import PART_FIGURES, SETS
 from lib.report import METRICS, STEMS, published_seeds
 
 
@@ -37,6 +37,8 @@ def test_the_gan_helps_only_where_the_interval_is_above_zero():
     assert "**drums: helps** (+" in text
     assert "**bass: harms** (−" in text and "**other: no difference shown**" in text
     assert "**vocals: no difference shown**" in text and text.endswith("8 tracks, 3 seeds.")
+    elsewhere = table.assign(test_set="real excerpt", SDR=-table["SDR"])  # is not asked
+    assert readings.gan_helps(readings.arm_differences(pd.concat([table, elsewhere]))) == text
     alone = readings.gan_helps(readings.arm_differences(tracks(seeds=(7,))))
     assert "one seed, so the intervals know nothing of chance between seeds" in alone
 
@@ -114,6 +116,7 @@ def test_power_says_what_the_runs_seeds_can_show():
     assert "43 (drums), 56 (bass), 17 (other) and 54 (vocals) seeds per arm" in few
     assert "This run has 1 per arm: too few even for 1 dB." in few
     assert "This run has 5 per arm: enough for 0.5 dB in every stem." in many  # 3, 4, 3 and 4 are needed
+    assert "has 4 per arm: enough for 0.5 dB" in readings.power(published_seeds(), tracks(seeds=range(4)))
 
 
 def test_a_single_arm_is_not_compared():
@@ -173,6 +176,16 @@ def test_diagnoses_count_the_seeds_of_every_arm():
     assert "**L1 + GAN + cures**: in 1 of 1 seeds it **is healthy**. r_v 0.10;" in cured
 
 
+def test_verdicts_and_logits_are_of_the_last_evaluation():
+    means = {f"{name}_mean": -0.25 for name in SETS}
+    metrics = pd.concat([last_evaluation(r_v_sigma=0.6), last_evaluation(step=1600, **means)], ignore_index=True)
+    [row] = readings.verdicts({"gan-1": metrics}).to_dict("records")
+    assert (row["verdict"], row["step"], row["r_v_sigma"]) == ("is healthy", 1600, 0.1)
+    text = readings.logits(metrics.assign(real_train_mean=[0, 3.0], fake_heldout_mean=[0, -1.5]))
+    assert "step 1,600) the mean logit of real stems is 3.00 on training tracks and −0.25 on held-out ones" in text
+    assert text.endswith("of generated stems −0.25 and −1.50.")
+
+
 def test_outcomes_are_medians_over_tracks_and_means_over_stems():
     rows = [
         {"test_set": "test", "arm": "gan", "seed": 1, "track": t, "target": stem, "SDR": k + t, "lsd_8k_16k": 2.0}
@@ -190,6 +203,6 @@ def test_games_are_the_runs_with_a_discriminator(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line | {"step": 1}) + "\n")
     assert list(readings.games(tmp_path)) == ["gan-1", "gan-cures-1"]
-    for name in ("gan-10", "gan-2"):
+    for name in ("gan-10", "gan-2", "gan-2~1"):  # the last was set aside
         shutil.copytree(tmp_path / "gan-1", tmp_path / name)
     assert list(readings.games(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]

@@ -152,6 +152,7 @@ def test_seeds_are_averaged_and_stand_in_the_order_of_their_numbers(tmp_path):
     for seed, l1, gan in ((10, 0.0, 1.0), (2, 1.0, 1.0), (33, 5.0, 9.0)):
         evaluate(tmp_path, f"l1-{seed}", l1)
         evaluate(tmp_path, f"gan-{seed}", gan)
+    evaluate(tmp_path, "gan-2~1", 90.0)  # set aside
     table = report.sdr_table(tmp_path).set_index("system")
     # the middle track adds 10; means of 0, 1, 5 and of 1, 1, 9, and of the gains 1, 0, 4, whose medians are all 1
     assert table.loc["L1", "drums"] == pytest.approx(12) and table.loc["L1 + GAN", "drums"] == pytest.approx(41 / 3)
