@@ -170,6 +170,15 @@ def test_another_systems_folder_joins_the_section_of_its_tracks(run):
     assert table.loc["again", "section"] == "Measured here, on: test" and table.loc["again", "drums"] == 11
 
 
+def test_another_systems_folder_prefers_the_section_of_exactly_its_tracks(run):
+    evaluate(run, "l1-0", 0.0, "shifted", tracks=["Dawn"])
+    folder = run / "l1-0" / "eval" / "shifted"
+    about = json.loads((folder / "about.json").read_text())
+    (folder / "about.json").write_text(json.dumps(about | {"tracks": ["Dawn"]}))  # "test" has it too, and two more
+    table = report.sdr_table(run, {"again": folder}).set_index("system")
+    assert table.loc["again", "section"] == "Measured here, on: shifted"
+
+
 def test_incomplete_rows_are_refused_by_name(run, tmp_path):
     (run / "gan-1" / "eval" / "test" / "Noon.json").unlink()
     with pytest.raises(UserError, match="1 of 3 tracks .*'Noon'"):
