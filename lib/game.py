@@ -16,21 +16,22 @@ from lib import discriminator, objective
 from lib.augment import JointAugmentation, item_noise
 from lib.data import SAMPLERATE
 from lib.instruments import pick
-from lib.material import opponent
 
 HIGHEST_P = 0.8  # of the joint augmentation: above, its traces appear in what the generator learns (StyleGAN2-ADA)
 ANCHOR_DECAY, NORM_DECAY = 0.99, 0.999  # of LeCam's running means and of the balancer's
 
 
 class Game:
-    """One rank's part of the game that `config` describes. Call `discriminator_step`, then `gradient`, once a step."""
+    """One rank's part of the game that `config` describes. Call `discriminator_step`, then `gradient`, once a step.
 
-    def __init__(self, config, *, rank=0, world=1, device="cpu"):
+    network: the discriminator, as `lib.material.opponent` builds it.
+    """
+
+    def __init__(self, config, network, *, rank=0, world=1, device="cpu"):
         c = self.config = config
         self.world, self.device = world, torch.device(device)
         self.items = range(rank * c.batch // world, (rank + 1) * c.batch // world)  # of the global batch
-        torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
-        self.discriminator = opponent(c).to(self.device)
+        self.discriminator = network.to(self.device)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=c.discriminator_lr, betas=(0.5, 0.999), fused=True
         )  # pix2pix's betas

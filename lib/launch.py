@@ -18,12 +18,12 @@ from lib.config import Config, read_note
 from lib.data import read_index
 from lib.errors import UserError
 from lib.files import locked, write_json
+from lib.folders import arm_and_seed
 from lib.generators import load_weights
 from lib.material import check
 from lib.processes import end_with_parent
 from lib.provenance import ROOT, made_by
 from lib.ranks import LOOPBACK
-from lib.results import arm_and_seed
 
 
 def claim(config, folder, world=1):

@@ -24,6 +24,7 @@ def network(config):
 def opponent(config):
     """The discriminator of a configuration; raises `UserError` for a size that it cannot have."""
     c = config
+    torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
     options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
     return _made(partial(discriminator.build, c.discriminator, **options), c, "discriminator", "discriminator_width")
 

@@ -24,6 +24,7 @@ from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.game import Game
 from lib.generators import load_weights
+from lib.material import opponent
 from lib.processes import workers
 from lib.progress import progress
 from lib.provenance import made_by
@@ -215,7 +216,8 @@ def _game(seed, batch, width, lr, name, **settings):
         discriminator_lr=lr,
         evaluate_every=MEASURED_EVERY,
     )
-    return Game(replace(config, **settings))
+    config = replace(config, **settings)
+    return Game(config, opponent(config))
 
 
 def _order(count, batch, seed):

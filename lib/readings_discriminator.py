@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 
 from lib.errors import UserError
+from lib.folders import arm_and_seed
 from lib.instruments import PART_FIGURES, SETS, verdict
-from lib.results import ARMS, arm_and_seed, read_metrics
+from lib.results import ARMS, read_metrics
 from lib.wording import join, plain
 
 

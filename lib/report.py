@@ -14,7 +14,6 @@ from IPython.display import HTML
 
 from lib.errors import UserError
 from lib.files import atomic, read_json
-from lib.parameters import check_parameters
 from lib.player import NO_MATH
 from lib.provenance import portable
 from lib.results import (
@@ -43,7 +42,7 @@ from lib.statistics import (
 )
 
 __all__ = [
-    "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "check_parameters", "evaluated_sets",
+    "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "evaluated_sets",
     "markdown_table", "measured", "plain_table", "power_table", "prediction_interval", "published_seeds",
     "published_systems", "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p",
     "wilcoxon_holm", "write_tables",

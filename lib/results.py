@@ -15,6 +15,7 @@ import pandas as pd
 from lib.checkpoint import read_log
 from lib.errors import UserError
 from lib.files import read_json
+from lib.folders import arm_and_seed
 from lib.naturalness import MEASURES
 from lib.statistics import stem_table
 from lib.untrusted import parse_json, read_limited
@@ -147,16 +148,6 @@ def _figures_of(file, pick):
         return {name: {key: float(x) for key, x in figures.items()} for name, figures in pick(value).items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{file} does not hold what this program writes; remove it and evaluate again.") from error
-
-
-def arm_and_seed(name):
-    """("gan", 42) of "gan-42", the name of an arm's folder.
-
-    Raises `UserError` for one of another form: what is allowed means nothing in HTML, in a figure or in a path.
-    """
-    if match := re.fullmatch(r"([\w.+-]+)-(\d+)", name):
-        return match[1], int(match[2])
-    raise UserError(f"An arm's folder cannot be called {name!r}; rename it to letters, digits and '-', like 'gan-42'.")
 
 
 def evaluated(run, test_set):

@@ -37,7 +37,7 @@ from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
 from lib.generators import save_weights
 from lib.launch import claim, status_line
-from lib.material import material, network
+from lib.material import material, network, opponent
 from lib.objective import reconstruction_loss
 from lib.processes import end_with_parent
 from lib.provenance import ROOT
@@ -84,7 +84,9 @@ class Trainer:
         if c.ema:
             self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
         self._estimate = prepare(self.kept)
-        self.game = Game(c, rank=self.ranks.rank, world=self.ranks.world, device=self.device) if c.adversarial else None
+        self.game = None
+        if c.adversarial:
+            self.game = Game(c, opponent(c), rank=self.ranks.rank, world=self.ranks.world, device=self.device)
 
     @property
     def kept(self):

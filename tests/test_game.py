@@ -11,6 +11,7 @@ from lib.augment import JointAugmentation
 from lib.config import Config
 from lib.data import SAMPLERATE
 from lib.game import HIGHEST_P, Game
+from lib.material import opponent
 
 BATCH, SAMPLES = 4, 8192
 EVERY_CURE = dict(
@@ -29,7 +30,8 @@ def config(**changes):
 
 
 def play(**changes):
-    return Game(config(**changes))
+    chosen = config(**changes)
+    return Game(chosen, opponent(chosen))
 
 
 def sounds(seed=0, batch=BATCH, samples=SAMPLES):
@@ -82,7 +84,7 @@ def test_the_first_figures_by_hand():
 def test_the_same_steps_are_skipped_on_any_rank_with_the_probability_asked_for(monkeypatch):
     monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)  # no other process here
     chosen = config(discriminator_updates=0.6, batch=2 * BATCH)
-    games = [Game(chosen, rank=rank, world=2) for rank in (0, 1)]
+    games = [Game(chosen, opponent(chosen), rank=rank, world=2) for rank in (0, 1)]
     steps = [[bool(game.discriminator_step(step, *sounds(step))) for step in range(25)] for game in games]
     assert steps[0] == steps[1] and True in steps[0] and False in steps[0]
     draws = [games[0]._random(1, step).rand() < 0.6 for step in range(2000)]
@@ -183,10 +185,10 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
     monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)
     chosen = config(augment_p=0.8, dither=0.1, instance_noise=0.1)
     pair = sounds()
-    whole = Game(chosen)._inputs(5, *pair)
+    whole = Game(chosen, opponent(chosen))._inputs(5, *pair)
     for rank in (0, 1):
         mine = slice(2 * rank, 2 * rank + 2)
-        part = Game(chosen, rank=rank, world=2)._inputs(5, *(x[mine] for x in pair))
+        part = Game(chosen, opponent(chosen), rank=rank, world=2)._inputs(5, *(x[mine] for x in pair))
         for a, b in zip(part, whole, strict=True):
             torch.testing.assert_close(a, b[mine], rtol=0, atol=1e-5)
 

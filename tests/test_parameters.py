@@ -6,7 +6,7 @@ import pytest
 
 from lib.errors import UserError
 from lib.limits import check_values
-from lib.report import check_parameters
+from lib.parameters import check_parameters
 
 PARAMETERS = """# what to run
 steps: int = 400  # help
