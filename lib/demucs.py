@@ -9,19 +9,10 @@ seed, same state-dict keys; written anew.
     model = Demucs.load_published("demucs.th")
 """
 
-import inspect
 import math
-import pickle  # only for the name of its error
-import re
-from pathlib import Path
 
 import torch
 from torch import nn
-
-from lib.errors import UserError
-from lib.published import ORIGINAL, read_checkpoint
-
-DEEPEST = 64  # layers; a stride of 4 would take more samples than there are numbers for them
 
 
 def center_trim(tensor, reference):
@@ -177,53 +168,13 @@ class Demucs(nn.Module):
 
     @classmethod
     def load_published(cls, path):
-        """The model in a checkpoint that the original wrote, plain or gzip-compressed, in float32.
+        """The model in a checkpoint that the original wrote; see `lib.published.load_published`."""
+        from lib.published import load_published
 
-        Such a file is `torch.save((class, args, kwargs, state))`: a pickle, from which nothing is run here.
-        Raises `UserError` when it is missing, damaged or foreign, or names anything but Demucs and tensors.
-        """
-        try:
-            name, args, kwargs, state = read_checkpoint(path)
-            if name != ORIGINAL:
-                raise ValueError("not Demucs")
-            positional = dict(zip(inspect.signature(cls).parameters, args, strict=False))
-            return assemble(cls, positional | kwargs, state)
-        except Exception as error:  # damaged and foreign files fail in more ways than can be listed
-            raise unreadable(path, error, "Demucs v1 checkpoint") from error
+        return load_published(path)
 
 
 def _interpolate(x, factor):
     """(batch, channels, time) -> (batch, channels, (time - 1) * factor), linearly."""
     fraction = torch.arange(factor, device=x.device, dtype=x.dtype) / factor
     return (x[..., :-1, None] * (1 - fraction) + x[..., 1:, None] * fraction).flatten(2)
-
-
-def assemble(kind, arguments, state):
-    """A model of class `kind` with these constructor arguments and weights.
-
-    It is made on the meta device, so that it draws no random numbers, and a file that asks for another size than it
-    holds costs no memory. Raises `ValueError`, and whatever `kind` raises, for what does not fit.
-    """
-    if not all(isinstance(value, int | float) for value in arguments.values()):
-        raise ValueError("arguments that are no numbers")
-    if max(arguments.get("depth", 0), arguments.get("lstm_layers", 0)) > DEEPEST:
-        raise ValueError("layers without end")
-    if not all(value.is_floating_point() for value in state.values()):
-        raise ValueError("weights that are no numbers")
-    with torch.device("meta"):
-        model = kind(**arguments)
-    model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
-    return model
-
-
-def unreadable(path, error, what):
-    """The `UserError` for a file that did not load as `what`."""
-    if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-        return UserError(
-            f"{path} names {ascii(named[1][:80])[1:-1]}, which no {what} needs: nothing of it was run, do not use it."
-        )
-    if isinstance(error, OSError) and error.strerror:
-        return UserError(f"Cannot read {path}: {error.strerror}; give the path of a {what}.")
-    if not Path(path).is_file():
-        return UserError(f"Cannot read {path}: there is no such file; give the path of a {what}.")
-    return UserError(f"{path} is damaged or not a {what}; get it again, or give another.")

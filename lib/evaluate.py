@@ -21,7 +21,6 @@ from lib.data import SAMPLERATE, SOURCES
 from lib.errors import UserError
 from lib.fast import keep_buffers, prepare
 from lib.files import read_json, write_bytes, write_json
-from lib.generators import load_weights
 from lib.naturalness import naturalness
 from lib.probe import fresh_auc
 from lib.processes import workers as processes
@@ -29,6 +28,7 @@ from lib.progress import progress
 from lib.provenance import made_by
 from lib.results import NO_TRACKS
 from lib.separate import separate
+from lib.weights import load_weights
 
 METRICS = ("fast", "museval")
 

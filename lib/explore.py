@@ -17,10 +17,10 @@ from lib import listen, plots_explore, plots_listen
 from lib.augment import JointAugmentation
 from lib.data import SAMPLERATE, SOURCES, read_index
 from lib.draw_audio.render import own_song
-from lib.generators import load_weights
 from lib.player import NO_MATH, players
 from lib.results import ARMS, read_metrics
 from lib.separate import separate
+from lib.weights import load_weights
 from lib.wording import join, plain
 
 DRAWS = 3  # random operators side by side

@@ -11,17 +11,17 @@ be trained, played against a discriminator, and scored by the same program. All 
 safetensors and torchaudio are imported where they are needed: training Demucs up to its last checkpoint needs neither.
 """
 
-import json
 import math
+import pickle  # only for the name of its error
+import re
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from lib.data import CHANNELS, SAMPLERATE, SOURCES
-from lib.demucs import Demucs, assemble, center_trim, unreadable
+from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
-from lib.files import atomic
-from lib.untrusted import parse_json, regular_file
 
 
 class _Peer(nn.Module):
@@ -125,6 +125,7 @@ class HDemucs(_Peer):
         return self.network(mixture)
 
 
+DEEPEST = 64  # layers; a stride of 4 would take more samples than there are numbers for them
 GENERATORS = {"demucs": Demucs, "conv_tasnet": ConvTasNet, "hdemucs": HDemucs}
 
 
@@ -133,33 +134,32 @@ def build(name, *, channels, depth, lstm_layers, projection=False):
     return GENERATORS[name](channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
 
 
-def save_weights(model, path, dtype=torch.float32):
-    """Write a generator and its constructor's arguments to `path` (safetensors), atomically, as `dtype` numbers.
+def assemble(kind, arguments, state):
+    """A model of class `kind` with these constructor arguments and weights.
 
-    Raises `UserError` when `path` cannot be written.
+    It is made on the meta device, so that it draws no random numbers, and a file that asks for another size than it
+    holds costs no memory. Raises `ValueError`, and whatever `kind` raises, for what does not fit.
     """
-    import safetensors.torch
+    if not all(isinstance(value, int | float) for value in arguments.values()):
+        raise ValueError("arguments that are no numbers")
+    if max(arguments.get("depth", 0), arguments.get("lstm_layers", 0)) > DEEPEST:
+        raise ValueError("layers without end")
+    if not all(value.is_floating_point() for value in state.values()):
+        raise ValueError("weights that are no numbers")
+    with torch.device("meta"):
+        model = kind(**arguments)
+    model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
+    return model
 
-    [name] = [name for name, kind in GENERATORS.items() if type(model) is kind]
-    state = {key: value.to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    with atomic(path) as temporary:
-        try:
-            safetensors.torch.save_file(state, temporary, {name: json.dumps(model.arguments)})
-        except safetensors.SafetensorError as error:  # how it reports, for instance, a full disk
-            raise OSError(str(error)) from error
 
-
-def load_weights(path):
-    """The generator that `save_weights` wrote to `path`, on the CPU, in float32 whatever the file's precision.
-
-    Raises `UserError` when the file is missing, damaged or not from `save_weights`.
-    """
-    import safetensors
-
-    try:
-        with safetensors.safe_open(regular_file(path), framework="pt") as file:
-            [(name, arguments)] = file.metadata().items()
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return assemble(GENERATORS[name], parse_json(arguments), state)
-    except Exception as error:  # damaged and foreign files fail in more ways than can be listed
-        raise unreadable(path, error, "weights file of this project") from error
+def unreadable(path, error, what):
+    """The `UserError` for a file that did not load as `what`."""
+    if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+        return UserError(
+            f"{path} names {ascii(named[1][:80])[1:-1]}, which no {what} needs: nothing of it was run, do not use it."
+        )
+    if isinstance(error, OSError) and error.strerror:
+        return UserError(f"Cannot read {path}: {error.strerror}; give the path of a {what}.")
+    if not Path(path).is_file():
+        return UserError(f"Cannot read {path}: there is no such file; give the path of a {what}.")
+    return UserError(f"{path} is damaged or not a {what}; get it again, or give another.")

@@ -100,7 +100,9 @@ def verdict(figures):
     gradient fades. "is healthy": none of these.
     """
     seen, unseen, r_v, r_f = (figures[name] for name in ("right_train", "right_heldout", "r_v_sigma", "r_f"))
-    facts = f"Its mean probability of the right answer is {seen:.0%} on training tracks and {unseen:.0%} on held-out ones"
+    facts = (
+        f"Its mean probability of the right answer is {seen:.0%} on training tracks and {unseen:.0%} on held-out ones"
+    )
     if r_v is not None:
         facts += f", r_v = {r_v:.2f} and r_f = {r_f:.2f}".replace("-", "−")
     if seen < 0.6:

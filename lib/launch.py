@@ -19,11 +19,11 @@ from lib.data import read_index
 from lib.errors import UserError
 from lib.files import locked, write_json
 from lib.folders import arm_and_seed
-from lib.generators import load_weights
 from lib.material import check
 from lib.processes import end_with_parent
 from lib.provenance import ROOT, made_by
 from lib.ranks import LOOPBACK
+from lib.weights import load_weights
 
 
 def claim(config, folder, world=1):

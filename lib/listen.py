@@ -13,13 +13,13 @@ from lib.data import SAMPLERATE, SOURCES, read_index
 from lib.errors import UserError
 from lib.files import read_json
 from lib.folders import arm_and_seed
-from lib.generators import load_weights
 from lib.launch import trained
 from lib.naturalness import naturalness
 from lib.provenance import ROOT
 from lib.results import ARMS, METRICS
 from lib.separate import separate
 from lib.songs import Song
+from lib.weights import load_weights
 
 
 @dataclass(frozen=True)

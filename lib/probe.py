@@ -23,11 +23,11 @@ from lib.demucs import center_trim
 from lib.errors import UserError
 from lib.files import atomic, read_json, write_json
 from lib.game import Game
-from lib.generators import load_weights
 from lib.material import opponent
 from lib.processes import workers
 from lib.progress import progress
 from lib.provenance import made_by
+from lib.weights import load_weights
 
 HELD_OUT = 96  # segments at most that a cell is measured on, and as many of training tracks
 PER_TRACK = 4  # segments of a track, while there are tracks enough: 16 segments are 4 tracks

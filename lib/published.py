@@ -7,12 +7,15 @@ writes, text and numbers in lists, tuples and dictionaries, and tensors as descr
 """
 
 import dataclasses
+import inspect
 import io
 import pickle  # only to subclass its Unpickler
 import zipfile
 
 import torch
 
+from lib.demucs import Demucs
+from lib.generators import assemble, unreadable
 from lib.untrusted import unpacked
 
 ORIGINAL = "demucs.model.Demucs"  # what the original's checkpoints call this network
@@ -26,6 +29,21 @@ OPCODES = (
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL BINPERSID "
     "REDUCE"
 )
+
+
+def load_published(path):
+    """The `Demucs` in a checkpoint that the original wrote, plain or gzip-compressed, in float32.
+
+    Raises `UserError` when it is missing, damaged or foreign, or names anything but Demucs and tensors.
+    """
+    try:
+        name, args, kwargs, state = read_checkpoint(path)
+        if name != ORIGINAL:
+            raise ValueError("not Demucs")
+        positional = dict(zip(inspect.signature(Demucs).parameters, args, strict=False))
+        return assemble(Demucs, positional | kwargs, state)
+    except Exception as error:  # damaged and foreign files fail in more ways than can be listed
+        raise unreadable(path, error, "Demucs v1 checkpoint") from error
 
 
 def read_checkpoint(path):

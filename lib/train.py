@@ -35,13 +35,13 @@ from lib.errors import UserError
 from lib.fast import keep_buffers, prepare
 from lib.files import locked, read_json, write_json
 from lib.game import Game, total_norm
-from lib.generators import save_weights
 from lib.launch import claim, status_line
 from lib.material import material, network, opponent
 from lib.objective import reconstruction_loss
 from lib.processes import end_with_parent
 from lib.provenance import ROOT
 from lib.ranks import Ranks
+from lib.weights import save_weights
 
 INTERRUPTED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped
 

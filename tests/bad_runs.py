@@ -10,7 +10,7 @@ from bad_case import Case, rewrite, truncate
 
 from lib.config import Config
 from lib.demucs import Demucs
-from lib.generators import save_weights
+from lib.weights import save_weights
 
 TRAIN = "python -m lib.train …/study/l1-1"
 LAUNCH = 'launch.launch(config.parse([WORDS], "…/study/l1-1"), "…/study/l1-1", nproc=NPROC)'

@@ -11,7 +11,7 @@ from bad_runs import harmful
 from PIL import Image
 
 from lib.demucs import Demucs
-from lib.generators import save_weights
+from lib.weights import save_weights
 
 OUT = "--checkpoint …/study/l1-1 --out …/out"
 SEPARATE = f"python -m lib.separate …/song.wav {OUT}"

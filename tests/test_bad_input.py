@@ -25,7 +25,7 @@ from bad_case import MINE, MINE_RUN
 from lib import data, decode
 from lib.evaluate import museval_json
 from lib.files import write_bytes
-from lib.separate import BUNDLED
+from lib.weights import BUNDLED
 
 PARTS = (bad_data, bad_runs, bad_songs, bad_results)
 CASES = [case for part in PARTS for case in part.CASES]

@@ -23,7 +23,7 @@ import soundfile
 import torch
 from conftest import RATE, SOURCES
 
-from lib import checkpoint, config, data, decode, generators, pipeline, results
+from lib import checkpoint, config, data, decode, pipeline, results, weights
 from lib.demucs import Demucs
 from lib.errors import UserError
 from lib.provenance import ROOT
@@ -73,7 +73,7 @@ READERS = {  # {name: (reader of a path, the file's name)}
     "stem": (decode.read_track, "A - B.stem.mp4"),
     "song": (song, "song.wav"),
     "published": (Demucs.load_published, "demucs.th"),
-    "weights": (generators.load_weights, "model.safetensors"),
+    "weights": (weights.load_weights, "model.safetensors"),
     "state": (lambda path: checkpoint.load_state(path, "cpu"), "state.pt"),
 }
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
-from lib.generators import load_weights
+from lib.weights import load_weights
 
 VARIANTS = {
     "default": {},

@@ -15,9 +15,9 @@ from lib import data, evaluate
 from lib.demucs import Demucs
 from lib.errors import UserError
 from lib.files import write_json
-from lib.generators import save_weights
 from lib.naturalness import naturalness
 from lib.results import measured, read_museval
+from lib.weights import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from lib import corpus, data, decode, evaluate, pipeline, probe, report, site
 from lib.checkpoint import append_line, save_state
 from lib.demucs import Demucs
 from lib.errors import UserError
-from lib.generators import save_weights
 from lib.launch import claim
 from lib.provenance import ROOT
-from lib.separate import separate_song
+from lib.separate.__main__ import separate_song
+from lib.weights import save_weights
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bombs import legacy, song
 
-from lib import checkpoint, config, data, decode, generators, pipeline, results
+from lib import checkpoint, config, data, decode, generators, pipeline, results, weights
 from lib.demucs import Demucs
 from lib.errors import UserError
 from lib.parameters import notebook_parameters
@@ -302,7 +302,7 @@ def small():
 def written(folder, small):
     """{kind: bytes} of a published checkpoint in both containers, of weights of ours, and of a state."""
     original = type("Demucs", (), {"__module__": "demucs.model", "__qualname__": "Demucs"})
-    generators.save_weights(small, folder / "weights")
+    weights.save_weights(small, folder / "weights")
     checkpoint.save_state(folder, {"step": 1, "generator": small.state_dict(), "sums": [{}]})
     found = {"weights": (folder / "weights").read_bytes(), "state": (folder / "state.pt").read_bytes()}
     with pytest.MonkeyPatch.context() as patch:
@@ -344,7 +344,7 @@ def test_published(folder, written, draw, kind, packed):
 @examples(150)
 @given(draw=st.data())
 def test_weights(folder, written, draw):
-    model = outcome(generators.load_weights, folder / "model.safetensors", draw.draw(mutated(written["weights"])))
+    model = outcome(weights.load_weights, folder / "model.safetensors", draw.draw(mutated(written["weights"])))
     assert model is None or is_sound(model)
 
 
@@ -355,7 +355,7 @@ def test_weights(folder, written, draw):
 )
 def test_arguments_of_weights(folder, small, header, name):
     content = safetensors.torch.save(small.state_dict(), {name: json.dumps(header)})
-    model = outcome(generators.load_weights, folder / "model.safetensors", content)
+    model = outcome(weights.load_weights, folder / "model.safetensors", content)
     assert model is None or is_sound(model)
 
 
@@ -428,7 +428,7 @@ def test_what_is_mutated_is_valid(folder, profiles, written, track):
         (lambda path: pipeline.read_profile(path.stem), profiles / "mine.yaml", yaml.safe_dump(PROFILE).encode()),
         (Demucs.load_published, folder / "demucs.th", written["zip"]),
         (Demucs.load_published, folder / "demucs.th", written["older"]),
-        (generators.load_weights, folder / "model.safetensors", written["weights"]),
+        (weights.load_weights, folder / "model.safetensors", written["weights"]),
         (lambda path: checkpoint.load_state(path, "cpu"), folder / "state.pt", written["state"]),
         (lambda path: decode.read_track(path.parent), track / "drums.wav", FORMS["WAV"]),
         (data.Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio, folder / "a.npy", NPY.getvalue()),
@@ -489,7 +489,7 @@ def test_nothing_in_a_pickle_runs(tmp_path, call, container):
             path = tmp_path / f"{k}.th"
             for read in (
                 Demucs.load_published,
-                generators.load_weights,
+                weights.load_weights,
                 lambda path: checkpoint.load_state(path, "cpu"),
             ):
                 assert outcome(read, path, content) is None

@@ -13,9 +13,10 @@ from lib import data
 from lib.config import Config
 from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
-from lib.generators import GENERATORS, build, load_weights, save_weights
+from lib.generators import GENERATORS, build
 from lib.launch import launch
 from lib.separate import separate
+from lib.weights import load_weights, save_weights
 
 SMALL = {
     "demucs": dict(channels=4, depth=3, lstm_layers=2),

@@ -17,10 +17,11 @@ from lib import explore, listen, plots_listen, readings_listen
 from lib.data import read_index
 from lib.errors import UserError
 from lib.evaluate import museval_json
-from lib.generators import build, load_weights, save_weights
+from lib.generators import build
 from lib.objective import balanced_weight
 from lib.player import players
 from lib.separate import separate
+from lib.weights import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")

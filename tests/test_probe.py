@@ -15,7 +15,7 @@ from lib import data, probe
 from lib.augment import JointAugmentation
 from lib.demucs import Demucs, center_trim
 from lib.errors import UserError
-from lib.generators import save_weights
+from lib.weights import save_weights
 
 SECONDS = 0.1
 SAMPLES = round(SECONDS * data.SAMPLERATE)

@@ -149,7 +149,9 @@ def test_a_cure_that_knows_less_is_none():
     table.loc[table["cure"] == "spectral norm", "tpr_heldout"] = 0.2
     said = readings.probe(table)
     assert "best cure is **joint augmentation**" in said
-    assert "Spectral norm also loses less (0.15), but only because it discriminates worse: its balanced accuracy" in said
+    assert (
+        "Spectral norm also loses less (0.15), but only because it discriminates worse: its balanced accuracy" in said
+    )
 
 
 def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():

@@ -16,10 +16,11 @@ import torch
 from lib.demucs import Demucs
 from lib.errors import UserError
 from lib.files import read_json
-from lib.generators import load_weights, save_weights
 from lib.provenance import ROOT
-from lib.separate import BUNDLED, load_generator, main, separate
+from lib.separate import separate
+from lib.separate.__main__ import main
 from lib.songs import Song, _create
+from lib.weights import BUNDLED, load_generator, load_weights, save_weights
 
 SOURCES = ("drums", "bass", "other", "vocals")
 
@@ -301,7 +302,7 @@ def test_memory_does_not_grow_with_the_song(tmp_path):
     for minutes in (1, 10):
         soundfile.write(tmp_path / "song.flac", np.tile(tone(60, 44_100, 2), (minutes, 1)), 44_100)
         code = (
-            "import resource, sys; from lib.separate import main; assert not main(sys.argv[1:]); "
+            "import resource, sys; from lib.separate.__main__ import main; assert not main(sys.argv[1:]); "
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
         )
         command = [sys.executable, "-c", code, str(tmp_path / "song.flac"), "--out", str(tmp_path)]

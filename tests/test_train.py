@@ -16,11 +16,11 @@ from lib.checkpoint import append_line
 from lib.config import Config
 from lib.data import read_index
 from lib.errors import UserError
-from lib.generators import load_weights
 from lib.launch import claim, launch, trained
 from lib.provenance import ROOT
 from lib.ranks import Ranks
 from lib.train import Interrupted, Trainer
+from lib.weights import load_weights
 
 TIMINGS = ("seconds", "steps_per_second")
 

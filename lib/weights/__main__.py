@@ -16,14 +16,12 @@ from lib.data import read_index
 from lib.errors import UserError
 from lib.evaluate import evaluate_set
 from lib.files import write_bytes, write_json
-from lib.generators import load_weights, save_weights
 from lib.provenance import ROOT
 from lib.results import read_museval
+from lib.weights import BUNDLED, load_weights, save_weights
 
-TARGET = Path(__file__).with_name("corpus.safetensors")
 
-
-def bundle(arm, target=TARGET):
+def bundle(arm, target=BUNDLED):
     """Write the weights of the folder `arm` (<run>/<arm>-<seed>) to `target` in half precision, and a note beside it.
 
     Raises `UserError` when the arm or its evaluation is missing.
