@@ -1,4 +1,4 @@
-"""museval against lib.bsseval on one core: CPU seconds and peak memory for four stereo stems.
+"""museval against lib.evaluation.bsseval on one core: CPU seconds and peak memory for four stereo stems.
 
     python -m benchmarks.bsseval [--seconds 10 30 60 240] [--repeats 3 3 2 1]
 
@@ -19,9 +19,9 @@ import sys
 import time
 from pathlib import Path
 
-from lib.provenance import made_by
+from lib.common.provenance import made_by
 
-SYSTEMS = ("museval", "lib.bsseval")
+SYSTEMS = ("museval", "lib.evaluation.bsseval")
 RATE = 44100
 THREADS = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 
@@ -55,7 +55,7 @@ def measure(system, seconds):
     if system == "museval":
         from museval import evaluate
     else:
-        from lib.bsseval import evaluate
+        from lib.evaluation.bsseval import evaluate
     short = stems(1)
     evaluate(short[0][:1, :, :1], short[1][:1, :, :1])
     if system != "museval":  # museval's own peak on a second of stereo would stay in its heap
@@ -95,11 +95,12 @@ def main():
     if arguments.worker:
         print(json.dumps(measure(arguments.worker, *arguments.seconds)))
         return
-    from lib.files import write_bytes
+    from lib.common.files import write_bytes
 
     core = max(os.sched_getaffinity(0))
     lines = [
-        "| length | museval, CPU s (peak MiB) | lib.bsseval, CPU s (peak MiB) | ratio | largest difference, dB |",
+        "| length | museval, CPU s (peak MiB) | lib.evaluation.bsseval, CPU s (peak MiB) | ratio | "
+        "largest difference, dB |",
         "|---|---|---|---|---|",
     ]
     print(*lines, sep="\n", flush=True)

@@ -1,11 +1,12 @@
-"""Loading excerpts on one core: through musdb, soundfile, raw float files as the original's, and lib.data.
+"""Loading excerpts on one core: through musdb, soundfile, raw float files as the original's, and lib.data.tracks.
 
     python -m benchmarks.data [--seconds 240] [--rounds 5]
 
 Excerpts have 5 stems (mixture, drums, bass, other, vocals), 2 channels and 11 s, at random places of synthetic tracks
 of `--seconds`; files are in the page cache. "Augmented batch" is from the files to a batch of 4, ready to train on:
 10 s of every stem, shifted, with channels and signs drawn, remixed. The original-equivalent path does this as one pass
-over tensors after another, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.augment.Batches` while it reads.
+over tensors after another, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.data.batches.Batches` while it
+reads.
 
 All ways run by turns in every round. Time is process-CPU time, that of ffmpeg's processes included; a ratio is the
 median over rounds of the ratio within a round. The table is printed and written to benchmarks/data.md.
@@ -25,11 +26,11 @@ import numpy as np
 import soundfile
 import torch
 
-from lib.augment import Batches
-from lib.data import CHANNELS, SAMPLERATE, SOURCES, Excerpts
-from lib.decode import decode, list_musdb
-from lib.files import write_bytes
-from lib.provenance import made_by
+from lib.common.files import write_bytes
+from lib.common.provenance import made_by
+from lib.data.batches import Batches
+from lib.data.musdb import decode, list_musdb
+from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts
 
 LENGTH, SHIFT, BATCH = 11 * SAMPLERATE, SAMPLERATE, 4  # samples, samples, excerpts
 NAMES = ("mixture", *SOURCES)
@@ -176,11 +177,11 @@ def prepare(root, seconds):
         "soundfile, whole files": (whole_by_soundfile(folders), 1),
         "soundfile, excerpt": (excerpt_by_soundfile(folders), 8),
         "raw float32 files, as the original's": (raw_float(raw), 16),
-        "lib.data": (by_lib_data(tracks), 32),
+        "lib.data.tracks": (by_lib_data(tracks), 32),
     }
     batchers = {
         "original-equivalent": (original_batches(raw_float(raw), tracks, torch.Generator().manual_seed(0)), BATCH),
-        "lib.augment.Batches": (our_batches(tracks), 16 * BATCH),
+        "lib.data.batches.Batches": (our_batches(tracks), 16 * BATCH),
     }
     return tracks, readers, batchers
 

@@ -25,11 +25,11 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.bsseval import machine
-from lib.data import SAMPLERATE
+from lib.common.files import write_bytes
+from lib.data.tracks import SAMPLERATE
 from lib.demucs import Demucs
 from lib.discriminator import PatchDiscriminator
-from lib.files import write_bytes
-from lib.objective import reconstruction_loss
+from lib.losses import reconstruction_loss
 
 CHANNELS, SECONDS, PER_GPU = 100, 10.0, 4  # the paper's model and excerpts; excerpts per GPU and step
 PEAK, SHARE = 156e12, 0.12  # an A100's TF32 peak in operations per second, and the share reached (assumed)

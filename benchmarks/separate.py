@@ -3,7 +3,7 @@
     python -m benchmarks.separate [--channels 8 16 32 64] [--rounds 3 3 2 1] [--seconds 60]
 
 `original` is what Demucs v1 does without random shifts: chunks of 10 s, one at a time, each with its true context,
-through `nn.Conv1d` and `nn.LSTM`, the system's allocator. `fp32` and `bf16` are `lib.separate` on `lib.fast`, its
+through `nn.Conv1d` and `nn.LSTM`, the system's allocator. `fp32` and `bf16` are `lib.separate` on `lib.models.cpu`, its
 chunks of 10 s likewise but six at once and cross-faded over 1 s: seven of them for a minute. `same chunks` is fp32
 without the cross-fade: six, as the original has.
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from benchmarks.bsseval import THREADS, machine
 from benchmarks.train import pinned
-from lib.files import write_bytes
+from lib.common.files import write_bytes
 
 VARIANTS = ("original", "fp32", "bf16", "same chunks")
 REFERENCE = "plain network"  # once, for the deviations
@@ -56,8 +56,8 @@ def measure(variant, channels, seconds, out):
     import numpy as np
     import torch
 
-    from lib import fast
     from lib.demucs import Demucs
+    from lib.models import cpu as fast
     from lib.separate import separate
 
     torch.manual_seed(0)

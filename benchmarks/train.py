@@ -5,8 +5,8 @@
 A step is augmentation, forward, backward and optimizer for L1, batch 4 of 99,668 samples (2 s and their context), on
 noise. `original` is what Demucs v1 does: gathers for shift, channel swap and remix, `nn.Conv1d` and `nn.LSTM`, Adam
 parameter by parameter, the system's allocator; its excerpts lie in memory already. `fp32` and `bf16` are this
-project's: excerpts read from memory maps in one pass, `lib.fast`, fused Adam. `demucs 2.0.3` is `original` with the
-network of that package (`resample=False`: the same), a column only where `import demucs` finds it.
+project's: excerpts read from memory maps in one pass, `lib.models.cpu`, fused Adam. `demucs 2.0.3` is `original` with
+the network of that package (`resample=False`: the same), a column only where `import demucs` finds it.
 
 Variants run by turns, each in a fresh process on the same core with one thread; the time is process-CPU time per
 step, the median of a process's steps, and a ratio is the median of the rounds' ratios. The ranks train through
@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from benchmarks.bsseval import THREADS, machine
-from lib.files import write_bytes
+from lib.common.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("original", "fp32", "bf16", "demucs 2.0.3")
@@ -33,10 +33,10 @@ STEPS = {8: 10, 16: 8, 32: 4, 64: 2}  # counted in a process, after one that is 
 
 
 def make_tracks(folder, count=4, seconds=12):
-    """An index of decoded tracks of noise in `folder`, as lib.decode writes them: `count` for training, one valid."""
+    """An index of decoded tracks of noise in `folder`, as lib.data.musdb writes them: `count` to train, one valid."""
     import numpy as np
 
-    from lib.data import FULL_SCALE, Track, write_index
+    from lib.data.tracks import FULL_SCALE, Track, write_index
 
     random, tracks = np.random.RandomState(0), []
     for k in range(count + 1):
@@ -87,11 +87,11 @@ def our_step(model, precision, folder):
     """A function that takes a step as lib.train does."""
     import torch
 
-    from lib import fast
-    from lib.augment import Batches
-    from lib.data import Excerpts
+    from lib.data.batches import Batches
+    from lib.data.tracks import Excerpts
     from lib.demucs import center_trim
-    from lib.objective import reconstruction_loss
+    from lib.losses import reconstruction_loss
+    from lib.models import cpu as fast
 
     fast.keep_buffers()
     net = fast.prepare(model, precision=precision)

@@ -9,12 +9,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.data import SAMPLERATE
+from lib.common.errors import UserError
+from lib.common.files import read_json
+from lib.data.tracks import SAMPLERATE
 from lib.discriminator import DISCRIMINATORS
-from lib.errors import UserError
-from lib.files import read_json
-from lib.generators import GENERATORS
-from lib.objective import GAMES
+from lib.losses import GAMES
+from lib.models.generators import GENERATORS
 
 
 @dataclass(kw_only=True)
@@ -32,7 +32,7 @@ class Config:
     compile: bool = False  # the generator by torch.compile: minutes at the start, pays in long runs on GPUs
     lr: float = 3e-4  # Adam, at the first step
     lr_final: float = 3e-4  # at the last step; cosine in between
-    generator: str = "demucs"  # demucs, conv_tasnet or hdemucs; what its sizes mean to each: lib/generators.py
+    generator: str = "demucs"  # demucs, conv_tasnet or hdemucs; what its sizes mean to each: lib/models/generators.py
     channels: int = 100  # of the first layer; doubles with each
     depth: int = 6  # encoder and decoder layers
     lstm_layers: int = 2

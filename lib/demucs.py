@@ -168,8 +168,8 @@ class Demucs(nn.Module):
 
     @classmethod
     def load_published(cls, path):
-        """The model in a checkpoint that the original wrote; see `lib.published.load_published`."""
-        from lib.published import load_published
+        """The model in a checkpoint that the original wrote; see `lib.models.original.load_published`."""
+        from lib.models.original import load_published
 
         return load_published(path)
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from lib.errors import UserError
+from lib.common.errors import UserError
 
 # kernel size, stride, padding and widths (in units of `width`) of the strided convolutions
 KERNELS = {

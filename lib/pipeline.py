@@ -20,14 +20,14 @@ import tempfile
 
 from jupyter_client.manager import AsyncKernelManager
 
-from lib.decode import fingerprint_folder
-from lib.errors import UserError
-from lib.files import locked, write_bytes
-from lib.limits import check_values
-from lib.parameters import check_type, nearest, notebook_parameters
-from lib.provenance import ROOT
-from lib.site import settle, write_index, write_page
-from lib.untrusted import SETTINGS, parse_yaml, read_limited
+from lib.common.errors import UserError
+from lib.common.files import locked, write_bytes
+from lib.common.provenance import ROOT
+from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
+from lib.data.musdb import fingerprint_folder
+from lib.report.guard import check_type, nearest, notebook_parameters
+from lib.report.limits import check_values
+from lib.report.pages import settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines

@@ -10,7 +10,7 @@ A run is a folder: config.json (all parameters, and who made it), metrics.jsonl 
 SIGTERM, as a cloud or Slurm sends before it takes the machine away, saves after the step and ends with status 143; the
 same command then goes on from there. `--nnodes`, `--max-restarts` and the Slurm script: README.
 
-Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adversarial part: `lib.objective`.
+Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adversarial part: `lib.losses`.
 """
 
 import contextlib
@@ -26,22 +26,22 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lib import instruments
-from lib.checkpoint import append_line, drop_lines_after, load_state, save_state
+from lib import memorisation as instruments
+from lib.common.errors import UserError
+from lib.common.files import locked, read_json, write_json
+from lib.common.processes import end_with_parent
+from lib.common.provenance import ROOT
 from lib.config import Config, parse
-from lib.data import SOURCES
+from lib.data.tracks import SOURCES
 from lib.demucs import center_trim
-from lib.errors import UserError
-from lib.fast import keep_buffers, prepare
-from lib.files import locked, read_json, write_json
-from lib.game import Game, total_norm
-from lib.launch import claim, status_line
-from lib.material import material, network, opponent
-from lib.objective import reconstruction_loss
-from lib.processes import end_with_parent
-from lib.provenance import ROOT
-from lib.ranks import Ranks
-from lib.weights import save_weights
+from lib.gan import Game, total_norm
+from lib.losses import reconstruction_loss
+from lib.models.cpu import keep_buffers, prepare
+from lib.models.weights import save_weights
+from lib.runs.build import material, network, opponent
+from lib.runs.checkpoint import append_line, drop_lines_after, load_state, save_state
+from lib.runs.distributed import Ranks
+from lib.runs.launch import claim, status_line
 
 INTERRUPTED = 128 + signal.SIGTERM  # exit status of a run that saved and stopped
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from conftest import RATE  # noqa: F401
 
-from lib.provenance import ROOT
+from lib.common.provenance import ROOT
 
 # A profile and a run of one's own, both called MINE in the cases; several processes may run them at once.
 MINE = ROOT / "notebooks" / "profiles" / f"mine-{os.getpid()}.yaml"

@@ -10,11 +10,11 @@ from bad_case import Case, rewrite, truncate
 
 from lib.config import Config
 from lib.demucs import Demucs
-from lib.weights import save_weights
+from lib.models.weights import save_weights
 
 TRAIN = "python -m lib.train …/study/l1-1"
 LAUNCH = 'launch.launch(config.parse([WORDS], "…/study/l1-1"), "…/study/l1-1", nproc=NPROC)'
-JOIN = "python -m lib.launch …/study"
+JOIN = "python -m lib.runs.launch …/study"
 WORDS = "write nproc=8 nnodes=2 rdzv_endpoint=host:port."
 SMALL = "steps=1 batch=4 channels=4 depth=3 seconds=0.1 shift_seconds=0 stride_seconds=0.1 evaluation_excerpts=1"
 OURS = "is damaged or not a checkpoint of this program; delete it to start afresh."

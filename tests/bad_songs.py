@@ -11,7 +11,7 @@ from bad_runs import harmful
 from PIL import Image
 
 from lib.demucs import Demucs
-from lib.weights import save_weights
+from lib.models.weights import save_weights
 
 OUT = "--checkpoint …/study/l1-1 --out …/out"
 SEPARATE = f"python -m lib.separate …/song.wav {OUT}"
@@ -171,8 +171,8 @@ CASES = [
          "free some space or choose another folder."),
     Case("the drawn page lies in a read-only folder", "python -m lib.draw_audio …/locked/page.html", "Cannot write "
          "…/locked/page.html: Permission denied; free some space or choose another folder."),
-    Case("no run to take weights from", "python -m lib.weights …/nowhere", "…/nowhere holds no finished training; "
-         "give the folder of an arm, such as results/study/l1-42."),
-    Case("a run to take weights from that was not evaluated", "python -m lib.weights …/study/pretrain-1", "No "
-         "museval results (*.json or *.json.gz) in …/study/pretrain-1/eval/test; check the path or evaluate first."),
+    Case("no run to take weights from", "python -m lib.evaluation.bundle …/nowhere",
+         "…/nowhere holds no finished training; give the folder of an arm, such as results/study/l1-42."),
+    Case("a run to take weights from that was not evaluated", "python -m lib.evaluation.bundle …/study/pretrain-1",
+         "No museval results (*.json or *.json.gz) in …/study/pretrain-1/eval/test; check the path or evaluate first."),
 ]  # fmt: skip

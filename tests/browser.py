@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from conftest import listening
 
-from lib.provenance import ROOT
+from lib.common.provenance import ROOT
 
 FLAGS = [
     "--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",

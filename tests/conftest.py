@@ -74,7 +74,8 @@ def _setup(validation):
 @pytest.fixture(scope="session")
 def index(musdb_folder, tmp_path_factory):
     """The data index of `musdb_folder`."""
-    from lib import data, decode
+    from lib.data import musdb as decode
+    from lib.data import tracks as data
 
     cache = tmp_path_factory.mktemp("cache")
     sets = {name: decode.decode(tracks, cache) for name, tracks in decode.list_musdb(musdb_folder).items()}

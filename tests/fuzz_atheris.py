@@ -17,8 +17,9 @@ import atheris
 
 sys.modules.pop("pickle", None)  # imported anew, with its branches counted
 with atheris.instrument_imports(include=["lib", "pickle", "yaml", "json"], enable_loader_override=False):
-    from lib import pipeline, results
+    from lib import pipeline
     from lib.demucs import Demucs
+    from lib.evaluation import results
 from test_fuzz import outcome  # noqa: E402
 
 TARGETS = {

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib import data
-from lib.augment import Batches, JointAugmentation, item_noise
-from lib.errors import UserError
+from lib.common.errors import UserError
+from lib.data import tracks as data
+from lib.data.batches import Batches, JointAugmentation, item_noise
 
 TIME, SHIFT = 8_000, 2_000
 

@@ -22,10 +22,11 @@ import conftest
 import typed
 from bad_case import MINE, MINE_RUN
 
-from lib import data, decode
-from lib.evaluate import museval_json
-from lib.files import write_bytes
-from lib.weights import BUNDLED
+from lib.common.files import write_bytes
+from lib.data import musdb as decode
+from lib.data import tracks as data
+from lib.evaluation.score import museval_json
+from lib.models.weights import BUNDLED
 
 PARTS = (bad_data, bad_runs, bad_songs, bad_results)
 CASES = [case for part in PARTS for case in part.CASES]

@@ -23,11 +23,16 @@ import soundfile
 import torch
 from conftest import RATE, SOURCES
 
-from lib import checkpoint, config, data, decode, pipeline, results, weights
+from lib import config, pipeline
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+from lib.data import musdb as decode
+from lib.data import tracks as data
+from lib.data.songs import Song
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.provenance import ROOT
-from lib.songs import Song
+from lib.evaluation import results
+from lib.models import weights
+from lib.runs import checkpoint
 
 MEMORY = 500e6  # bytes; thirty times the largest JSON is 250 MB, and the least of these bombs unpacks to 3 GB
 SECONDS = 15  # the slowest takes 3 here, and the machine may be busy

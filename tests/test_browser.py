@@ -11,9 +11,9 @@ import soundfile
 from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa: F401  (fixtures)
 from scipy.signal import get_window
 
+from lib.common.provenance import ROOT
 from lib.draw_audio import module, standalone_page
 from lib.draw_audio.render import render_notes
-from lib.provenance import ROOT
 
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 STROKE = [(0.02, 0.0), (0.1, 0.8), (0.25, -0.3), (0.4, 0.9), (0.55, 0.1), (0.8, -0.9), (0.98, 0.2)]

@@ -1,4 +1,4 @@
-"""lib.bsseval against museval, window by window. Signals are short: museval's cost is what limits this file."""
+"""lib.evaluation.bsseval against museval, window by window, on short signals: museval is slow."""
 
 import warnings
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
 
-from lib import bsseval
-from lib.errors import UserError
+from lib.common.errors import UserError
+from lib.evaluation import bsseval
 
 NOISE = 100  # dB; ratios above this, or below its negative, are rounding noise in museval and here
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from lib.common.errors import UserError
 from lib.corpus import default_soundfont, generate, render, soundfont, styles, track, voice
 from lib.corpus.notes import Grid, hits
-from lib.errors import UserError
 
 SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5, "progress": False}
 SOURCES = ("drums", "bass", "other", "vocals")

@@ -11,8 +11,9 @@ import musdb
 import numpy as np
 import pytest
 
-from lib import data, decode
-from lib.provenance import ROOT
+from lib.common.provenance import ROOT
+from lib.data import musdb as decode
+from lib.data import tracks as data
 
 
 def test_splits_and_audio_agree_with_musdb(musdb_folder):
@@ -106,7 +107,7 @@ def test_a_killed_decode_resumes(three, tmp_path):
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from lib import decode
+from lib.data import musdb as decode
 
 def killed(file, audio, save=np.save, saved=[]):
     if saved:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib.common.errors import UserError
 from lib.demucs import Demucs, center_trim
-from lib.errors import UserError
-from lib.weights import load_weights
+from lib.models.weights import load_weights
 
 VARIANTS = {
     "default": {},

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lib.common.errors import UserError
 from lib.discriminator import PatchDiscriminator, SharedDropout, build, level
-from lib.errors import UserError
 
 NAMES = ("patch", "msstft", "mpd")
 PER_STEM = ("msstft", "mpd")

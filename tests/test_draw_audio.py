@@ -8,12 +8,12 @@ import pytest
 import traitlets
 from scipy.signal import get_window
 
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
 from lib.corpus.effects import loudness
 from lib.corpus.track import compose
 from lib.draw_audio import FILES, DrawAudio, module
 from lib.draw_audio.render import ENVELOPE, band_limited, checked_wave, own_song, render_notes
-from lib.errors import UserError
-from lib.provenance import ROOT
 
 SAW = (2 * np.arange(2048) / 2048 - 1).astype(np.float32)  # a jump: every harmonic that a cycle can hold
 

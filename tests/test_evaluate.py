@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from lib import data, evaluate
+from lib.common.errors import UserError
+from lib.common.files import write_json
+from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.files import write_json
-from lib.naturalness import naturalness
-from lib.results import measured, read_museval
-from lib.weights import save_weights
+from lib.evaluation import score as evaluate
+from lib.evaluation.results import measured, read_museval
+from lib.evaluation.spectral import naturalness
+from lib.models.weights import save_weights
 
 
 @pytest.fixture(scope="module")

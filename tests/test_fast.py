@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from lib import fast, products
+from lib.common.errors import UserError
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.lstm import lstm
+from lib.models import cpu as fast
+from lib.models.cpu import convolutions as products
+from lib.models.cpu.lstm import lstm
 
 SHAPES = {
     "narrow": dict(channels=4, depth=3),  # gates halved apart, no oneDNN in the backward pass
@@ -165,7 +166,7 @@ def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
 
 BUFFERS = """
 import resource, sys, torch
-from lib.fast import keep_buffers
+from lib.models.cpu import keep_buffers
 if sys.argv[1] == "keep":
     keep_buffers()
 for _ in range(10):

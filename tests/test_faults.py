@@ -14,10 +14,10 @@ import torch
 from processes import family, gone
 from test_train import gan, metrics, pretrained, tiny, weights  # noqa: F401  a fixture among them
 
-from lib import launch as launcher
-from lib.errors import UserError
-from lib.launch import claim, launch
-from lib.provenance import ROOT
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+from lib.runs import launch as launcher
+from lib.runs.launch import claim, launch
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,8 @@ def test_a_training_whose_launcher_is_killed_saves_and_stops(undisturbed, tmp_pa
     config, whole = undisturbed
     folder = tmp_path / "gan-1"
     claim(config, folder)
-    program = "import sys; from lib import config, launch; launch.launch(config.parse([], sys.argv[1]), sys.argv[1], 2)"
+    program = "import sys; from lib import config; from lib.runs import launch; "
+    program += "launch.launch(config.parse([], sys.argv[1]), sys.argv[1], 2)"
     notebook = subprocess.Popen([sys.executable, "-c", program, folder], cwd=ROOT)
     wait_for(lambda: lines_in(folder) >= 2, "two evaluations")
     members = family(notebook.pid)
@@ -169,7 +170,7 @@ def island():
 
 PORT = "29500"  # nobody else is on the island
 LAUNCH = (
-    "import sys; from lib import config, launch; "
+    "import sys; from lib import config; from lib.runs import launch; "
     "launch.launch(config.parse([], sys.argv[1]), sys.argv[1], int(sys.argv[2]), nnodes=2, rdzv_endpoint=sys.argv[3])"
 )
 
@@ -181,7 +182,7 @@ def test_two_machines_meet_and_train_as_two_ranks_do(undisturbed, tmp_path, isla
     folder, endpoint = tmp_path / "gan-1", f"localhost:{PORT}"
     claim(config, folder)
     words = [str(tmp_path), "nproc=1", "nnodes=2", f"rdzv_endpoint={endpoint}"]
-    other = subprocess.Popen([*island, sys.executable, "-m", "lib.launch", *words], cwd=ROOT)
+    other = subprocess.Popen([*island, sys.executable, "-m", "lib.runs.launch", *words], cwd=ROOT)
     try:
         one = [*island, sys.executable, "-c", LAUNCH, str(folder), "1", endpoint]
         subprocess.run(one, cwd=ROOT, check=True, timeout=120)

@@ -16,14 +16,20 @@ import torch
 from nbformat.v4 import new_code_cell, new_notebook
 from test_train import tiny
 
-from lib import corpus, data, decode, evaluate, pipeline, probe, report, site
-from lib.checkpoint import append_line, save_state
+from lib import corpus, pipeline
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+from lib.data import musdb as decode
+from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.launch import claim
-from lib.provenance import ROOT
+from lib.evaluation import probe
+from lib.evaluation import score as evaluate
+from lib.models.weights import save_weights
+from lib.report import pages as site
+from lib.report import tables as report
+from lib.runs.checkpoint import append_line, save_state
+from lib.runs.launch import claim
 from lib.separate.__main__ import separate_song
-from lib.weights import save_weights
 
 
 @contextlib.contextmanager

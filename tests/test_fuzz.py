@@ -27,11 +27,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bombs import legacy, song
 
-from lib import checkpoint, config, data, decode, generators, pipeline, results, weights
+from lib import config, pipeline
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+from lib.data import musdb as decode
+from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.parameters import notebook_parameters
-from lib.provenance import ROOT
+from lib.evaluation import results
+from lib.models import generators, weights
+from lib.report.guard import notebook_parameters
+from lib.runs import checkpoint
 
 FUZZ = int(os.environ.get("FUZZ", "1"))
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib import game as module
-from lib.augment import JointAugmentation
+from lib import gan as module
 from lib.config import Config
-from lib.data import SAMPLERATE
-from lib.game import HIGHEST_P, Game
-from lib.material import opponent
+from lib.data.batches import JointAugmentation
+from lib.data.tracks import SAMPLERATE
+from lib.gan import HIGHEST_P, Game
+from lib.runs.build import opponent
 
 BATCH, SAMPLES = 4, 8192
 EVERY_CURE = dict(

@@ -9,14 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lib import data
+from lib.common.errors import UserError
 from lib.config import Config
+from lib.data import tracks as data
 from lib.demucs import Demucs, center_trim
-from lib.errors import UserError
-from lib.generators import GENERATORS, build
-from lib.launch import launch
+from lib.models.generators import GENERATORS, build
+from lib.models.weights import load_weights, save_weights
+from lib.runs.launch import launch
 from lib.separate import separate
-from lib.weights import load_weights, save_weights
 
 SMALL = {
     "demucs": dict(channels=4, depth=3, lstm_layers=2),

@@ -18,7 +18,7 @@ import pytest
 from processes import family, gone
 from test_pipeline import report  # noqa: F401  a fixture
 
-from lib.provenance import ROOT
+from lib.common.provenance import ROOT
 
 BY_WHOM_AND_WHEN = ("made_by", "seconds", "steps_per_second")
 

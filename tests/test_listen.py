@@ -13,15 +13,17 @@ import soundfile
 import torch
 from conftest import RATE, SOURCES
 
-from lib import explore, listen, plots_listen, readings_listen
-from lib.data import read_index
-from lib.errors import UserError
-from lib.evaluate import museval_json
-from lib.generators import build
-from lib.objective import balanced_weight
-from lib.player import players
+from lib.common.errors import UserError
+from lib.data.tracks import read_index
+from lib.evaluation.score import museval_json
+from lib.losses import balanced_weight
+from lib.models.generators import build
+from lib.models.weights import load_weights, save_weights
+from lib.report import explore, listen
+from lib.report.audio import players
+from lib.report.figures import listen as plots_listen
+from lib.report.sentences import listen as readings_listen
 from lib.separate import separate
-from lib.weights import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from auraloss.freq import MultiResolutionSTFTLoss
 from scipy import signal
 
-from lib.naturalness import BANDS, MEASURES, naturalness
+from lib.evaluation.spectral import BANDS, MEASURES, naturalness
 
 RATE = 44_100
 SIZES = [2048, 1024, 512]
@@ -60,7 +60,7 @@ def test_distance_is_auraloss_own_and_a_long_track_gets_the_median_of_its_parts(
 
 
 def test_parts_weigh_by_what_is_heard_in_them(monkeypatch):
-    monkeypatch.setattr("lib.naturalness.SECONDS", 1.0)
+    monkeypatch.setattr("lib.evaluation.spectral.SECONDS", 1.0)
     reference = noise()
     reference[:, RATE // 2 : 2 * RATE] = 0  # of three parts the first sounds in its first half, the second not at all
     estimate = reference.copy()
@@ -77,7 +77,7 @@ def test_parts_weigh_by_what_is_heard_in_them(monkeypatch):
 
 
 def test_a_part_that_failed_does_not_move_the_distance(monkeypatch):
-    monkeypatch.setattr("lib.naturalness.SECONDS", 1.0)
+    monkeypatch.setattr("lib.evaluation.spectral.SECONDS", 1.0)
     reference, estimate = noise(), noise()
     estimate[:, :RATE] *= 2
     estimate[:, RATE : 2 * RATE] *= 30

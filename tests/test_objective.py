@@ -6,10 +6,10 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch.nn import functional as F
 
-from lib import instruments
-from lib.data import SOURCES
+from lib import memorisation as instruments
+from lib.data.tracks import SOURCES
 from lib.discriminator import build, level
-from lib.objective import (
+from lib.losses import (
     adversarial_loss,
     balanced_weight,
     discriminator_loss,

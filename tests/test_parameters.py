@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lib.errors import UserError
-from lib.limits import check_values
-from lib.parameters import check_parameters
+from lib.common.errors import UserError
+from lib.report.guard import check_parameters
+from lib.report.limits import check_values
 
 PARAMETERS = """# what to run
 steps: int = 400  # help

@@ -17,10 +17,10 @@ from conftest import STRANGE
 from nbformat.v4 import new_code_cell, new_notebook
 
 from lib import pipeline
-from lib.errors import UserError
-from lib.files import locked
-from lib.provenance import ROOT
-from lib.wording import literal
+from lib.common.errors import UserError
+from lib.common.files import locked
+from lib.common.provenance import ROOT
+from lib.common.words import literal
 
 # The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
 TINY = dict(

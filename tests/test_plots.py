@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib import plots, readings, report
-from lib.plots_training import LOGIT_EDGES, SETS
-from lib.report import METRICS, STEMS
+from lib.report import figures as plots
+from lib.report import sentences as readings
+from lib.report import tables as report
+from lib.report.figures.training import LOGIT_EDGES, SETS
+from lib.report.tables import METRICS, STEMS
 
 RATE = 44_100
 

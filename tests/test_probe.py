@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib import data, probe
-from lib.augment import JointAugmentation
+from lib.common.errors import UserError
+from lib.data import tracks as data
+from lib.data.batches import JointAugmentation
 from lib.demucs import Demucs, center_trim
-from lib.errors import UserError
-from lib.weights import save_weights
+from lib.evaluation import probe
+from lib.models.weights import save_weights
 
 SECONDS = 0.1
 SAMPLES = round(SECONDS * data.SAMPLERATE)

@@ -12,12 +12,12 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from lib.naturalness import MEASURES
-from lib.parameters import notebook_parameters
-from lib.probe import COLUMNS
-from lib.provenance import ROOT
-from lib.readings import findings
-from lib.report import PUBLISHED, markdown_table
+from lib.common.provenance import ROOT
+from lib.evaluation.probe import COLUMNS
+from lib.evaluation.spectral import MEASURES
+from lib.report.guard import notebook_parameters
+from lib.report.sentences import findings
+from lib.report.tables import PUBLISHED, markdown_table
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

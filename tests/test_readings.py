@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import answer, readings
-from lib.errors import UserError
-from lib.instruments import PART_FIGURES, SETS
-from lib.report import METRICS, STEMS, published_seeds
+from lib.common.errors import UserError
+from lib.memorisation import PART_FIGURES, SETS
+from lib.report import sentences as readings
+from lib.report.sentences import answer
+from lib.report.tables import METRICS, STEMS, published_seeds
 
 
 def tracks(seeds=(0, 1, 2), **gains):

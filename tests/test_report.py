@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import report
-from lib.errors import UserError
-from lib.naturalness import MEASURES
-from lib.report import COLUMNS, STEMS
-from lib.results import REFERENCE, published_tracks
+from lib.common.errors import UserError
+from lib.evaluation.results import REFERENCE, published_tracks
+from lib.evaluation.spectral import MEASURES
+from lib.report import tables as report
+from lib.report.tables import COLUMNS, STEMS
 
 OPEN_UNMIX = REFERENCE / "museval_json" / "OpenUnmix"
 TRACKS = ["Dawn", "Dusk <i>", "Noon"]
@@ -138,7 +138,7 @@ def test_rows_of_the_table(run):
     # paired by the seeds both arms have, 0 and 1: the mean of +.5 and -.3
     np.testing.assert_allclose(test.iloc[3][list(COLUMNS)].astype(float), 0.1)
     assert test["seeds"].tolist() == ["none", "3 (0, 1, 2)", "2 (0, 1)", "2 (0, 1)"]
-    assert set(test["tracks"]) == {3} and set(test["metric"]) == {"lib.bsseval"}
+    assert set(test["tracks"]) == {3} and set(test["metric"]) == {"lib.evaluation.bsseval"}
     assert test.loc["L1", "computed from"] == "quick/l1-0, quick/l1-1, quick/l1-2 at commit 0123456789"
 
     published = table.head(4).set_index("system")

@@ -8,13 +8,13 @@ from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa:
 from conftest import STRANGE, listening
 from test_train import tiny
 
-from lib.data import read_index
-from lib.errors import UserError
-from lib.evaluate import evaluate_set
-from lib.files import read_json, write_json
-from lib.launch import launch, trained
-from lib.results import evaluated, evaluated_sets
-from lib.songs import song_name
+from lib.common.errors import UserError
+from lib.common.files import read_json, write_json
+from lib.data.songs import song_name
+from lib.data.tracks import read_index
+from lib.evaluation.results import evaluated, evaluated_sets
+from lib.evaluation.score import evaluate_set
+from lib.runs.launch import launch, trained
 
 
 def test_the_processes_of_one_machine_talk_on_its_loopback_alone(index, tmp_path):
@@ -75,9 +75,9 @@ SHOWN = f"""
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
-from lib import report
-from lib.player import player, players
-from lib.wording import literal
+from lib.report import tables as report
+from lib.report.audio import player, players
+from lib.common.words import literal
 name, sound = {STRANGE!r}, np.zeros((2, 4410))
 pd.options.display.max_colwidth = None
 display(Markdown(f"**Listen:** {{literal(name)}}"), player(sound, 44100, name))

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from lib import separate as module
+from lib.common.errors import UserError
 from lib.demucs import Demucs
-from lib.errors import UserError
 from lib.separate import measure, separate, stream
 
 

@@ -11,12 +11,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from PIL import Image
 
-from lib import site
-from lib.answer import answer, tiles
-from lib.files import read_json
-from lib.provenance import ROOT
-from lib.readings_arms import arm_differences
-from lib.results import arms_table
+from lib.common.files import read_json
+from lib.common.provenance import ROOT
+from lib.evaluation.results import arms_table
+from lib.report import pages as site
+from lib.report.sentences.answer import answer, tiles
+from lib.report.sentences.arms import arm_differences
 
 EVIL = "<script>alert('x')</script>"
 STEPS = ["01-data", "02-train", "03-sdr-table", "04-discriminator"]

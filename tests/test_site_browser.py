@@ -9,9 +9,9 @@ from browser import chromium_fixture, watched_page  # noqa: F401  (a fixture)
 from conftest import RATE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import site
-from lib.player import players
-from lib.provenance import ROOT
+from lib.common.provenance import ROOT
+from lib.report import pages as site
+from lib.report.audio import players
 
 STEPS = ["01-data", "02-train", "03-sdr-table", "04-discriminator", "06-explore"]
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}

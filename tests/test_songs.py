@@ -13,14 +13,14 @@ import pytest
 import soundfile
 import torch
 
+from lib.common.errors import UserError
+from lib.common.files import read_json
+from lib.common.provenance import ROOT
+from lib.data.songs import Song, _create
 from lib.demucs import Demucs
-from lib.errors import UserError
-from lib.files import read_json
-from lib.provenance import ROOT
+from lib.models.weights import BUNDLED, load_generator, load_weights, save_weights
 from lib.separate import separate
 from lib.separate.__main__ import main
-from lib.songs import Song, _create
-from lib.weights import BUNDLED, load_generator, load_weights, save_weights
 
 SOURCES = ("drums", "bass", "other", "vocals")
 

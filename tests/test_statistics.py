@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib import report
-from lib.errors import UserError
-from lib.statistics import COLUMNS, STEMS, _holm, _nanmedian, seeds_needed
+from lib.common.errors import UserError
+from lib.evaluation.stats import COLUMNS, STEMS, _holm, _nanmedian, seeds_needed
+from lib.report import tables as report
 
 GAN = report.published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
 

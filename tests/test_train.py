@@ -12,15 +12,15 @@ import time
 import pytest
 import torch
 
-from lib.checkpoint import append_line
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
 from lib.config import Config
-from lib.data import read_index
-from lib.errors import UserError
-from lib.launch import claim, launch, trained
-from lib.provenance import ROOT
-from lib.ranks import Ranks
+from lib.data.tracks import read_index
+from lib.models.weights import load_weights
+from lib.runs.checkpoint import append_line
+from lib.runs.distributed import Ranks
+from lib.runs.launch import claim, launch, trained
 from lib.train import Interrupted, Trainer
-from lib.weights import load_weights
 
 TIMINGS = ("seconds", "steps_per_second")
 

@@ -17,12 +17,16 @@ from typing import NamedTuple
 
 import pytest
 
-from lib.errors import UserError
-from lib.provenance import ROOT
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
 
-PRELOADED = ("typed", "lib.weights.__main__", "safetensors.torch", "torch._dynamo")
-COMMANDS = ("lib.pipeline", "lib.train", "lib.launch", "lib.separate", "lib.draw_audio", "lib.weights")
-CALLED = ("config", "data", "decode", "launch", "listen", "readings", "report", "results")  # by the notebooks
+PRELOADED = ("typed", "lib.models.weights.__main__", "safetensors.torch", "torch._dynamo")
+COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib.draw_audio", "lib.evaluation.bundle")
+CALLED = {  # by the notebooks
+    "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "launch": "lib.runs.launch",
+    "listen": "lib.report.listen", "readings": "lib.report.sentences", "report": "lib.report.tables",
+    "results": "lib.evaluation.results",
+}  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -38,7 +42,7 @@ class Answer(NamedTuple):
 def server():
     """A process that has imported everything, of which each `run` is a fork; it has one thread."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([*PRELOADED, *COMMANDS, *(f"lib.{name}" for name in CALLED)])
+    context.set_forkserver_preload([*PRELOADED, *COMMANDS, *CALLED.values()])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(Path(__file__).parent))))
         patch.setenv("OMP_NUM_THREADS", "1")
@@ -91,7 +95,7 @@ def _run(text, folder, rank, ranks, port):
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     else:
         try:
-            names = {"Path": Path} | {name: importlib.import_module(f"lib.{name}") for name in CALLED}
+            names = {"Path": Path} | {name: importlib.import_module(module) for name, module in CALLED.items()}
             exec(text, names)  # noqa: S102  a call of the table, as a notebook's cell
         except UserError as error:
             sys.exit(str(error))

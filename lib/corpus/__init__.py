@@ -25,11 +25,11 @@ from pathlib import Path
 
 import yaml
 
+from lib.common.errors import UserError
+from lib.common.files import locked, read_json, write_bytes, write_json
+from lib.common.progress import progress as show
 from lib.corpus.render import STEMS
 from lib.corpus.track import SPLITS, folder, name
-from lib.errors import UserError
-from lib.files import locked, read_json, write_bytes, write_json
-from lib.progress import progress as show
 
 CORPUS_VERSION = "1"  # another number for any change that changes a sample
 SECONDS = 4, 600  # shortest and longest track

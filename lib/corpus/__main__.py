@@ -7,8 +7,8 @@ or what went wrong.
 import json
 import sys
 
+from lib.common.errors import UserError
 from lib.corpus.track import write
-from lib.errors import UserError
 
 for line in sys.stdin:
     try:

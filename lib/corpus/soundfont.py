@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from scipy import signal
 
-from lib.errors import UserError
+from lib.common.errors import UserError
 
 RATE = 44_100
 # Generators by number (specification 8.1.2) with their defaults; times in timecents, levels in centibels.

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from lib.common.errors import UserError
 from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
 from lib.corpus.soundfont import load
-from lib.errors import UserError
 
 SPLITS = ("train", "valid", "test", "shifted")
 PLACES = {"train": "train", "valid": "train", "test": "test", "shifted": "shifted/test"}

@@ -2,9 +2,9 @@
 
 import sys
 
+from lib.common.errors import Parser, UserError
+from lib.common.files import write_bytes
 from lib.draw_audio import standalone_page
-from lib.errors import Parser, UserError
-from lib.files import write_bytes
 
 parser = Parser(prog="python -m lib.draw_audio", description=__doc__)
 parser.add_argument("page", metavar="OUT.html", help="the file to write; it needs neither Jupyter nor a network")

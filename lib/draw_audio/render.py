@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from lib.common.errors import UserError
 from lib.corpus import default_soundfont, soundfont
 from lib.corpus.effects import RATE, decibels, loudness
 from lib.corpus.render import STEMS, mix
 from lib.corpus.track import compose, generator
-from lib.errors import UserError
 
 SIZE = 2048  # samples of a cycle
 FINE = 65_536  # points of a cycle as it is played: linear interpolation between them errs below -70 dB

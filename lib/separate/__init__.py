@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 
-from lib.data import SAMPLERATE
+from lib.common.errors import UserError
+from lib.data.tracks import SAMPLERATE
 from lib.demucs import center_trim
-from lib.errors import UserError
 
 BATCH = 6  # chunks at once: the LSTM's weights are read once for all of them
 BLOCK = 2**18  # samples of an array that are normalised at once

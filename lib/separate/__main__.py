@@ -6,19 +6,19 @@ from pathlib import Path
 
 import torch
 
-from lib.data import SAMPLERATE
-from lib.errors import Parser, UserError
-from lib.fast import keep_buffers, prepare
-from lib.progress import progress
+from lib.common.errors import Parser, UserError
+from lib.common.progress import progress
+from lib.data.songs import FORMATS, Song, decibels, scratch_folder, song_name, write_stems
+from lib.data.tracks import SAMPLERATE
+from lib.models.cpu import keep_buffers, prepare
+from lib.models.weights import load_generator
 from lib.separate import measure, stream
-from lib.songs import FORMATS, Song, decibels, scratch_folder, song_name, write_stems
-from lib.weights import load_generator
 
 
 def separate_song(model, path, out, *, form="24", shifts=0):
     """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, with progress and remarks.
 
-    Arguments as in `lib.songs.write_stems` and `separate`. Raises `UserError` for a song that cannot be read, an
+    Arguments as in `lib.data.songs.write_stems` and `separate`. Raises `UserError` for a song that cannot be read, an
     estimate that is not finite, or a folder that cannot be written.
     """
     folder = Path(out) / song_name(path)

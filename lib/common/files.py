@@ -1,0 +1,81 @@
+"""Atomic writes: a reader, or a run that was stopped, never meets half a file."""
+
+import contextlib
+import fcntl
+import glob
+import json
+import os
+from pathlib import Path
+
+from lib.common.errors import UserError
+from lib.common.processes import abandoned, mark
+from lib.common.untrusted import parse_json, read_limited
+
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path`; on success it is renamed over `path`, on error removed.
+
+    What a process that was killed meanwhile left of the same file is removed too.
+    Raises `UserError` when the folder cannot be written or the disk is full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}{mark()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for half in abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+            half.unlink(missing_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold `folder` for this process, which ends with it even when killed; raises `UserError` when another holds it."""
+    folder = Path(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = folder.with_name(f".{folder.name}.lock").open("a+")  # beside it: the folder itself may be renamed
+    except OSError as error:
+        raise UserError(f"Cannot write beside {folder}: {error.strerror}; choose another folder.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise UserError(
+                f"{folder} is being worked on by process {lock.read().strip() or 'unknown'}; wait for it, or stop it."
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def write_bytes(path, content: bytes):
+    """Write `content` to `path` atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path, value):
+    """Write `value` as indented JSON to `path` atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path):
+    """The JSON object in `path`; raises `UserError` when it is missing, malformed or another kind of value."""
+    try:
+        value = parse_json(read_limited(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"Cannot read {path} as JSON ({error}); restore or remove it.") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no names and values, as this program writes them; restore or remove it.")
+    return value

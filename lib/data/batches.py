@@ -1,0 +1,165 @@
+"""Batches of augmented excerpts as Demucs v1 trains on them.
+
+Source: Défossez et al., arXiv 1911.13254, section 5.1: per stem a random shift up to one second, channel swap and
+sign flip; then stems are permuted between the members of groups of the batch ("remix").
+
+Every draw is a function of (seed, step) alone and made for the global batch, of which a rank takes its part: a run
+resumes exactly, and any number of ranks sees the same data.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from lib.common.errors import UserError
+
+
+class Batches:
+    """Endless batches: `batches(step)` gives the stems (batch / world, sources, channels, time) of this rank.
+
+    excerpts: `data.Excerpts`, each `shift` samples longer than the batch's time; batch: over all ranks; group: size
+    of a remix group (0: no remix); seed: a sequence of integers; ahead: a thread prepares the next step's batch, in
+    pinned memory where there is a GPU (on a CPU the network needs every core itself). Raises `UserError` when the
+    rank's share of the batch is not a multiple of the group, or the excerpts are fewer than the batch.
+    """
+
+    def __init__(self, excerpts, *, batch, shift, group, seed, rank=0, world=1, ahead=False, sources=4, channels=2):
+        if batch % world or (group and (batch // world) % group):
+            raise UserError(
+                f"A batch of {batch} over {world} process(es) cannot be split into remix groups of {group}; "
+                f"make batch a multiple of {max(group, 1) * world}."
+            )
+        if len(excerpts) < batch:
+            raise UserError(f"The training tracks hold {len(excerpts)} excerpts, fewer than a batch of {batch}.")
+        self.excerpts, self.batch, self.shift, self.group, self.seed = excerpts, batch, shift, group, seed
+        self.first, self.local = rank * batch // world, batch // world
+        self.shape = (sources, channels, excerpts.samples - shift)
+        self._epoch = (None, None)
+        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._prepared = {}  # step: Future
+
+    def __call__(self, step):
+        if not self._thread:
+            return self._fill(step, self._empty())
+        batch = self._prepared.pop(step, None) or self._prepare(step)
+        self._prepared = {step + 1: self._prepare(step + 1)}
+        return batch.result()
+
+    def _prepare(self, step):
+        # Memory is taken here: in the thread, CUDA's current device would be the first one, on every rank.
+        return self._thread.submit(self._fill, step, self._empty())
+
+    def _empty(self):
+        if self._thread and torch.cuda.is_available():
+            return torch.empty(self.local, *self.shape, pin_memory=True)
+        # By numpy, which asks for huge pages: a fresh buffer costs a third of what torch's costs.
+        return torch.from_numpy(np.empty((self.local, *self.shape), np.float32))
+
+    def _fill(self, step, out):
+        sources, channels, _ = self.shape
+        random = np.random.RandomState([*self.seed, 1, step])
+        shape = (self.batch, sources)
+        offsets = random.randint(self.shift, size=shape) if self.shift else np.zeros(shape, int)
+        orders = random.rand(*shape, channels).argsort(-1)
+        signs = random.randint(2, size=shape) * 2.0 - 1
+        partner = self._remix(random)
+        indices = self._indices(step)
+        for b, stems in enumerate(out.numpy(), self.first):
+            for s, k in enumerate(partner[b]):
+                self.excerpts.read(indices[k], stems[s], s, offsets[k, s], orders[k, s], signs[k, s])
+        return out
+
+    def tracks(self, step):
+        """Names of the tracks from which the stems of this rank's part of a step come."""
+        mine = self._indices(step)[self.first : self.first + self.local]
+        return sorted({self.excerpts[index][0].name for index in mine})
+
+    def _remix(self, random):
+        """(batch, sources): from which member of the batch each stem comes."""
+        sources = self.shape[0]
+        if not self.group:
+            return np.arange(self.batch)[:, None].repeat(sources, 1)
+        groups = random.rand(self.batch // self.group, self.group, sources).argsort(1)
+        return (groups + np.arange(0, self.batch, self.group)[:, None, None]).reshape(self.batch, sources)
+
+    def _indices(self, step):
+        """The excerpts of a step: consecutive places in a permutation drawn per pass over the data."""
+        return [
+            self._permutation(i // len(self.excerpts))[i % len(self.excerpts)]
+            for i in range(step * self.batch, (step + 1) * self.batch)
+        ]
+
+    def _permutation(self, epoch):
+        known = self._epoch  # a thread may ask for the next pass meanwhile
+        if known[0] != epoch:
+            order = np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts))
+            known = self._epoch = (epoch, order)
+        return known[1]
+
+
+# Joint augmentation of what a discriminator sees
+
+SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
+
+
+class JointAugmentation:
+    """A random linear operator per item: `augment(x)` for x (batch, any, channels, time), differentiable.
+
+    The same operator acts on everything it is given, so recorded and generated stems meet the same one, and the sum of
+    the augmented stems is the augmented mixture. Each of these occurs with probability p, drawn independently: a gain
+    per channel (up to ±6 dB), polarity, channel swap, circular shift, equalisation (up to ±9 dB, smooth over log
+    frequency), band-stop (an octave), phase rotation of all frequencies by one angle, cut-out (up to 30 % of the time).
+    All but the cut-out are one 2 × 2 matrix and one filter, circular over the excerpt.
+
+    random: numpy RandomState, drawn from for `batch` items of which this rank holds `mine` (a slice).
+    Source of the idea: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).
+    """
+
+    def __init__(self, random, p, batch, mine, samples, samplerate, device="cpu"):
+        use = random.rand(batch, 8) < p  # which operator occurs, per item; all draws are made whether used or not
+        gains = np.where(use[:, :1], 10 ** (random.uniform(-GAIN_DB, GAIN_DB, (batch, 2)) / 20), 1.0)
+        sign = np.where(use[:, 1], -1.0, 1.0)
+        matrix = (sign[:, None] * gains)[:, :, None] * np.where(use[:, 2, None, None], np.eye(2)[::-1], np.eye(2))
+        shift = np.where(use[:, 3], random.randint(samples, size=batch), 0)
+        equaliser = np.where(use[:, 4, None], random.uniform(-EQ_DB, EQ_DB, (batch, EQ_POINTS)), 0.0)
+        centre = 60 * (samplerate / 2 / 120) ** random.rand(batch)
+        angle = np.where(use[:, 6], random.uniform(-np.pi, np.pi, batch), 0.0)
+        length = np.where(use[:, 7], random.uniform(0, SHARE_OF_CUT, batch), 0.0) * samples
+        begin = random.rand(batch) * (samples - length)
+
+        self.matrix = torch.tensor(matrix[mine], dtype=torch.float32, device=device)
+        time = np.arange(samples)
+        kept = (time < begin[mine, None]) | (time >= (begin + length)[mine, None])
+        self.kept = torch.tensor(kept, dtype=torch.float32, device=device)
+        self.samples, self.response = samples, None
+        if use[:, 3:7].any():
+            hertz = np.fft.rfftfreq(samples, 1 / samplerate)
+            points = np.geomspace(50, samplerate / 2, EQ_POINTS)
+            rows = []
+            for k in range(batch)[mine]:
+                magnitude = 10 ** (np.interp(np.log(np.maximum(hertz, 1)), np.log(points), equaliser[k]) / 20)
+                if use[k, 5]:
+                    magnitude = magnitude * ((hertz < centre[k] / 2**0.5) | (hertz > centre[k] * 2**0.5))
+                rows.append(magnitude * np.exp(1j * (angle[k] - 2 * np.pi * hertz / samplerate * shift[k])))
+            self.response = torch.tensor(np.stack(rows), dtype=torch.complex64, device=device)
+
+    def __call__(self, x):
+        """(batch, any, channels, time) -> the same shape."""
+        x = torch.einsum("bij,bsjt->bsit", self.matrix.to(x.dtype), x)
+        if self.response is not None:
+            response = self.response[:, None, None].to(
+                torch.complex64 if x.dtype == torch.float32 else torch.complex128
+            )
+            x = torch.fft.irfft(torch.fft.rfft(x) * response, self.samples)
+        return x * self.kept[:, None, None].to(x.dtype)
+
+
+def item_noise(shape, seed, items, device="cpu"):
+    """Standard normal noise (items, *shape), each item's from (seed, item) alone, so that ranks can share a batch."""
+    noise = []
+    for item in items:
+        state = np.random.SeedSequence([*seed, item]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator(device).manual_seed(int(state >> 1))
+        noise.append(torch.randn(shape, generator=generator, device=device))
+    return torch.stack(noise)

@@ -1,0 +1,225 @@
+"""A musdb folder → one array per track.
+
+`musdb` defines the format (stem numbers, file names, validation split). Its `DB` class runs ffprobe on every stem of
+every track, 60 ms each and a traceback on a bad one, so the folder is listed here; a test holds that both agree.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import musdb
+import numpy as np
+import soundfile
+import stempeg
+
+from lib.common.errors import UserError
+from lib.common.files import atomic, read_json, write_json
+from lib.common.progress import progress
+from lib.common.provenance import ROOT, portable
+from lib.common.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
+from lib.data.tracks import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
+
+
+def list_musdb(root):
+    """Files of a musdb folder: {"train": {name: path}, "valid": ..., "test": ...}.
+
+    `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The validation tracks are those of
+    the folder's own `musdb.yaml` if there is one, else musdb's list; if none of them is there, every seventh track.
+
+    Raises `UserError` when the folder is missing or holds no track, or a track's file is missing or empty: hours of
+    decoding do not begin before that is known.
+    """
+    root = find_musdb(root)
+    try:
+        found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
+    except OSError as error:
+        raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
+    if not any(found.values()):
+        raise UserError(
+            f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
+            f"{root}/train/Artist - Title.stem.mp4 (stems), and the same under test/."
+        )
+    names = _validation_names(root) & set(found["train"])
+    if not names and len(found["train"]) > 1:
+        names = set(sorted(found["train"])[::7])
+    train = {name: path for name, path in found["train"].items() if name not in names}
+    return {"train": train, "valid": {name: found["train"][name] for name in sorted(names)}, "test": found["test"]}
+
+
+def find_musdb(root):
+    """The folder that `root` names: "sample" (musdb fetches its public 7-second previews), or a path, from here or from
+    the repository. Raises `UserError` when there is none."""
+    if root == "sample":
+        folder = ROOT / "data" / "musdb-sample"
+        try:
+            musdb.DB(root=str(folder), download=True)
+        except Exception as error:  # the network's, the archive's and musdb's own
+            raise UserError(
+                f"musdb could not fetch its previews into {folder} ({error}); give musdb_root a folder instead."
+            ) from error
+        return folder
+    folder = ROOT / Path(root).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"musdb_root {folder} is not a folder; give the folder that holds train/ and test/.")
+    return folder
+
+
+def real_excerpt():
+    """{name: path} of six seconds of a MUSDB18 test track, which the stempeg package carries."""
+    path = Path(stempeg.example_stem_path())
+    return {path.name.removesuffix(".stem.mp4"): path}
+
+
+def _list_subset(folder):
+    if not folder.is_dir():
+        return {}
+    tracks = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link that leads nowhere; mend or remove it.")
+        if path.name.endswith(".stem.mp4"):
+            tracks[path.name.removesuffix(".stem.mp4")] = path
+        elif path.is_dir() and not path.name.startswith("."):
+            tracks[path.name] = path
+        if not path.name.isprintable():
+            raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
+    for file in (file for path in tracks.values() for file in _files(path)):
+        if not file.is_file():
+            raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
+        if not file.stat().st_size:
+            raise UserError(f"{file} is an empty file; copy it again.")
+    return tracks
+
+
+def _files(track):
+    """The files of a track: five wav files, or one .stem.mp4."""
+    return [track / f"{name}.wav" for name in ("mixture", *SOURCES)] if track.is_dir() else [track]
+
+
+def _validation_names(root):
+    own = root / "musdb.yaml"
+    path = own if own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
+    try:
+        names = parse_yaml(read_limited(path, SETTINGS))["validation_tracks"]
+        if not isinstance(names, list):
+            raise TypeError("no list")
+        return set(names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no musdb set-up with a list validation_tracks; mend or remove it.") from error
+
+
+def read_track(path):
+    """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
+
+    Raises `UserError` for a missing or unreadable stem, another sample rate, mono, unequal lengths, no samples,
+    NaN or infinite samples, a silent mixture.
+    """
+    path = Path(path)
+    # One float stem at a time: several tracks are decoded at once, and four minutes of five stems in float are 400 MB.
+    floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
+    parts = [_quantised(audio, path) for audio in floats]
+    lengths = {part.shape[1] for part in parts}
+    if len(lengths) > 1:
+        raise UserError(f"The stems of {path} differ in length ({sorted(lengths)} samples); they must be equal.")
+    if lengths == {0}:
+        raise UserError(f"{path} holds no samples.")
+    if not np.ptp(parts[0].sum(0, dtype=np.int32)):
+        raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
+    return np.stack(parts)
+
+
+def _quantised(audio, path):
+    """Float (samples, channels) -> int16 (channels, samples); `audio` is overwritten."""
+    if not np.isfinite(audio).all():
+        raise UserError(f"{path} holds NaN or infinite samples; export it again.")
+    np.rint(np.multiply(audio, FULL_SCALE, out=audio), out=audio)
+    # Decoded AAC overshoots full scale now and then: saturate, as every 16-bit player does.
+    return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
+
+
+def _read_wav(path):
+    try:
+        size = regular_file(path).stat().st_size
+        truncated = max(_promised_bytes(path), soundfile.info(path).frames) > size  # no frame is below a byte
+        audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
+    _check_format(path, samplerate, audio.shape[1])
+    if truncated:
+        raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
+    return audio
+
+
+def _promised_bytes(path):
+    """The file's length by its own RIFF header; libsndfile silently reads what is there."""
+    with path.open("rb") as file:
+        return 8 + int.from_bytes(file.read(8)[4:], "little")
+
+
+def _read_stem_file(path):
+    try:
+        audio, samplerate = stempeg.read_stems(str(regular_file(path)), dtype=np.float32)
+    except Exception as error:  # ffmpeg's own message is a page long
+        raise UserError(f"Cannot decode {path}; the file is damaged, truncated or no .stem.mp4 file.") from error
+    if audio.ndim != 3 or len(audio) != len(SOURCES) + 1:
+        raise UserError(f"{path} does not hold five streams (mixture, drums, bass, other, vocals).")
+    _check_format(path, int(samplerate), audio.shape[2])
+    return audio
+
+
+def _check_format(path, samplerate, channels):
+    if samplerate != SAMPLERATE:
+        raise UserError(f"{path} has {samplerate} Hz; musdb folders have {SAMPLERATE} Hz, so resample it first.")
+    if channels != CHANNELS:
+        raise UserError(f"{path} has {channels} channel(s); stereo is needed.")
+
+
+def _fingerprint(path):
+    facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def fingerprint_folder(root):
+    """A hash of the files of a musdb folder (paths, sizes, times)."""
+    sets = list_musdb(root)
+    return hashlib.sha256(
+        "".join(_fingerprint(path) for tracks in sets.values() for path in tracks.values()).encode()
+    ).hexdigest()[:16]
+
+
+def decode(tracks, cache, label="decode", workers=None):
+    """Decode `tracks` {name: path} into folder `cache`, and return a list of `Track`s in the order of the names.
+
+    A track whose source files have not changed (path, size, time) is not decoded again, so an interrupted run
+    resumes. Several are decoded at once by threads: the work is in libsndfile, ffmpeg and numpy.
+    """
+    cache = Path(cache)
+
+    def one(item):
+        name, path = item
+        fingerprint = _fingerprint(path)
+        array = cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.npy"
+        note = array.with_suffix(".json")
+        if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
+            return Track(**read_json(note))
+        audio = read_track(path)
+        with atomic(array) as temporary, temporary.open("wb") as file:
+            np.save(file, audio)
+        mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
+        track = Track(
+            name=name,
+            path=portable(array),
+            samples=audio.shape[-1],
+            mean=float(mono.mean()),
+            std=float(mono.std()),
+            source=fingerprint,
+        )
+        write_json(note, asdict(track))
+        return track
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(progress(label, len(tracks), pool.map(one, tracks.items())))

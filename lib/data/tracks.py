@@ -1,0 +1,130 @@
+"""Decoded tracks, their index, and excerpts of them.
+
+`lib.data.musdb` turns every track once into one int16 array (sources + 1, channels, samples) on disk, the mixture
+first, with the mean and standard deviation of its mono mixture beside it. Training and scoring read slices of that
+file; they need numpy alone.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from lib.common.errors import UserError
+from lib.common.files import read_json, write_json
+from lib.common.provenance import ROOT
+from lib.common.untrusted import regular_file
+
+SOURCES = ("drums", "bass", "other", "vocals")
+SAMPLERATE = 44_100
+CHANNELS = 2
+FULL_SCALE = 32_768  # int16 full scale
+
+
+@dataclass(frozen=True)
+class Track:
+    """One decoded track. `path`: the .npy file, relative to the repository where it lies in it."""
+
+    name: str
+    path: str
+    samples: int
+    mean: float  # of the mono mixture
+    std: float
+    source: str  # fingerprint of the files it was decoded from
+
+    def audio(self):
+        """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture."""
+        try:
+            audio = np.load(regular_file(ROOT / self.path), mmap_mode="r")
+            if audio.dtype != np.int16 or audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples):
+                raise ValueError("another array")
+            return audio
+        except Exception as error:  # numpy parses the header as Python, which fails in more ways than can be listed
+            raise UserError(f"Decoded track {self.path} is missing or damaged; run 01-data again.") from error
+
+    def stems(self):
+        """Float32 stems in [-1, 1], (sources, channels, samples)."""
+        return self.audio()[1:].astype(np.float32) / FULL_SCALE
+
+    def mixture(self):
+        """Float32 mixture in [-1, 1], (channels, samples)."""
+        return self.audio()[0].astype(np.float32) / FULL_SCALE
+
+
+def write_index(path, sets, **facts):
+    """Write the index that training and evaluation start from: {"sets": {name: [Track, ...]}, "digest", facts}."""
+    sets = {name: [asdict(track) for track in tracks] for name, tracks in sets.items()}
+    # What the numbers depend on, and not where this machine keeps the files.
+    content = {name: [[t["name"], t["samples"], t["mean"], t["std"]] for t in tracks] for name, tracks in sets.items()}
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+    write_json(path, {"digest": digest, **facts, "sets": sets})
+
+
+def read_index(path):
+    """(sets {name: [Track, ...]}, digest) of an index; raises `UserError` when it is missing or malformed."""
+    if not Path(path).exists():
+        raise UserError(f"{path} is missing; run the notebook 01-data first.")
+    index = read_json(path)
+    try:
+        sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
+        if not all(_is_sound(track) for tracks in sets.values() for track in tracks):
+            raise TypeError("a track that cannot be")
+        if odd := [t.name for tracks in sets.values() for t in tracks if Path(t.name).name != t.name]:
+            raise UserError(f"{path} holds a track {odd[0]!r}, which is no file's name; run 01-data again.")
+        return sets, index["digest"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} is no data index; run the notebook 01-data again.") from error
+
+
+def _is_sound(track):
+    """Whether every field of a track is of its kind, and its numbers can be calculated with."""
+    kinds = all(isinstance(getattr(track, field.name), field.type) for field in fields(track))
+    return kinds and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf
+
+
+class Excerpts:
+    """All excerpts of `samples` samples of `tracks`, starting every `stride` samples.
+
+    Indexing gives (track, start). Raises `UserError` when a track is shorter than one excerpt.
+    """
+
+    def __init__(self, tracks, samples, stride):
+        self.tracks, self.samples, self.stride = list(tracks), samples, stride
+        for track in self.tracks:
+            if track.samples < samples:
+                raise UserError(
+                    f"Track {track.name} lasts {track.samples / SAMPLERATE:.1f} s, less than one excerpt "
+                    f"({samples / SAMPLERATE:.1f} s with context and shift); choose shorter excerpts."
+                )
+        self._ends = np.cumsum([1 + (track.samples - samples) // stride for track in self.tracks])
+        self._maps = {}
+
+    def __len__(self):
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index):
+        k = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[k - 1]) if k else 0
+        return self.tracks[k], (index - first) * self.stride
+
+    def map(self, track):
+        """The track's memory map, opened once."""
+        if track.path not in self._maps:
+            self._maps[track.path] = track.audio()
+        return self._maps[track.path]
+
+    def read(self, index, out, source, offset=0, order=(0, 1), sign=1.0):
+        """Copy one stem of an excerpt into `out` (channels, time), float32, normalised as its track.
+
+        source: place in `SOURCES`, -1 for the mixture; offset: where in the excerpt to begin (samples); order: which
+        channels; sign: ±1. Crop, swap, flip, scaling and conversion are one pass over the samples, the mean a second.
+        """
+        track, start = self[index]
+        row = self.map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]
+        gain = sign / track.std
+        for c, channel in enumerate(order):
+            np.multiply(row[channel], np.float32(gain / FULL_SCALE), out=out[c])
+            out[c] -= np.float32(gain * track.mean)

@@ -1,0 +1,69 @@
+"""Make the generator that this repository carries: `python -m lib.evaluation.bundle results/study/l1-42`.
+
+Writes corpus.safetensors, the weights of that run's arm in half precision, and corpus.json, which says where they come
+from, how they score on the run's test set, and what half precision changed.
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from lib.common.errors import UserError
+from lib.common.files import write_bytes, write_json
+from lib.common.provenance import ROOT
+from lib.config import read_note
+from lib.data.tracks import read_index
+from lib.evaluation.results import read_museval
+from lib.evaluation.score import evaluate_set
+from lib.models.weights import BUNDLED, load_weights, save_weights
+
+
+def bundle(arm, target=BUNDLED):
+    """Write the weights of the folder `arm` (<run>/<arm>-<seed>) to `target` in half precision, and a note beside it.
+
+    Raises `UserError` when the arm or its evaluation is missing.
+    """
+    arm = Path(arm)
+    about = read_note(arm)
+    if not about.get("finished"):
+        raise UserError(f"{arm} holds no finished training; give the folder of an arm, such as results/study/l1-42.")
+    sets, digest = read_index(ROOT / about["config"]["data"])
+    full = read_museval(arm / "eval" / "test")
+    with tempfile.TemporaryDirectory() as folder:
+        weights, scores = Path(folder, target.name), Path(folder, "half precision", "eval", "test")
+        save_weights(load_weights(arm / "model.safetensors"), weights, dtype=torch.float16)
+        evaluate_set(sets["test"], scores, weights=weights)
+        half, packed = read_museval(scores), weights.read_bytes()
+    note = {
+        "what": "A small Demucs v1 for `python -m lib.separate` without --checkpoint, in half precision.",
+        "knows": "Only the embedded corpus (composed songs, sampled instruments, a voice made of recorded speech).",
+        "made by": f"python -m lib.evaluation.bundle {arm.parent.parent.name}/{arm.parent.name}/{arm.name}",
+        "profile": arm.parent.name,
+        "arm and seed": arm.name,
+        "trained by": about["made_by"],
+        "config": about["config"],
+        "data digest": digest,
+        "test SDR in dB, median of frames, median of tracks": _sdr(full),
+        "the same in half precision": _sdr(half),
+        "largest change of any track's stem by half precision, dB": round((full["SDR"] - half["SDR"]).abs().max(), 4),
+    }
+    write_bytes(target, packed)
+    write_json(target.with_suffix(".json"), note)
+
+
+def _sdr(scores):
+    """{stem: SDR in dB, median over tracks of each track's median over seconds}, and their mean as `all`."""
+    medians = scores.groupby("target", sort=False)["SDR"].median()
+    return {stem: round(value, 3) for stem, value in (medians.to_dict() | {"all": statistics.mean(medians)}).items()}
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    try:
+        bundle(sys.argv[1])
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,110 @@
+"""Figures that compare the arms of a run; they are reached through `lib.report.figures`."""
+
+import numpy as np
+
+from lib.evaluation.results import METRICS
+from lib.evaluation.stats import STEMS, arm_means
+from lib.report.figures.style import arm_colour, arm_label, legend_below, panels
+
+INK = "#333333"
+PERCEPTION = {  # what a panel shows over SDR: its axis
+    "lsd_8k_16k": "log-spectral distance, 8–16 kHz (dB, ← better)",
+    "auc_fresh": "AUC of a fresh discriminator (← better)",
+}
+
+
+def sdr_strip(tracks, metric="SDR"):
+    """Every test track under every arm, averaged over seeds, a track's points joined; the bar is the median.
+
+    tracks: rows of `lib.evaluation.results.arms_table`; metric: SDR, ISR, SIR or SAR (dB).
+    """
+    arms = list(tracks["arm"].unique())
+    figure, axes = panels(len(STEMS), 3.2, f"Which tracks gain or lose {metric}, and in which stem?", sharey=True)
+    for axis, stem in zip(axes, STEMS, strict=True):
+        rows = tracks[tracks["target"] == stem]
+        grid = rows.pivot_table(index="track", columns="arm", values=metric)[arms]
+        axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
+        for x, arm in enumerate(arms):
+            colour = arm_colour(arm)
+            axis.scatter(np.full(len(grid), x), grid[arm], color=colour, s=16, zorder=2)
+            axis.hlines(grid[arm].median(), x - 0.3, x + 0.3, color=colour, lw=3, zorder=3)
+        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(arms) > 3 else {}
+        axis.set_xticks(range(len(arms)), map(arm_label, arms), **slant)
+        axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel(f"{metric} per track (dB)")
+    return figure
+
+
+def measure_differences(differences):
+    """What each arm gains over L1 in SDR and its three parts, with 95 % intervals; a filled mark excludes zero.
+
+    differences: `lib.report.sentences.arm_differences` of the four metrics.
+    """
+    arms = differences.index.unique("arm")
+    figure, axes = panels(len(STEMS), 3.2, "Which differences from L1 are larger than chance?", sharey=True)
+    for axis, stem in zip(axes, STEMS, strict=True):
+        for number, arm in enumerate(arms):
+            table = differences.xs((arm, stem), level=("arm", "stem")).loc[list(METRICS)]
+            x = np.arange(len(METRICS)) + (number - (len(arms) - 1) / 2) * 0.24
+            colour = arm_colour(arm)
+            axis.vlines(x, table["low"], table["high"], color=colour, lw=2.2)
+            shown = table["low"] * table["high"] > 0
+            axis.scatter(
+                x, table["difference"], s=34, color=np.where(shown, colour, "white"), edgecolor=colour, lw=1.6,
+                zorder=3,
+            )  # fmt: skip
+            axis.plot([], [], "o-", color=colour, label=arm_label(arm))
+        axis.axhline(0, color="#666666", lw=1)
+        axis.set_xticks(range(len(METRICS)), METRICS)
+        axis.set(title=stem.capitalize(), xlim=(-0.5, len(METRICS) - 0.5))
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel("difference from L1 (dB), 95 %")
+    axes[-1].plot([], [], "o", color="white", mec=INK, label="interval holds zero")
+    legend_below(figure, axes[-1])
+    return figure
+
+
+def perception_distortion(tracks):
+    """Every arm over two axes: SDR (distortion) and how natural it is; small dots are seeds, large ones their mean.
+
+    tracks: rows of `lib.evaluation.results.arms_table` of one test set. Source: Blau & Michaeli, "The
+    perception-distortion tradeoff" (CVPR 2018): one is paid for with the other. A measure that was not computed has no
+    panel.
+    """
+    measures = [measure for measure in PERCEPTION if tracks[measure].notna().any()]
+    seeds = arm_means(tracks, ["SDR", *measures])
+    figure, axes = panels(max(1, len(measures)), 3.8, "Is natural detail paid for with SDR?")
+    for axis, measure in zip(axes, measures, strict=False):
+        means = {}
+        for arm, points in seeds.groupby("arm", sort=False):
+            axis.scatter(points["SDR"], points[measure], s=14, color=arm_colour(arm), alpha=0.7)
+            means[arm] = points["SDR"].mean(), points[measure].mean()
+            axis.scatter(*means[arm], s=90, color=arm_colour(arm), edgecolor="white", zorder=3)
+        if measure == "auc_fresh":
+            axis.axhline(0.5, color="#666666", lw=1, ls=":")
+            axis.annotate("0.5: not to be told apart", (0.02, 0.5), (0, 3), ("axes fraction", "data"), "offset points")
+        axis.margins(0.14)
+        _label(axis, means)
+        axis.set(xlabel="SDR (dB, better →)", ylabel=PERCEPTION[measure])
+    return figure
+
+
+def _label(axis, points):
+    """Write the name beside every point of {arm: (x, y)}, on the side of the middle, no two at one height."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    arms = sorted(points, key=lambda arm: points[arm][1])
+    gap = 0.09  # of the axis' height
+    heights = [(points[arm][1] - bottom) / (top - bottom) for arm in arms]
+    for k in range(1, len(arms)):
+        heights[k] = max(heights[k], heights[k - 1] + gap)
+    for k in range(len(arms)):  # from the top: back into the axis
+        heights[-1 - k] = min(heights[-1 - k], heights[-k] - gap if k else 0.95)
+    for arm, height in zip(arms, heights, strict=True):
+        x = (points[arm][0] - left) / (right - left)
+        side = 1 if x < 0.5 else -1
+        axis.annotate(
+            arm_label(arm), points[arm], (x + side * 0.06, height), textcoords="axes fraction", color=INK, zorder=4,
+            ha="left" if side > 0 else "right", va="center",
+            arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.8, "shrinkB": 5},
+        )  # fmt: skip

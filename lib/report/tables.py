@@ -1,0 +1,265 @@
+"""The report's tables, computed from result files and from nothing else; the notebooks' front door.
+
+Every figure of the table is an SDR in dB: the median over 1-s frames, then the median over tracks, then the mean over
+seeds, which is how the published Demucs v1 row came about. Readers are in `lib.evaluation.results`, intervals and tests
+in `lib.evaluation.stats`, the guard of the notebooks' parameters in `lib.report.guard`.
+"""
+
+import re
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+from IPython.display import HTML
+
+from lib.common.errors import UserError
+from lib.common.files import atomic, read_json
+from lib.common.provenance import portable
+from lib.evaluation.results import (
+    ARMS,
+    METRICS,
+    arms_table,
+    evaluated,
+    evaluated_sets,
+    measured,
+    published_seeds,
+    published_systems,
+    published_tracks,
+    read_metrics,
+    read_museval,
+)
+from lib.evaluation.stats import (
+    COLUMNS,
+    STEMS,
+    arm_means,
+    bootstrap_interval,
+    power_table,
+    prediction_interval,
+    stem_table,
+    two_sided_p,
+    wilcoxon_holm,
+)
+from lib.report.audio import NO_MATH
+
+__all__ = [
+    "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "evaluated_sets",
+    "markdown_table", "measured", "plain_table", "power_table", "prediction_interval", "published_seeds",
+    "published_systems", "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p",
+    "wilcoxon_holm", "write_tables",
+]  # fmt: skip
+
+DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (first report)"  # names in published_sdr.csv
+PUBLISHED = "Published, on the MUSDB18 test tracks"
+OTHERS = "Other published systems, on the MUSDB18 test tracks"
+PER_TRACK = "median of frames, median of tracks"
+METRIC_NAMES = {"fast": "lib.evaluation.bsseval"}  # a name in about.json: the program it stands for
+DIFFERENCE, HALF_WIDTH = "Difference", "95 % prediction half-width"
+FACTS = ["tracks", "seeds", "aggregation", "data", "computed from", "metric"]
+
+
+def sdr_table(run, museval_folders=None):
+    """The table: SDR per stem (dB) of the published systems and of everything evaluated in `run`.
+
+    museval_folders: {label: folder} of other systems' museval files; each is one more row of the section
+    whose tracks it shares. Returns a DataFrame with columns section, system, drums, bass, other, vocals,
+    all, tracks, seeds, aggregation, data (trained on), computed from, metric (what computed the frames).
+    Raises `UserError`, naming the tracks, where a row is incomplete.
+    """
+    rows = {PUBLISHED: _published_rows(), OTHERS: _other_rows()}
+    sections = {OTHERS: set(published_tracks()["track"])}  # section → its tracks
+    for test_set in evaluated_sets(run):
+        section = f"Measured here, on: {test_set}"
+        rows[section], sections[section] = _measured_rows(run, test_set)
+    for label, folder in (museval_folders or {}).items():
+        section, row = _folder_row(label, Path(folder), sections)
+        rows[section].append(row)
+    table = pd.DataFrame([{"section": section, **row} for section in rows for row in rows[section]])
+    return table[["section", "system", *COLUMNS, *FACTS]]
+
+
+def _published_rows():
+    seeds, gan = published_seeds(), published_systems().loc[GAN]
+    interval = prediction_interval(seeds)
+    common = {
+        "tracks": 50,
+        "seeds": f"{len(seeds)} ({seeds.index[0]}–{seeds.index[-1]})",
+        "aggregation": f"{PER_TRACK}, mean of seeds",
+        "data": "MUSDB18",
+        "computed from": "reference/museval_track_medians.csv",
+        "metric": "museval, published with Demucs v1",
+    }
+    reported = {
+        **common, "seeds": "not stated", "aggregation": "as reported", "metric": "as reported",
+        "computed from": gan["source"],
+    }  # fmt: skip
+    subtracted = {**reported, "computed from": "the two rows above"}
+    spread = {**common, "aggregation": "t · SD · √(1 + 1/n) over seeds, for one more run"}
+    return [
+        {"system": DEMUCS, **interval["mean"], **common},
+        {"system": "Demucs v1 + GAN (as reported)", **gan[list(COLUMNS)], **reported},
+        {"system": DIFFERENCE, **(gan[list(COLUMNS)] - interval["mean"]), **subtracted},
+        {"system": HALF_WIDTH, **interval["half_width"], **spread},
+    ]
+
+
+def _other_rows():
+    rows = []
+    for system, published in published_systems().drop(index=[DEMUCS, GAN]).iterrows():
+        songs = published["extra_training_songs"]
+        seeds = re.search(r"mean of (\d+) seeds", published["source"])
+        recomputed = published["recomputed"] == "yes"
+        rows.append({
+            "system": system,
+            **published[list(COLUMNS)],
+            "tracks": 50,
+            "seeds": seeds[1] if seeds else "not stated",
+            "aggregation": PER_TRACK + ", mean of seeds" * bool(seeds) if recomputed else "as reported",
+            "data": f"{songs:,} extra songs" if songs else "MUSDB18",
+            "computed from": published["source"],
+            "metric": "museval, published with Demucs v1" if recomputed else "as reported",
+        })  # fmt: skip
+    return rows
+
+
+def _measured_rows(run, test_set):
+    """Rows of one test set, and the tracks it consists of: all that any arm was to be evaluated on."""
+    folders = pd.DataFrame(evaluated(run, test_set), columns=["arm", "seed", "folder"])
+    abouts = [read_json(folder / "about.json") for folder in folders["folder"]]
+    folders["metric"] = [METRIC_NAMES.get(about["metric"], about["metric"]) for about in abouts]
+    folders["commit"] = [about["made_by"]["commit"] for about in abouts]
+    tracks = {track for about in abouts for track in about["tracks"]}
+
+    rows, per_seed, results = [], {}, measured(run, test_set)
+    for arm, group in folders.groupby("arm", sort=False):
+        found = results[results["arm"] == arm]
+        by_seed = found.groupby("seed", dropna=False)
+        per_seed[arm] = pd.DataFrame({seed: stem_table(r, expected_tracks=tracks) for seed, r in by_seed}).T
+        rows.append({
+            "system": ARMS.get(arm, arm),
+            **per_seed[arm].mean(),
+            "tracks": len(tracks),
+            "seeds": _seeds(group["seed"].dropna()),
+            "aggregation": PER_TRACK + ", mean of seeds" * (len(group) > 1),
+            "data": "nothing" if arm == "mixture" else "training tracks of this run",
+            "computed from": _folders(group),
+            "metric": ", ".join(sorted(set(group["metric"]))),
+        })  # fmt: skip
+    for arm, row in list(zip(per_seed, rows, strict=True)):
+        paired = per_seed[arm].index.intersection(per_seed["l1"].index) if "l1" in per_seed else []
+        if arm in ("mixture", "l1") or not len(paired):
+            continue
+        rows.append({
+            **row,
+            "system": f"{DIFFERENCE}: {row['system']} − L1",
+            **(per_seed[arm] - per_seed["l1"]).loc[paired].mean(),
+            "seeds": _seeds(paired),
+            "aggregation": "paired by seed, mean of seeds",
+            "computed from": "the rows above",
+        })  # fmt: skip
+    return rows, tracks
+
+
+def _seeds(seeds):
+    """3 (0, 1, 2): how many and which."""
+    return f"{len(seeds)} ({', '.join(map(str, seeds))})" if len(seeds) else "none"
+
+
+def _folders(group):
+    """quick/l1-0, quick/l1-1 at commit 0123456789: what was scored, and by which code."""
+    names = [f"{folder.parents[2].name}/{folder.parents[1].name}" for folder in group["folder"]]
+    return f"{', '.join(names)} at commit {', '.join(sorted(set(group['commit'])))}"
+
+
+def _folder_row(label, folder, sections):
+    """(section, row) of another system's museval files: the section whose very tracks it has, else the one it
+    shares a track with, where the tracks it lacks are then named."""
+    results = read_museval(folder)
+    found = set(results["track"])
+    exact = [section for section, tracks in sections.items() if tracks == found]
+    shared = [section for section, tracks in sections.items() if tracks & found]
+    if not shared:
+        raise UserError(f"'{label}' ({folder}) shares no track with any section; evaluate it on their tracks.")
+    section = (exact or shared)[0]
+    return section, {
+        "system": label,
+        **stem_table(results, expected_tracks=sections[section]),
+        "tracks": len(found),
+        "seeds": "not stated",
+        "aggregation": PER_TRACK,
+        "data": "not stated",
+        "computed from": portable(folder),
+        "metric": "museval files as given",
+    }
+
+
+def write_tables(run, museval_folders=None):
+    """Write `run`/sdr_table.csv and `run`/arms.csv (every per-track result); returns both DataFrames."""
+    arms = arms_table(run)
+    table = sdr_table(run, museval_folders)
+    with atomic(Path(run) / "sdr_table.csv") as file:
+        table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
+    with atomic(Path(run) / "arms.csv") as file:
+        arms.to_csv(file, index=False, float_format="%.5f")
+    return table, arms
+
+
+def markdown_table(table, sections):
+    """The rows of `sections` as a Markdown table (system and SDR in dB), as it stands in the README."""
+    lines = ["| SDR in dB | Drums | Bass | Other | Vocals | All |", "|---|--:|--:|--:|--:|--:|"]
+    for section in sections:
+        lines.append(f"| *{section}* | | | | | |")
+        for _, row in table[table["section"] == section].iterrows():
+            form = "{:+.2f}" if row["system"].startswith(DIFFERENCE) else "{:.2f}"
+            cells = [form.format(row[column]).replace("-", "−") for column in COLUMNS]
+            lines.append(f"| {row['system']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+CSS = """<style>
+table.sdr {border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; color: #1d2330}
+table.sdr tr, table.sdr tr:nth-child(odd), table.sdr tr:hover {background: white}
+table.sdr th, table.sdr td {padding: 3px 9px; text-align: right; border: 0; background: white; vertical-align: top;
+  white-space: nowrap}
+table.sdr th {border-bottom: 1.5px solid #333} table.sdr .t {text-align: left}
+table.sdr td.h {text-align: left; font-weight: 600; padding-top: 12px; border-bottom: 1px solid #bbb}
+table.sdr td.n {color: #777; font-size: 11px; text-align: left; white-space: normal; min-width: 16em}
+table.sdr td.up {color: #0b62a3} table.sdr td.down {color: #b34700}
+</style>"""
+
+
+def style_table(table):
+    """`sdr_table` as `IPython.display.HTML`: two decimals, section headings, each section's best in bold,
+    gains blue and losses orange in the rows of differences. Oracles, differences and half-widths do not
+    compete."""
+    stems = "".join(f"<th>{column.capitalize()}</th>" for column in COLUMNS)
+    lines = [f"<th class=t>SDR in dB</th>{stems}<th>Tracks</th><th class=t>Seeds</th><th class=t>How</th>"]
+    for section, rows in table.groupby("section", sort=False):
+        lines.append(f"<td class=h colspan={len(COLUMNS) + 4}>{escape(section)}</td>")
+        competing = ~rows["system"].str.contains(f"^{DIFFERENCE}|^{HALF_WIDTH}|oracle")
+        best = rows.loc[competing, list(COLUMNS)].round(2).max()
+        for index, row in rows.iterrows():
+            lines.append(_html_cells(row, best if competing[index] else {}))
+    return HTML(f"{CSS}<table class='sdr {NO_MATH}'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+
+
+def plain_table(table):
+    """A DataFrame as `IPython.display.HTML` that shows names as they are; its own HTML takes $x$ for a formula."""
+    return HTML(table.to_html(classes=NO_MATH))
+
+
+def _html_cells(row, best):
+    """The cells of one row; `best` holds the figure to print in bold per column."""
+    difference = row["system"].startswith(DIFFERENCE)
+    cells = [f"<td class=t>{escape(row['system'])}</td>"]
+    for column in COLUMNS:
+        value = round(row[column], 2)
+        if difference:
+            colour = " class=up" if value > 0 else " class=down" if value < 0 else ""
+            cells.append(f"<td{colour}>{value:+.2f}</td>".replace("-", "−"))
+        else:
+            text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
+            cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
+    how = "; ".join(dict.fromkeys([row["aggregation"], row["metric"]]))  # once where both say "as reported"
+    cells.append(f"<td>{escape(str(row['tracks']))}</td><td class=t>{escape(row['seeds'])}</td>")
+    cells.append(f'<td class=n title="{escape(row["computed from"])}">{escape(how)}</td>')
+    return "".join(cells)

@@ -1,0 +1,111 @@
+"""What a configuration trains and is evaluated on, and whether it can be trained at all."""
+
+import os
+from functools import partial
+
+import torch
+
+from lib import discriminator
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+from lib.common.words import join
+from lib.data.batches import Batches
+from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.models import cpu as fast
+from lib.models.generators import build
+
+
+def network(config):
+    """The generator of a configuration; raises `UserError` for sizes that it cannot have."""
+    names = ("channels", "depth", "lstm_layers", "projection")
+    make = partial(build, config.generator, **{name: getattr(config, name) for name in names})
+    return _made(make, config, "generator", *names[:-1])
+
+
+def opponent(config):
+    """The discriminator of a configuration; raises `UserError` for a size that it cannot have."""
+    c = config
+    torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
+    options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
+    return _made(partial(discriminator.build, c.discriminator, **options), c, "discriminator", "discriminator_width")
+
+
+def _made(make, config, kind, *names):
+    """What `make` makes, unless its size, which `names` set, is beyond this machine."""
+    try:
+        model = make()
+        needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
+        if needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            return model
+        cause = None
+    except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory
+        cause = error
+    sizes = join(f"{name} = {getattr(config, name)}" for name in names)
+    raise UserError(
+        f"A {kind} ({getattr(config, kind)}) of {sizes} is too large for this machine; choose a smaller one."
+    ) from cause
+
+
+def material(config, generator, *, rank=0, world=1, ahead=False):
+    """(`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on), of one of `world` ranks.
+
+    Raises `UserError` when there are too few tracks or too short ones, or one is missing or damaged.
+    """
+    c, (sets, _) = config, read_index(ROOT / config.data)
+    sets = {"train": sets.get("train", [])[: c.tracks or None], "heldout": sets.get("valid", [])}
+    for name, tracks in sets.items():
+        if not tracks:
+            raise UserError(f"There are no {name} tracks in {c.data}; both train and valid tracks are needed.")
+        for track in tracks:
+            track.audio()
+    time, shift = generator.valid_length(round(c.seconds * SAMPLERATE)), round(c.shift_seconds * SAMPLERATE)
+    batches = Batches(
+        Excerpts(sets["train"], time + shift, round(c.stride_seconds * SAMPLERATE)),
+        batch=c.batch,
+        shift=shift,
+        group=c.remix_group,
+        seed=[c.seed, bool(c.start_from)],
+        rank=rank,
+        world=world,
+        ahead=ahead,
+    )
+    return batches, {name: Excerpts(tracks, time, time) for name, tracks in sets.items()}
+
+
+def check(config, world=1, start=None):
+    """Raise `UserError` for what cannot be trained on `world` ranks, from the generator `start` if there is one."""
+    generator = imagined(config)
+    fast.require(generator, config.precision, config.compile)
+    material(config, generator, world=world)
+    if start and _shapes(start) != _shapes(generator):
+        raise UserError(
+            f"start_from = {config.start_from} holds a network of another size than the parameters ask for; make "
+            "generator, channels, depth and lstm_layers agree."
+        )
+
+
+def imagined(config):
+    """The generator's shapes without its numbers, which costs no memory.
+
+    Raises `UserError` when this machine could not train it, or not the discriminator.
+    """
+    with torch.device("meta"):
+        if config.adversarial:
+            _check_length(opponent(config), config)
+        return network(config)
+
+
+def _check_length(model, config):
+    """Show the discriminator `model` shapes alone, of the shortest estimates that the generator may make."""
+    stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
+    try:
+        model(stems.sum(1), stems)
+    except RuntimeError as error:
+        raise UserError(
+            f"Excerpts of seconds = {config.seconds} are too short for the discriminator {config.discriminator}; "
+            "choose longer ones."
+        ) from error
+
+
+def _shapes(model):
+    return {name: value.shape for name, value in model.state_dict().items()}
