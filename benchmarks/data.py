@@ -123,7 +123,7 @@ def original_batches(read, tracks, generator):
 
 
 def our_batches(tracks):
-    batches = Batches(Excerpts(tracks, LENGTH, SAMPLERATE), batch=BATCH, shift=SHIFT, group=BATCH, seed=[0])
+    batches = Batches(Excerpts(tracks, LENGTH, SAMPLERATE), batch=BATCH, shift=SHIFT, remix_group=BATCH, seed=[0])
     steps = itertools.count()
 
     def run(places):

@@ -97,7 +97,7 @@ def our_step(model, precision, folder):
     net = fast.prepare(model, precision=precision)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4, fused=True)
     excerpts = Excerpts(make_tracks(folder), SAMPLES + SHIFT, 44_100)
-    batches = Batches(excerpts, batch=BATCH, shift=SHIFT, group=BATCH, seed=[0])
+    batches = Batches(excerpts, batch=BATCH, shift=SHIFT, remix_group=BATCH, seed=[0])
 
     def step(number):
         stems = batches(number)

@@ -13,7 +13,7 @@ from lib.common.errors import UserError
 from lib.common.files import read_json
 from lib.data.tracks import SAMPLERATE
 from lib.discriminator import DISCRIMINATORS
-from lib.losses import GAMES
+from lib.losses import GAN_LOSSES
 from lib.models.generators import GENERATORS
 
 
@@ -139,7 +139,7 @@ class Config:
             ("precision", ("fp32", "bf16")),
             ("generator", GENERATORS),
             ("discriminator", DISCRIMINATORS),
-            ("adversarial_loss", GAMES),
+            ("adversarial_loss", GAN_LOSSES),
         ):
             if getattr(self, name) not in choices:
                 raise UserError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}.")

@@ -1,4 +1,4 @@
-"""The adversarial game: the discriminator, its cures, and the gradient that it gives to the generator.
+"""The adversary: the discriminator's step, its cures, and its gradient for the generator.
 
 The trainer plays it in its loop, `lib.evaluation.probe` plays the discriminator's half alone. Every random draw is a
 function of (seed, step) and made for the whole batch, of which a rank takes its part, so that any number of ranks plays
@@ -22,22 +22,22 @@ HIGHEST_P = 0.8  # of the joint augmentation: above, its traces appear in what t
 ANCHOR_DECAY, NORM_DECAY = 0.99, 0.999  # of LeCam's running means and of the balancer's
 
 
-class Game:
-    """One rank's part of the game that `config` describes. Call `discriminator_step`, then `gradient`, once a step.
+class Adversary:
+    """The adversarial part of training that `config` describes, on one rank. Call `discriminator_step`, then `gradient`, once a step.
 
-    network: the discriminator, as `lib.runs.build.opponent` builds it.
+    network: the discriminator, as `lib.runs.build.build_discriminator` builds it.
     """
 
-    def __init__(self, config, network, *, rank=0, world=1, device="cpu"):
+    def __init__(self, config, network, *, rank=0, world_size=1, device="cpu"):
         c = self.config = config
-        self.world, self.device = world, torch.device(device)
-        self.items = range(rank * c.batch // world, (rank + 1) * c.batch // world)  # of the global batch
+        self.world_size, self.device = world_size, torch.device(device)
+        self.items = range(rank * c.batch // world_size, (rank + 1) * c.batch // world_size)  # of the global batch
         self.discriminator = network.to(self.device)
         self.optimizer = torch.optim.Adam(
             self.discriminator.parameters(), lr=c.discriminator_lr, betas=(0.5, 0.999), fused=True
         )  # pix2pix's betas
         self._discriminate = self.discriminator
-        if world > 1:
+        if world_size > 1:
             self._discriminate = DistributedDataParallel(self.discriminator, broadcast_buffers=False)
         self.p = c.augment_p  # of each joint augmentation; follows r_v when there is a target
         self.frozen, self.best, self.since_best = False, math.inf, 0  # early stop on held-out cross-entropy
@@ -47,7 +47,7 @@ class Game:
     # The discriminator's half
 
     def discriminator_step(self, step, stems, estimates):
-        """Update the discriminator on stems and (detached) estimates, (batch, sources, channels, time); figures."""
+        """Update the discriminator on stems and (detached) estimates, (batch, sources, channels, time); metrics."""
         c = self.config
         if self.frozen or self._random(1, step).rand() >= c.discriminator_updates:
             return {}
@@ -57,7 +57,7 @@ class Game:
         outputs = self._discriminate(torch.cat([mixture, mixture]), torch.cat([real, generated]))
         outputs_real, outputs_generated = _halves(outputs)
         loss = objective.discriminator_loss(outputs_real, outputs_generated, c.adversarial_loss)
-        figures = {"discriminator": loss.detach()}
+        metrics = {"discriminator": loss.detach()}
         if c.lecam:
             self._update_anchors(outputs_real, outputs_generated)
             loss = loss + c.lecam * objective.lecam_penalty(outputs_real, outputs_generated, self.anchors)
@@ -66,12 +66,12 @@ class Game:
             # By the bare network: the wrapper cannot differentiate twice, and still sees this gradient arrive.
             penalty = objective.r1_penalty(self.discriminator(mixture, real), real, discriminator.level(mixture))
             loss = loss + c.r1 / 2 * c.r1_every * penalty
-            figures["r1"] = penalty.detach()
+            metrics["r1"] = penalty.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        figures["discriminator_gradient"] = total_norm(self.discriminator)
+        metrics["discriminator_gradient"] = total_norm(self.discriminator)
         self.optimizer.step()
-        return figures
+        return metrics
 
     def _inputs(self, step, stems, estimates, items=None, p=None):
         """(mixture, stems, estimates) as the discriminator sees them: augmented jointly, dithered, made noisy.
@@ -82,9 +82,9 @@ class Game:
         c = self.config
         items, p = self.items if items is None else items, self.p if p is None else p
         if p:
-            mine = slice(items.start, items.stop)
+            local = slice(items.start, items.stop)
             augment = JointAugmentation(
-                self._random(3, step), p, c.batch, mine, stems.shape[-1], SAMPLERATE, self.device
+                self._random(3, step), p, c.batch, local, stems.shape[-1], SAMPLERATE, self.device
             )
             stems, estimates = augment(stems), augment(estimates)
         mixture = stems.sum(1)
@@ -110,7 +110,7 @@ class Game:
     # The generator's half
 
     def gradient(self, step, stems, estimates, reconstruction):
-        """The adversarial term's gradient by `estimates`, weighted, or 0 before its start; and figures.
+        """The adversarial term's gradient by `estimates`, weighted, or 0 before its start; and metrics.
 
         estimates: a leaf that needs a gradient; reconstruction: the gradient of the reconstruction loss by it.
         """
@@ -121,13 +121,13 @@ class Game:
         mixture, real, generated = self._inputs(step, stems, estimates)
         outputs = self.discriminator(mixture, generated)
         loss = objective.adversarial_loss(outputs, c.adversarial_loss)
-        figures = {"adversarial": loss.detach()}
+        metrics = {"adversarial": loss.detach()}
         if c.feature_matching:
             self._thin(step)
             with torch.no_grad():
                 wanted = self.discriminator(mixture, real)
             matching = objective.feature_matching_loss(wanted, outputs)
-            figures["feature_matching"] = matching.detach()
+            metrics["feature_matching"] = matching.detach()
             loss = loss + c.feature_matching * matching
         (gradient,) = torch.autograd.grad(loss, estimates)
         norms = self._mean_over_ranks(torch.stack([_item_norm(reconstruction), _item_norm(gradient)]))
@@ -135,9 +135,9 @@ class Game:
             weight = objective.balanced_weight(ramp * c.adversarial_share, *self._running(norms))
         else:
             weight = ramp * c.adversarial_weight
-        figures["adversarial_weight"] = torch.tensor(weight, device=self.device)
-        figures["adversarial_share"] = weight * norms[1] / (norms[0] + weight * norms[1]).clamp(min=1e-12)
-        return weight * gradient, figures
+        metrics["adversarial_weight"] = torch.tensor(weight, device=self.device)
+        metrics["adversarial_share"] = weight * norms[1] / (norms[0] + weight * norms[1]).clamp(min=1e-12)
+        return weight * gradient, metrics
 
     def _ramp(self, step):
         done = step - self.config.adversarial_start
@@ -165,20 +165,20 @@ class Game:
         self.discriminator.train()
         return {name: tuple(pick(half[0]) for half in maps[-1].cpu().split(1)) for name, maps in outputs.items()}
 
-    def observe(self, figures):
+    def observe(self, metrics):
         """Take note of an evaluation: the augmentation follows r_v, and learning stops when it no longer helps."""
         c = self.config
-        if c.augment_target and figures["r_v_sigma"] is not None:
-            change = math.copysign(c.evaluate_every / c.augment_steps, figures["r_v_sigma"] - c.augment_target)
+        if c.augment_target and metrics["r_v_sigma"] is not None:
+            change = math.copysign(c.evaluate_every / c.augment_steps, metrics["r_v_sigma"] - c.augment_target)
             self.p = min(max(self.p + change, 0.0), HIGHEST_P)
-        improved = figures["bce_heldout"] < self.best
-        self.best, self.since_best = min(figures["bce_heldout"], self.best), 0 if improved else self.since_best + 1
+        improved = metrics["bce_heldout"] < self.best
+        self.best, self.since_best = min(metrics["bce_heldout"], self.best), 0 if improved else self.since_best + 1
         self.frozen = self.frozen or bool(c.discriminator_patience and self.since_best >= c.discriminator_patience)
 
     # State
 
     def state_dict(self):
-        """Everything that a resumed game needs."""
+        """Everything needed to resume."""
         names = ("p", "frozen", "best", "since_best", "anchors", "norms")
         return {
             "discriminator": self.discriminator.state_dict(),
@@ -187,7 +187,7 @@ class Game:
         }
 
     def load_state_dict(self, state):
-        """Take up a game where `state_dict` left it."""
+        """Resume from what `state_dict` returned."""
         state = dict(state)
         self.discriminator.load_state_dict(state.pop("discriminator"))
         self.optimizer.load_state_dict(state.pop("optimizer"))
@@ -202,9 +202,9 @@ class Game:
         return np.random.RandomState([self.config.seed, stream, step])
 
     def _mean_over_ranks(self, values):
-        if self.world > 1:
+        if self.world_size > 1:
             distributed.all_reduce(values)
-            values = values / self.world
+            values = values / self.world_size
         return values
 
 

@@ -1,4 +1,4 @@
-"""What the networks are trained on: reconstruction, the adversarial game, and what keeps the game in balance.
+"""The losses: reconstruction, adversarial, feature matching, R1 and LeCam; and the balance between them.
 
 `outputs` are what a discriminator returns: {sub-discriminator: feature maps, logits last}. Every loss is the mean over
 sub-discriminators, so that none of them counts more for having more logits.
@@ -13,8 +13,8 @@ Tseng et al. (arXiv 2104.03310, equation 4).
 import torch
 from torch.nn import functional as F
 
-# For each game: what real logits cost, what generated logits cost, what the generator pays for generated logits.
-GAMES = {
+# {name: (discriminator on real logits, discriminator on generated logits, generator on generated logits)}
+GAN_LOSSES = {
     "bce": (lambda x: F.softplus(-x) / 2, lambda x: F.softplus(x) / 2, lambda x: F.softplus(-x)),
     "lsgan": (lambda x: (x - 1) ** 2 / 2, lambda x: (x + 1) ** 2 / 2, lambda x: (x - 1) ** 2 / 2),
     "hinge": (lambda x: F.relu(1 - x) / 2, lambda x: F.relu(1 + x) / 2, lambda x: -x),
@@ -26,15 +26,15 @@ def reconstruction_loss(estimates, stems):
     return F.l1_loss(estimates, stems)
 
 
-def discriminator_loss(real, generated, game="bce"):
+def discriminator_loss(real, generated, kind="bce"):
     """What the discriminator minimises, of its outputs on recorded and on generated stems."""
-    cost_real, cost_generated, _ = GAMES[game]
+    cost_real, cost_generated, _ = GAN_LOSSES[kind]
     return _mean(cost_real(real[name][-1]).mean() + cost_generated(generated[name][-1]).mean() for name in real)
 
 
-def adversarial_loss(generated, game="bce"):
+def adversarial_loss(generated, kind="bce"):
     """What the generator pays for being found out."""
-    return _mean(GAMES[game][2](maps[-1]).mean() for maps in generated.values())
+    return _mean(GAN_LOSSES[kind][2](maps[-1]).mean() for maps in generated.values())
 
 
 def feature_matching_loss(real, generated):

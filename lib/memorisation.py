@@ -15,11 +15,11 @@ s = σ(logit):
 
 import numpy as np
 
-SETS = ("real_train", "real_heldout", "fake_train", "fake_heldout")
+SETS = ("real_train", "real_heldout", "generated_train", "generated_heldout")
 HISTOGRAM_EDGES = np.linspace(-12, 12, 49)  # logits, clipped
 
 
-PART_FIGURES = ("r_t", "r_v_sigma", "r_v_logit", "r_f", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout")
+PART_METRICS = ("r_t", "r_v_sigma", "r_v_logit", "r_f", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout")
 
 
 def pick(logits, count=64):
@@ -29,56 +29,56 @@ def pick(logits, count=64):
 
 
 def measure_all(sets, sources):
-    """`measure` of all logits, and of every sub-discriminator and stem under "parts" (`PART_FIGURES` only).
+    """`measure` of all logits, and of every sub-discriminator and stem under "parts" (`PART_METRICS` only).
 
     sets: {set: {sub-discriminator: array (excerpts, judged, n)}}, judged being 1 (all stems together) or the sources.
     """
     everything = {name: np.concatenate([np.ravel(part) for part in subs.values()]) for name, subs in sets.items()}
-    figures, parts = measure(everything), {}
+    metrics, parts = measure(everything), {}
     for sub in sets[SETS[0]]:
         judged = sets[SETS[0]][sub].shape[1]
         for k, stem in enumerate(sources if judged > 1 else ["all stems"]):
             found = measure({name: subs[sub][:, k] for name, subs in sets.items()})
-            parts[f"{sub}, {stem}"] = {name: found[name] for name in PART_FIGURES}
-    return figures | {"parts": parts}
+            parts[f"{sub}, {stem}"] = {name: found[name] for name in PART_METRICS}
+    return metrics | {"parts": parts}
 
 
 def measure(logits):
-    """Figures of four sets of logits {set: array}, as a flat dictionary; a ratio without a denominator is None."""
+    """Metrics of four sets of logits {set: array}, as a flat dictionary; a ratio without a denominator is None."""
     logits = {name: np.asarray(logits[name], np.float64).ravel() for name in SETS}
     score = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
-    figures = {}
+    metrics = {}
     for name, values in logits.items():
         low, high = np.quantile(values, (0.1, 0.9))
         histogram = np.histogram(np.clip(values, -12, 12), HISTOGRAM_EDGES)[0]
-        figures |= {
+        metrics |= {
             f"{name}_mean": values.mean(),
             f"{name}_p10": low,
             f"{name}_p90": high,
             f"{name}_histogram": histogram.tolist(),
         }
-    figures |= {
+    metrics |= {
         "r_t": np.sign(logits["real_train"]).mean(),
         "r_v_sigma": _ratio(score, "real_train", "real_heldout"),
         "r_v_logit": _ratio(logits, "real_train", "real_heldout"),
-        "r_f": _ratio(score, "fake_heldout", "fake_train"),
+        "r_f": _ratio(score, "generated_heldout", "generated_train"),
     }
     for part in ("train", "heldout"):
-        real, fake = logits[f"real_{part}"], logits[f"fake_{part}"]
-        figures |= {
+        real, generated = logits[f"real_{part}"], logits[f"generated_{part}"]
+        metrics |= {
             f"tpr_{part}": (real > 0).mean(),
-            f"tnr_{part}": (fake < 0).mean(),
-            f"auc_{part}": auc(real, fake),
-            f"right_{part}": (score[f"real_{part}"].mean() + 1 - score[f"fake_{part}"].mean()) / 2,
-            f"bce_{part}": (np.logaddexp(0, -real).mean() + np.logaddexp(0, fake).mean()) / 2,
+            f"tnr_{part}": (generated < 0).mean(),
+            f"auc_{part}": auc(real, generated),
+            f"confidence_{part}": (score[f"real_{part}"].mean() + 1 - score[f"generated_{part}"].mean()) / 2,
+            f"bce_{part}": (np.logaddexp(0, -real).mean() + np.logaddexp(0, generated).mean()) / 2,
         }
     return {
-        name: value if value is None or isinstance(value, list) else float(value) for name, value in figures.items()
+        name: value if value is None or isinstance(value, list) else float(value) for name, value in metrics.items()
     }
 
 
 def _ratio(values, high, low):
-    spread = values["real_train"].mean() - values["fake_train"].mean()
+    spread = values["real_train"].mean() - values["generated_train"].mean()
     return (values[high].mean() - values[low].mean()) / spread if abs(spread) > 1e-9 else None
 
 
@@ -91,15 +91,15 @@ def auc(positive, negative):
     return (ranks[:n].sum() - n * (n + 1) / 2) / (n * len(negative))
 
 
-def verdict(figures):
-    """(word, sentence): what the figures of `measure` say of a discriminator.
+def verdict(metrics):
+    """(word, sentence): what the metrics of `measure` say of a discriminator.
 
-    "is too weak": it guesses on its training tracks (right_train below 0.6). "overfits": half or more of the way from
-    real to generated is lost on held-out tracks, by real stems alone (r_v on σ) or by both kinds (r_v + r_f).
-    "dominates": it is sure and right on held-out tracks (right_heldout ≥ 0.95), by skill or by a shortcut, so that its
-    gradient fades. "is healthy": none of these.
+    "is too weak": it guesses on its training tracks (confidence_train below 0.6). "overfits": held-out tracks lose half
+    or more of the gap between real and generated, by real stems alone (r_v on σ) or by both kinds (r_v + r_f).
+    "dominates": it is sure and right on held-out tracks (confidence_heldout ≥ 0.95), by skill or by a shortcut, so that
+    its gradient fades. "is healthy": none of these.
     """
-    seen, unseen, r_v, r_f = (figures[name] for name in ("right_train", "right_heldout", "r_v_sigma", "r_f"))
+    seen, unseen, r_v, r_f = (metrics[name] for name in ("confidence_train", "confidence_heldout", "r_v_sigma", "r_f"))
     facts = (
         f"Its mean probability of the right answer is {seen:.0%} on training tracks and {unseen:.0%} on held-out ones"
     )

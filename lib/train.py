@@ -34,11 +34,11 @@ from lib.common.provenance import ROOT
 from lib.config import Config, parse
 from lib.data.tracks import SOURCES
 from lib.demucs import center_trim
-from lib.gan import Game, total_norm
+from lib.gan import Adversary, total_norm
 from lib.losses import reconstruction_loss
 from lib.models.cpu import keep_buffers, prepare
 from lib.models.weights import save_weights
-from lib.runs.build import material, network, opponent
+from lib.runs.build import build_data, build_discriminator, build_generator
 from lib.runs.checkpoint import append_line, drop_lines_after, load_state, save_state
 from lib.runs.distributed import Ranks
 from lib.runs.launch import claim, status_line
@@ -60,8 +60,8 @@ class Trainer:
         self.first_bad = torch.tensor(-1, device=self.device)  # the first step with a figure that is no number
         self.stopping = False  # somebody asked for it
         self._build_networks()
-        self.batches, self.evaluation = material(
-            config, self.generator, rank=ranks.rank, world=ranks.world, ahead=self.device.type == "cuda"
+        self.batches, self.evaluation = build_data(
+            config, self.generator, rank=ranks.rank, world_size=ranks.world_size, prefetch=self.device.type == "cuda"
         )
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
@@ -72,26 +72,28 @@ class Trainer:
     def _build_networks(self):
         c = self.config
         torch.manual_seed(c.seed)
-        self.generator = network(c).to(self.device)
+        self.generator = build_generator(c).to(self.device)
         self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=c.lr, fused=True)
         self._generate = prepare(self.generator, precision=c.precision, compile=c.compile, report=self._say)
-        if self.ranks.world > 1:
+        if self.ranks.world_size > 1:
             # It sends the gradients of one layer while the next one's are computed.
             self._generate = DistributedDataParallel(
                 self._generate, broadcast_buffers=False, gradient_as_bucket_view=True
             )
-        self.averaged = None
+        self.ema = None
         if c.ema:
-            self.averaged = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
+            self.ema = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
         self._estimate = prepare(self.kept)
-        self.game = None
+        self.adversary = None
         if c.adversarial:
-            self.game = Game(c, opponent(c), rank=self.ranks.rank, world=self.ranks.world, device=self.device)
+            self.adversary = Adversary(
+                c, build_discriminator(c), rank=self.ranks.rank, world_size=self.ranks.world_size, device=self.device
+            )
 
     @property
     def kept(self):
         """The generator that is evaluated and kept: the averaged one where there is one."""
-        return self.averaged.module if self.averaged else self.generator
+        return self.ema.module if self.ema else self.generator
 
     def _say(self, line):
         if self.ranks.rank == 0:
@@ -100,7 +102,7 @@ class Trainer:
     # One step
 
     def train_step(self):
-        """One step of both networks; returns figures of it as a dictionary of scalar tensors."""
+        """One step of both networks; returns metrics of it as a dictionary of scalar tensors."""
         c = self.config
         stems = self.batches(self.step).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
@@ -112,22 +114,22 @@ class Trainer:
         outputs = estimates.detach().requires_grad_()  # the losses' gradients meet here
         l1 = reconstruction_loss(outputs, stems)
         (gradient,) = torch.autograd.grad(l1, outputs)
-        figures = {"l1_train": l1.detach()}
-        if self.game:
-            figures |= self.game.discriminator_step(self.step, stems, estimates.detach())
-            adversarial, more = self.game.gradient(self.step, stems, outputs, gradient)
-            gradient, figures = gradient + adversarial, figures | more
+        metrics = {"l1_batches": l1.detach()}
+        if self.adversary:
+            metrics |= self.adversary.discriminator_step(self.step, stems, estimates.detach())
+            adversarial, more = self.adversary.gradient(self.step, stems, outputs, gradient)
+            gradient, metrics = gradient + adversarial, metrics | more
         self.optimizer.zero_grad(set_to_none=True)
         if len(parts) == 1:
             estimates.backward(gradient)
         else:
             self._backward_by_parts(parts, gradient)
-        figures["generator_gradient"] = total_norm(self.generator)
+        metrics["generator_gradient"] = total_norm(self.generator)
         self.optimizer.step()
-        if self.averaged:
-            self.averaged.update_parameters(self.generator)
+        if self.ema:
+            self.ema.update_parameters(self.generator)
         self.step += 1
-        return figures
+        return metrics
 
     def _backward_by_parts(self, parts, gradient):
         """Run the network again part by part, with the gradient that the whole batch's losses gave at the estimates.
@@ -137,7 +139,7 @@ class Trainer:
         """
         for k, (part, its_gradient) in enumerate(zip(parts, gradient.split(len(parts[0])), strict=True)):
             last = k == len(parts) - 1
-            alone = contextlib.nullcontext() if last or self.ranks.world == 1 else self._generate.no_sync()
+            alone = contextlib.nullcontext() if last or self.ranks.world_size == 1 else self._generate.no_sync()
             with alone:
                 self._generate(part).backward(its_gradient)
 
@@ -145,24 +147,26 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self):
-        """Held-out L1 and, with a discriminator, the figures of `instruments`; the same on every rank."""
+        """Held-out L1 and, with a discriminator, the metrics of `instruments`; the same on every rank."""
         self.kept.eval()
-        figures, sets = {}, {}
+        metrics, sets = {}, {}
         for part, excerpts in self.evaluation.items():
             count = min(self.config.evaluation_excerpts, len(excerpts))
             chosen = [i * len(excerpts) // count for i in range(count)]  # spread evenly over the tracks
-            mine = [(i, *self._evaluate_excerpt(excerpts, i)) for i in chosen[self.ranks.rank :: self.ranks.world]]
-            everyone = sorted(sum(self.ranks.gather(mine), []), key=lambda item: item[0])
-            name = "l1_valid" if part == "heldout" else "l1_train_excerpts"
-            figures[name] = sum(error for _, error, _ in everyone) / count
-            for k, kind in enumerate(("real", "fake")):
+            local = [
+                (i, *self._evaluate_excerpt(excerpts, i)) for i in chosen[self.ranks.rank :: self.ranks.world_size]
+            ]
+            everyone = sorted(sum(self.ranks.all_gather(local), []), key=lambda item: item[0])
+            name = "l1_heldout" if part == "heldout" else "l1_train"
+            metrics[name] = sum(error for _, error, _ in everyone) / count
+            for k, kind in enumerate(("real", "generated")):
                 logits = [{sub: pair[k] for sub, pair in found.items()} for _, _, found in everyone]
                 sets[f"{kind}_{part}"] = {sub: torch.stack([item[sub] for item in logits]) for sub in logits[0]}
         self.kept.train()
-        if self.game:
-            figures |= instruments.measure_all(sets, SOURCES) | {"p": self.game.p}
-            self.game.observe(figures)
-        return figures
+        if self.adversary:
+            metrics |= instruments.measure_all(sets, SOURCES) | {"p": self.adversary.p}
+            self.adversary.observe(metrics)
+        return metrics
 
     def _evaluate_excerpt(self, excerpts, index):
         stems = torch.empty(1, len(SOURCES), 2, excerpts.samples)
@@ -171,26 +175,26 @@ class Trainer:
         stems = stems.to(self.device)
         estimates = self._estimate(stems.sum(1))
         stems = center_trim(stems, estimates)
-        logits = self.game.logits(stems, estimates, index) if self.game else {}
+        logits = self.adversary.logits(stems, estimates, index) if self.adversary else {}
         return reconstruction_loss(estimates, stems).item(), logits
 
     # Checkpoints
 
     def _networks(self):
         parts = {"generator": self.generator, "optimizer": self.optimizer}
-        parts |= {"averaged": self.averaged} if self.averaged else {}
-        return parts | ({"game": self.game} if self.game else {})
+        parts |= {"ema": self.ema} if self.ema else {}
+        return parts | ({"adversary": self.adversary} if self.adversary else {})
 
     def save(self):
         """Write state.pt, from rank 0."""
         # A run may be stopped between evaluations
-        sums = self.ranks.gather({name: (total.cpu(), count) for name, (total, count) in self.sums.items()})
+        sums = self.ranks.all_gather({name: (total.cpu(), count) for name, (total, count) in self.sums.items()})
         if self.ranks.rank == 0:
             state = {name: part.state_dict() for name, part in self._networks().items()}
             state |= {name: getattr(self, name) for name in ("step", "seconds", "best")}
             state |= {"sums": sums, "config": dataclasses.asdict(self.config)}
             save_state(self.folder, state, self.config.keep_states)
-        self.ranks.first()  # nobody leaves before it is written
+        self.ranks.broadcast()  # nobody leaves before it is written
 
     def _restore(self, path):
         state = load_state(path, self.device)
@@ -200,7 +204,7 @@ class Trainer:
             self.sums = state["sums"][self.ranks.rank % len(state["sums"])]
             networks = {name: state[name] for name in self._networks()}
             if not (self.step >= 0 and self.seconds >= 0 and isinstance(self.sums, dict)):
-                raise TypeError("no figures of a run")
+                raise TypeError("no metrics of a run")
         except (KeyError, IndexError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
             raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
         if not same:
@@ -236,7 +240,7 @@ class Trainer:
                 line |= {"seconds": round(self.seconds, 2), "steps_per_second": round((self.step - first) / spent, 3)}
                 self._record(log, line)
                 began, first = time.monotonic(), self.step
-            if self.ranks.any(self.stopping) and self.step < c.steps:
+            if self.ranks.any_rank(self.stopping) and self.step < c.steps:
                 self.seconds += time.monotonic() - began
                 self.save()
                 raise Interrupted(f"stopped at step {self.step} of {c.steps} and saved; run it again to go on.")
@@ -246,35 +250,37 @@ class Trainer:
             note = read_json(self.folder / "config.json")
             write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
 
-    def _add(self, figures):
-        """Sum up a step's figures (some are not there in every step), without waiting for the GPU."""
-        for name, value in figures.items():
+    def _add(self, metrics):
+        """Sum up a step's metrics (some are not there in every step), without waiting for the GPU."""
+        for name, value in metrics.items():
             total, count = self.sums.get(name, (0, 0))
             self.sums[name] = total + value, count + 1
-        bad = ~torch.stack([value.isfinite().all() for value in figures.values()]).all()
+        bad = ~torch.stack([value.isfinite().all() for value in metrics.values()]).all()
         self.first_bad = torch.where(bad & (self.first_bad < 0), self.step - 1, self.first_bad)
 
     def _means(self):
-        """Means of the figures over the steps since the last evaluation, and over ranks."""
-        bad = [step for step in self.ranks.gather(self.first_bad.item()) if step >= 0]
+        """Means of the metrics over the steps since the last evaluation, and over ranks."""
+        bad = [step for step in self.ranks.all_gather(self.first_bad.item()) if step >= 0]
         if bad:
-            tracks = sorted(set(sum(self.ranks.gather(self.batches.tracks(min(bad))), [])))
+            tracks = sorted(set(sum(self.ranks.all_gather(self.batches.tracks(min(bad))), [])))
             raise UserError(
                 f"The loss became infinite or NaN in step {min(bad) + 1} of {self.folder}, on excerpts of "
                 f"{', '.join(tracks)}; the last checkpoint is kept. Lower lr or discriminator_lr."
             )
         names = sorted(self.sums)
-        values = self.ranks.mean(torch.stack([self.sums[name][0] / self.sums[name][1] for name in names]).double())
+        values = self.ranks.all_reduce_mean(
+            torch.stack([self.sums[name][0] / self.sums[name][1] for name in names]).double()
+        )
         self.sums = {}
         return dict(zip(names, values.tolist(), strict=True))
 
     def _record(self, log, line):
         if self.ranks.rank == 0:
             print(status_line(self.folder.name, line, self.config.steps), flush=True)
-            if self.config.keep == "best" and line["l1_valid"] < self.best:
+            if self.config.keep == "best" and line["l1_heldout"] < self.best:
                 save_weights(self.kept, self.folder / "model.safetensors")
             append_line(log, line)
-        self.best = min(self.best, line["l1_valid"])
+        self.best = min(self.best, line["l1_heldout"])
         self.save()
 
 
@@ -286,7 +292,7 @@ def main(arguments=None):
         return
     keep_buffers()
     ranks = Ranks()
-    if ranks.world > 1:
+    if ranks.world_size > 1:
         end_with_parent(signal.SIGTERM)  # the launcher's agent may be killed
     held = contextlib.ExitStack()
     try:
@@ -305,10 +311,10 @@ def _claimed(folder, pairs, ranks, held):
     if ranks.rank == 0:
         try:
             held.enter_context(locked(folder))
-            answer = claim(parse(pairs, folder), folder, ranks.world)
+            answer = claim(parse(pairs, folder), folder, ranks.world_size)
         except UserError as error:
             answer = error
-    answer = ranks.first(answer)
+    answer = ranks.broadcast(answer)
     if isinstance(answer, UserError):
         raise answer if ranks.rank == 0 else SystemExit(1)
     return answer

@@ -123,8 +123,8 @@ CASES = [
          "(…); restore or remove it.", beside("detectability.json", '{"auc": {')),
     Case("detectability.json is a list", MEASURED, "…/study/l1-1/eval/test/detectability.json …",
          beside("detectability.json", "[1]")),
-    Case("the measures of naturalness are a list", MEASURED, "…/study/l1-1/eval/test/naturalness/I - J.json …",
-         beside("naturalness/I - J.json", "[1]")),
+    Case("the measures of naturalness are a list", MEASURED, "…/study/l1-1/eval/test/spectral/I - J.json …",
+         beside("spectral/I - J.json", "[1]")),
     # Logs
     Case("a run that was not trained", LOG, "Cannot read …/study/l1-1/metrics.jsonl (No such file or directory); "
          "train the run it belongs to, or train it again.",

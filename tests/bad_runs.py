@@ -197,7 +197,7 @@ CASES = [
          logged('{"step": 1, "l1_')),
     Case("a line of the log is a list", TRAIN, f"UserError: Line 2 of …/study/l1-1/metrics.jsonl {LOG}", logged("[1]")),
     Case("a line of the log without its step", TRAIN, f"UserError: Line 2 of …/study/l1-1/metrics.jsonl {LOG}",
-         logged('{"l1_train": 1.0}')),
+         logged('{"l1_batches": 1.0}')),
     # Checkpoints
     Case("a truncated checkpoint", TRAIN, f"UserError: …/study/l1-1/state.pt {OURS}",
          lambda place: (unfinished(place), truncate(place / PLACE / "state.pt"))),

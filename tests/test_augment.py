@@ -17,12 +17,12 @@ def excerpts(index):
 
 
 def make(excerpts, **changes):
-    return Batches(excerpts, **({"batch": 8, "shift": SHIFT, "group": 4, "seed": [42, 0]} | changes))
+    return Batches(excerpts, **({"batch": 8, "shift": SHIFT, "remix_group": 4, "seed": [42, 0]} | changes))
 
 
 def test_ranks_together_see_what_one_process_sees(excerpts):
     whole = make(excerpts)(3)
-    parts = [make(excerpts, rank=rank, world=2)(3) for rank in (0, 1)]
+    parts = [make(excerpts, rank=rank, world_size=2)(3) for rank in (0, 1)]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=0)
 
 
@@ -36,11 +36,11 @@ def test_a_step_is_a_function_of_seed_and_number(excerpts):
 
 
 def test_batches_prepared_ahead_are_the_same_in_any_order(excerpts):
-    plain, ahead = make(excerpts), make(excerpts, ahead=True)
+    plain, prefetching = make(excerpts), make(excerpts, prefetch=True)
     passes = len(excerpts) // 8  # the thread enters the next pass over the data while this one is asked for
     for step in (0, 1, 2, 7, 3, *range(passes - 2, passes + 2)):
-        assert torch.equal(ahead(step), plain(step)), step
-        assert ahead.tracks(step) == plain.tracks(step)
+        assert torch.equal(prefetching(step), plain(step)), step
+        assert prefetching.tracks(step) == plain.tracks(step)
 
 
 def test_one_pass_shows_every_excerpt_once(excerpts):
@@ -140,7 +140,7 @@ def test_each_pass_has_an_order_of_its_own(ramps):
 
 def test_without_shift_and_remix_stems_stay_together(excerpts):
     plain = data.Excerpts(excerpts.tracks, TIME, 11_025)
-    batches = make(plain, shift=0, group=0)
+    batches = make(plain, shift=0, remix_group=0)
     stems, [first, *_] = batches(0).numpy(), batches._indices(0)
     for s in range(4):
         wanted = np.empty((2, TIME), np.float32)
@@ -150,7 +150,7 @@ def test_without_shift_and_remix_stems_stay_together(excerpts):
 
 def test_a_batch_that_cannot_be_split_is_refused(excerpts):
     with pytest.raises(UserError, match="multiple of 8"):
-        make(excerpts, batch=12, world=2)
+        make(excerpts, batch=12, world_size=2)
     with pytest.raises(UserError, match="fewer than a batch"):
         make(excerpts, batch=4_000)
 
@@ -199,8 +199,8 @@ class Fixed(Only):
         return np.full(size, int(self.fraction * high))
 
 
-def operator(random, samples=SAMPLES, mine=slice(0, ITEMS), p=0.5):
-    return JointAugmentation(random, p, ITEMS, mine, samples, 44_100)
+def operator(random, samples=SAMPLES, local=slice(0, ITEMS), p=0.5):
+    return JointAugmentation(random, p, ITEMS, local, samples, 44_100)
 
 
 def sound(*shape, seed=0, dtype=torch.float64):
@@ -256,9 +256,9 @@ def test_each_operator_occurs_with_its_chance():
 def test_ranks_apply_the_rows_of_the_whole_batch():
     x = sound(ITEMS, 4, 2, SAMPLES)
     whole = operator(np.random.RandomState(7))(x)
-    for mine in (slice(0, 1), slice(1, 3)):
-        part = operator(np.random.RandomState(7), mine=mine)(x[mine])
-        torch.testing.assert_close(part, whole[mine], rtol=0, atol=1e-12)
+    for local in (slice(0, 1), slice(1, 3)):
+        part = operator(np.random.RandomState(7), local=local)(x[local])
+        torch.testing.assert_close(part, whole[local], rtol=0, atol=1e-12)
     assert not torch.allclose(operator(np.random.RandomState(8))(x), whole)
 
 

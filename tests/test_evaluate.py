@@ -17,7 +17,7 @@ from lib.data import tracks as data
 from lib.demucs import Demucs
 from lib.evaluation import score as evaluate
 from lib.evaluation.results import measured, read_museval
-from lib.evaluation.spectral import naturalness
+from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import save_weights
 
 
@@ -66,7 +66,7 @@ def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
     torch.manual_seed(0)
     a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
     (first, first_detail), (second, second_detail) = (
-        (folder / f"{track.name}.json", folder / "naturalness" / f"{track.name}.json") for track in tracks
+        (folder / f"{track.name}.json", folder / "spectral" / f"{track.name}.json") for track in tracks
     )
     evaluate.evaluate_set(tracks, folder, weights=a)
     os.utime(first, ns=(1, 1))
@@ -109,10 +109,10 @@ def test_a_ratio_without_error_is_written_as_museval_does():
 def test_naturalness_of_the_mixture_stands_beside_every_track(scored):
     tracks, root = scored
     for track in tracks:
-        written = json.loads((root / "fast" / "naturalness" / f"{track.name}.json").read_text())
+        written = json.loads((root / "fast" / "spectral" / f"{track.name}.json").read_text())
         assert list(written) == list(data.SOURCES)
         for stem, reference in zip(written, track.stems(), strict=True):
-            expected = naturalness(track.mixture() / 4, reference)
+            expected = spectral_measures(track.mixture() / 4, reference)
             assert written[stem] == pytest.approx(expected, abs=1.1e-5, nan_ok=True)  # five decimals
 
 

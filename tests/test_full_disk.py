@@ -94,7 +94,7 @@ WRITES = {  # what is written, and the call that writes it into the folder `out`
     "a data index": lambda out, a: partial(data.write_index, out / "data.json", {"test": a("tracks")}),
     "a run's parameters": lambda out, a: partial(claim, tiny(a("index")), out / "l1-1"),
     "a training state": lambda out, a: partial(save_state, out, {"step": 1, "G": a("network").state_dict()}, keep=2),
-    "a line of a log": lambda out, a: partial(append_line, out / "metrics.jsonl", {"step": 1, "l1_valid": 0.25}),
+    "a line of a log": lambda out, a: partial(append_line, out / "metrics.jsonl", {"step": 1, "l1_heldout": 0.25}),
     "weights": lambda out, a: partial(save_weights, a("network"), out / "model.safetensors"),
     "scores": lambda out, a: partial(evaluate.evaluate_set, a("tracks"), out / "mixture" / "eval" / "test"),
     "a D-probe": lambda out, a: partial(probe.run, out, a("index"), a("weights"), **one_cell),

@@ -156,7 +156,7 @@ def test_museval_packed(folder, content):
     outcome(lambda path: results.read_museval(path.parent), folder / "packed" / "A - B.json.gz", content)
 
 
-LINES = [{"step": k, "l1_train": 0.5, "parts": {"all": {"r_t": 0.1}}, "histogram": [1, 2]} for k in (1, 2, 3)]
+LINES = [{"step": k, "l1_batches": 0.5, "parts": {"all": {"r_t": 0.1}}, "histogram": [1, 2]} for k in (1, 2, 3)]
 
 
 def lines(documents):

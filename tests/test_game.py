@@ -10,8 +10,8 @@ from lib import gan as module
 from lib.config import Config
 from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE
-from lib.gan import HIGHEST_P, Game
-from lib.runs.build import opponent
+from lib.gan import HIGHEST_P, Adversary
+from lib.runs.build import build_discriminator
 
 BATCH, SAMPLES = 4, 8192
 EVERY_CURE = dict(
@@ -31,7 +31,7 @@ def config(**changes):
 
 def play(**changes):
     chosen = config(**changes)
-    return Game(chosen, opponent(chosen))
+    return Adversary(chosen, build_discriminator(chosen))
 
 
 def sounds(seed=0, batch=BATCH, samples=SAMPLES):
@@ -67,10 +67,10 @@ def test_the_first_figures_by_hand():
     stems, estimates = sounds()
     before = copy.deepcopy(game.discriminator)
     figures = game.discriminator_step(0, stems, estimates)
-    real, fake = (before(stems.sum(1), x)["patch"][-1] for x in (stems, estimates))
+    real, generated = (before(stems.sum(1), x)["patch"][-1] for x in (stems, estimates))
     loss = (
         F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
-        + F.binary_cross_entropy_with_logits(fake, torch.zeros_like(fake))
+        + F.binary_cross_entropy_with_logits(generated, torch.zeros_like(generated))
     ) / 2
     loss.backward()
     norm = torch.cat([parameter.grad.flatten() for parameter in before.parameters()]).norm()
@@ -84,7 +84,7 @@ def test_the_first_figures_by_hand():
 def test_the_same_steps_are_skipped_on_any_rank_with_the_probability_asked_for(monkeypatch):
     monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)  # no other process here
     chosen = config(discriminator_updates=0.6, batch=2 * BATCH)
-    games = [Game(chosen, opponent(chosen), rank=rank, world=2) for rank in (0, 1)]
+    games = [Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2) for rank in (0, 1)]
     steps = [[bool(game.discriminator_step(step, *sounds(step))) for step in range(25)] for game in games]
     assert steps[0] == steps[1] and True in steps[0] and False in steps[0]
     draws = [games[0]._random(1, step).rand() < 0.6 for step in range(2000)]
@@ -119,10 +119,10 @@ def test_a_step_with_r1_adds_its_gradient_times_half_gamma_times_r1_every():
     stems, estimates = sounds()
     game.discriminator_step(4, stems, estimates)
     mixture, real = stems.sum(1), stems.clone().requires_grad_()
-    judged, fake = (network(mixture, x)["patch"][-1] for x in (real, estimates))
+    judged, generated = (network(mixture, x)["patch"][-1] for x in (real, estimates))
     (by_stems,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
     penalty = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / judged.numel()
-    loss = (F.softplus(-judged).mean() + F.softplus(fake).mean()) / 2
+    loss = (F.softplus(-judged).mean() + F.softplus(generated).mean()) / 2
     (loss + 0.5 / 2 * 4 * penalty).backward()
     found, wanted = (
         torch.cat([parameter.grad.flatten() for parameter in part.parameters()])
@@ -137,8 +137,8 @@ def test_lecam_anchors_are_running_means_of_the_logits():
     expected = None
     for step in range(3):
         game.discriminator_step(step, *sounds(step))
-        real, fake = seen[-1][2].detach().chunk(2)
-        means = torch.stack([real.mean(), fake.mean()])
+        real, generated = seen[-1][2].detach().chunk(2)
+        means = torch.stack([real.mean(), generated.mean()])
         expected = means if expected is None else 0.99 * expected + 0.01 * means
         torch.testing.assert_close(game.anchors["patch"], expected)
     assert len(seen) == 3, "one forward per step"
@@ -161,20 +161,22 @@ def test_it_sees_the_sum_of_the_stems_as_the_mixture():
 def test_dither_and_augmentation_keep_the_mixture_the_sum_of_recorded_stems(cures):
     game = play(**cures)
     stems, estimates = sounds()
-    mixture, real, fake = game._inputs(3, stems, estimates)
+    mixture, real, generated = game._inputs(3, stems, estimates)
     assert not torch.allclose(real, stems, atol=0.01)
     torch.testing.assert_close(real.sum(1), mixture, rtol=0, atol=2e-5)  # float32, peaks of about 5
     # The same on both: so their difference is the augmented difference, without dither
     p = game.p
     augment = JointAugmentation(game._random(3, 3), p, BATCH, slice(0, BATCH), SAMPLES, SAMPLERATE)
-    torch.testing.assert_close(real - fake, augment(stems - estimates) if p else stems - estimates, rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        real - generated, augment(stems - estimates) if p else stems - estimates, rtol=0, atol=2e-5
+    )
 
 
 def test_instance_noise_hides_that_sum_and_differs_between_recorded_and_generated():
     stems, estimates = sounds()
-    mixture, real, fake = play(instance_noise=0.1)._inputs(3, stems, estimates)
+    mixture, real, generated = play(instance_noise=0.1)._inputs(3, stems, estimates)
     assert torch.equal(mixture, stems.sum(1))
-    first, second = real - stems, fake - estimates
+    first, second = real - stems, generated - estimates
     level = stems.sum(1).std(dim=(1, 2))
     for noise in (first, second):  # 16,384 draws a stem: 4 sigma are 2.2 %
         torch.testing.assert_close(noise.std(dim=(2, 3)), 0.1 * level[:, None].expand(-1, 4), rtol=0.03, atol=0)
@@ -185,12 +187,14 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
     monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)
     chosen = config(augment_p=0.8, dither=0.1, instance_noise=0.1)
     pair = sounds()
-    whole = Game(chosen, opponent(chosen))._inputs(5, *pair)
+    whole = Adversary(chosen, build_discriminator(chosen))._inputs(5, *pair)
     for rank in (0, 1):
-        mine = slice(2 * rank, 2 * rank + 2)
-        part = Game(chosen, opponent(chosen), rank=rank, world=2)._inputs(5, *(x[mine] for x in pair))
+        local = slice(2 * rank, 2 * rank + 2)
+        part = Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2)._inputs(
+            5, *(x[local] for x in pair)
+        )
         for a, b in zip(part, whole, strict=True):
-            torch.testing.assert_close(a, b[mine], rtol=0, atol=1e-5)
+            torch.testing.assert_close(a, b[local], rtol=0, atol=1e-5)
 
 
 # The generator's half
@@ -242,8 +246,8 @@ def test_the_gradient_flows_back_through_the_augmentation():
     game.discriminator_step(2, stems, estimates)
     torch.manual_seed(0)  # what else draws has no influence
     found, _ = gradient(game, 2, stems, estimates)
-    (_, both, _), (_, fake, _) = seen
-    torch.testing.assert_close(fake, both[BATCH:]), "the same draw as in the discriminator's half"
+    (_, both, _), (_, generated, _) = seen
+    torch.testing.assert_close(generated, both[BATCH:]), "the same draw as in the discriminator's half"
     found = found / 0.01  # without its weight
     step = 0.002 / found.square().sum() * found  # changes the loss by 0.002: seen in float32, and nearly linear
     lower, higher = (gradient(game, 2, stems, estimates + sign * step)[1]["adversarial"].item() for sign in (-1, 1))
@@ -335,9 +339,9 @@ def test_logits_for_the_instruments(name, shape):
     with torch.no_grad():
         found, again, other = (game.logits(stems, estimates, index) for index in (3, 3, 4))
     assert list(found) == list(game.discriminator(stems.sum(1), stems))
-    for sub, (real, fake) in found.items():
-        assert real.shape[0] == fake.shape[0] == shape[0] and real.shape[1] == fake.shape[1] <= shape[1]
-        assert torch.equal(real, again[sub][0]) and torch.equal(fake, again[sub][1]), "the same each time"
+    for sub, (real, generated) in found.items():
+        assert real.shape[0] == generated.shape[0] == shape[0] and real.shape[1] == generated.shape[1] <= shape[1]
+        assert torch.equal(real, again[sub][0]) and torch.equal(generated, again[sub][1]), "the same each time"
         assert not torch.equal(real, other[sub][0]), "an excerpt has its own noise"
     after = play(discriminator=name, discriminator_width=2, instance_noise=0.1, dropout=0.5, spectral_norm=True)
     after.logits(*(x.requires_grad_(False) for x in (stems, estimates)), 3)

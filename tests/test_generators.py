@@ -180,7 +180,7 @@ def test_a_peer_trains_with_l1_then_in_the_game_and_separates_a_track(index, tmp
     errors = {}
     for arm in ("l1-1", "gan-1"):
         errors[arm] = [json.loads(line) for line in (tmp_path / arm / "metrics.jsonl").read_text().splitlines()]
-    assert errors["l1-1"][-1]["l1_valid"] < errors["l1-1"][0]["l1_valid"], "two more steps lower the held-out error"
+    assert errors["l1-1"][-1]["l1_heldout"] < errors["l1-1"][0]["l1_heldout"], "two more steps lower the held-out error"
     assert all(np.isfinite(line["adversarial"]) and line["discriminator"] > 0 for line in errors["gan-1"])
     track = data.read_index(index)[0]["test"][0]
     before, after = (load_weights(tmp_path / arm / "model.safetensors") for arm in ("l1-1", "gan-1"))

@@ -41,31 +41,31 @@ def test_bce_is_torchs_cross_entropy():
 
 def test_lsgan_by_hand():
     real = ((1 + 1) / 2 + (4 + 0 + 4 + 0) / 4) / 2  # (x - 1)^2 of a, of b; mean over sub-discriminators
-    fake = ((4 + 4) / 2 + (1 + 1 + 4 + 0) / 4) / 2  # (x + 1)^2
+    generated = ((4 + 4) / 2 + (1 + 1 + 4 + 0) / 4) / 2  # (x + 1)^2
     fooling = ((0 + 16) / 2 + (1 + 9 + 0 + 4) / 4) / 2  # (x - 1)^2
-    assert discriminator_loss(REAL, FAKE, "lsgan").item() == pytest.approx((real + fake) / 2)
+    assert discriminator_loss(REAL, FAKE, "lsgan").item() == pytest.approx((real + generated) / 2)
     assert adversarial_loss(FAKE, "lsgan").item() == pytest.approx(fooling / 2)
 
 
 def test_hinge_by_hand():
     real = ((1 + 0) / 2 + (2 + 0 + 0 + 0) / 4) / 2  # max(0, 1 - x)
-    fake = ((2 + 0) / 2 + (1 + 0 + 2 + 0) / 4) / 2  # max(0, 1 + x)
-    assert discriminator_loss(REAL, FAKE, "hinge").item() == pytest.approx((real + fake) / 2)
+    generated = ((2 + 0) / 2 + (1 + 0 + 2 + 0) / 4) / 2  # max(0, 1 + x)
+    assert discriminator_loss(REAL, FAKE, "hinge").item() == pytest.approx((real + generated) / 2)
     assert adversarial_loss(FAKE, "hinge").item() == pytest.approx(-((1 - 3) / 2 + (0 - 2 + 1 - 1) / 4) / 2)
 
 
 def test_feature_matching_by_hand():
     real = {"a": [torch.tensor([[2.0, -4.0]]), torch.tensor([[1.0]]), torch.tensor([[9.0]])]}
-    fake = {"a": [torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]]), torch.tensor([[-9.0]])]}
+    generated = {"a": [torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]]), torch.tensor([[-9.0]])]}
     # (0.5 + 3) / (2 + 4) of the first map, 1 / 1 of the second; the logits do not count
-    assert feature_matching_loss(real, fake).item() == pytest.approx((3.5 / 6 + 1) / 2)
+    assert feature_matching_loss(real, generated).item() == pytest.approx((3.5 / 6 + 1) / 2)
 
 
 def test_feature_matching_of_a_batch_is_the_mean_of_its_items():
     """Or two processes, with half of the batch each, would not train as one does."""
     torch.manual_seed(0)
-    real, fake = torch.randn(2, 4, 3, 7) * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
-    outputs = [{"a": [half, half]} for half in (real, fake)]
+    real, generated = torch.randn(2, 4, 3, 7) * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
+    outputs = [{"a": [half, half]} for half in (real, generated)]
     halves = [
         feature_matching_loss(*({"a": [x[k : k + 2] for x in side["a"]]} for side in outputs)).item() for k in (0, 2)
     ]
@@ -73,9 +73,9 @@ def test_feature_matching_of_a_batch_is_the_mean_of_its_items():
 
 
 def test_feature_matching_draws_the_generated_features_alone():
-    real, fake = torch.tensor([[2.0]], requires_grad=True), torch.tensor([[3.0]], requires_grad=True)
-    feature_matching_loss({"a": [real, real]}, {"a": [fake, fake]}).backward()
-    assert real.grad is None and fake.grad.item() == 0.5
+    real, generated = torch.tensor([[2.0]], requires_grad=True), torch.tensor([[3.0]], requires_grad=True)
+    feature_matching_loss({"a": [real, real]}, {"a": [generated, generated]}).backward()
+    assert real.grad is None and generated.grad.item() == 0.5
 
 
 def test_r1_of_a_quadratic_discriminator_and_its_gradient():
@@ -135,8 +135,8 @@ def logits_of(score):
     return np.log(score / (1 - score))
 
 
-def figures(real_train, real_heldout, fake_train, fake_heldout):
-    values = (real_train, real_heldout, fake_train, fake_heldout)
+def figures(real_train, real_heldout, generated_train, generated_heldout):
+    values = (real_train, real_heldout, generated_train, generated_heldout)
     return instruments.measure({n: np.full(4, logits_of(v)) for n, v in zip(instruments.SETS, values, strict=True)})
 
 
@@ -147,7 +147,9 @@ def test_memorisation_ratios_by_hand():
     assert found["r_v_logit"] == pytest.approx(0.5)  # the logits lie symmetrically: half the way
     assert found["r_t"] == 1.0
     assert (found["tpr_train"], found["tpr_heldout"], found["tnr_train"], found["tnr_heldout"]) == (1, 0, 1, 1)
-    assert found["right_train"] == pytest.approx(0.9) and found["right_heldout"] == pytest.approx((0.5 + 0.7) / 2)
+    assert found["confidence_train"] == pytest.approx(0.9) and found["confidence_heldout"] == pytest.approx(
+        (0.5 + 0.7) / 2
+    )
     assert found["bce_train"] == pytest.approx(-np.log(0.9))
     assert found["bce_heldout"] == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2)
     assert figures(0.5, 0.5, 0.5, 0.5)["r_v_sigma"] is None, "no difference between real and generated: no ratio"
@@ -192,33 +194,38 @@ def test_verdicts(scores, word):
     ("changes", "word"),
     [
         ({}, "is healthy"),
-        ({"right_train": 0.599}, "is too weak"),
-        ({"right_train": 0.6}, "is healthy"),
+        ({"confidence_train": 0.599}, "is too weak"),
+        ({"confidence_train": 0.6}, "is healthy"),
         ({"r_v_sigma": 0.499}, "is healthy"),
         ({"r_v_sigma": 0.5}, "overfits"),
         ({"r_v_sigma": 0.3, "r_f": 0.199}, "is healthy"),
         ({"r_v_sigma": 0.3, "r_f": 0.201}, "overfits"),
         ({"r_v_sigma": 0.5, "r_f": -0.4}, "overfits"),  # real stems alone
         ({"r_v_sigma": -0.1, "r_f": 0.55}, "is healthy"),  # generated stems alone do not count
-        ({"right_heldout": 0.949}, "is healthy"),
-        ({"right_heldout": 0.95}, "dominates"),
+        ({"confidence_heldout": 0.949}, "is healthy"),
+        ({"confidence_heldout": 0.95}, "dominates"),
         # The earlier of two that apply
-        ({"right_train": 0.599, "r_v_sigma": 0.7}, "is too weak"),
-        ({"r_v_sigma": 0.5, "right_heldout": 0.95}, "overfits"),
-        ({"r_v_sigma": None, "r_f": None, "right_train": 0.599}, "is too weak"),
+        ({"confidence_train": 0.599, "r_v_sigma": 0.7}, "is too weak"),
+        ({"r_v_sigma": 0.5, "confidence_heldout": 0.95}, "overfits"),
+        ({"r_v_sigma": None, "r_f": None, "confidence_train": 0.599}, "is too weak"),
         ({"r_v_sigma": None, "r_f": None}, "is healthy"),
     ],
 )
 def test_verdicts_at_either_side_of_each_threshold(changes, word):
-    healthy = {"right_train": 0.8, "right_heldout": 0.7, "r_v_sigma": 0.2, "r_f": 0.0}
+    healthy = {"confidence_train": 0.8, "confidence_heldout": 0.7, "r_v_sigma": 0.2, "r_f": 0.0}
     assert instruments.verdict(healthy | changes)[0] == word
 
 
 def test_a_discriminator_that_errs_alike_everywhere_is_healthy():
     random = np.random.RandomState(0)
-    real, fake = random.randn(2, 2000) + 1, random.randn(2, 2000) - 1
+    real, generated = random.randn(2, 2000) + 1, random.randn(2, 2000) - 1
     found = instruments.measure(
-        {"real_train": real[0], "real_heldout": real[1], "fake_train": fake[0], "fake_heldout": fake[1]}
+        {
+            "real_train": real[0],
+            "real_heldout": real[1],
+            "generated_train": generated[0],
+            "generated_heldout": generated[1],
+        }
     )
     assert instruments.verdict(found)[0] == "is healthy"
 
@@ -237,17 +244,17 @@ def test_pick_spreads_evenly():
 def test_every_sub_discriminator_and_stem_is_measured_by_itself():
     """A sub-discriminator that judges all stems together and is right; one per stem, which memorises the bass."""
     random = np.random.RandomState(0)
-    joint = {"real": logits_of(0.9), "fake": logits_of(0.1)}
+    joint = {"real": logits_of(0.9), "generated": logits_of(0.1)}
     sets = {}
     for name in instruments.SETS:
-        own = np.full((5, 4, 6), joint[name[:4]]) + random.randn(5, 4, 6) * 1e-3
+        own = np.full((5, 4, 6), joint[name.split("_")[0]]) + random.randn(5, 4, 6) * 1e-3
         if name == "real_heldout":
             own[:, 1] = logits_of(0.3)
-        sets[name] = {"joint": torch.full((5, 1, 7), joint[name[:4]]), "own": torch.from_numpy(own)}
+        sets[name] = {"joint": torch.full((5, 1, 7), joint[name.split("_")[0]]), "own": torch.from_numpy(own)}
     found = instruments.measure_all(sets, SOURCES)
     parts = found["parts"]
     assert list(parts) == ["joint, all stems", *(f"own, {stem}" for stem in SOURCES)]
-    assert all(list(part) == list(instruments.PART_FIGURES) for part in parts.values())
+    assert all(list(part) == list(instruments.PART_METRICS) for part in parts.values())
     assert parts["joint, all stems"]["r_v_sigma"] == pytest.approx(0, abs=1e-6)
     for stem in SOURCES:  # 1e-3: the noise above
         assert parts[f"own, {stem}"]["r_v_sigma"] == pytest.approx((0.9 - 0.3) / 0.8 if stem == "bass" else 0, abs=1e-3)

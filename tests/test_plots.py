@@ -34,7 +34,7 @@ def metrics(evaluations=24):
     rows = []
     for number in range(evaluations):
         row = dict.fromkeys(
-            ["l1_train", "l1_valid", "r_t", "r_f", "r_v_logit", "p"]
+            ["l1_batches", "l1_heldout", "r_t", "r_f", "r_v_logit", "p"]
             + [f"{name}_{split}" for name in ("tpr", "tnr", "auc", "bce") for split in ("train", "heldout")],
             0.5 + random.normal() / 20,
         )

@@ -144,7 +144,7 @@ def watched(noise, cure, steps, monkeypatch):
     """A cell, and what happened in it: `found` and its `game`; `start`, the discriminator before its first step; of
     that step `given` (stems, estimates), `seen` (mixture, recorded, generated) and `gradient`, by all weights in a row;
     `dropped`, the outputs of its dropout; p and figures after every evaluation."""
-    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe._game
+    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe._adversary
 
     def record(*arguments, **settings):
         log.game = game = make(*arguments, **settings)
@@ -165,7 +165,7 @@ def watched(noise, cure, steps, monkeypatch):
         return game
 
     with monkeypatch.context() as patch:
-        patch.setattr(probe, "_game", record)
+        patch.setattr(probe, "_adversary", record)
         log.found = cell(noise, cure, steps=steps)
     mixture, stems = log.forwards[0]
     log.seen = mixture.chunk(2)[0], *stems.chunk(2)
@@ -203,11 +203,11 @@ def adds_to_the_loss(log, naive, r1=0.0, lecam=0.0):
     """The first step's gradient is that of cross-entropy, γ / 2 · 16 · R1 and LeCam's penalty, by hand."""
     mixture, stems, estimates = log.seen
     stems = stems.detach().requires_grad_()
-    real, fake = (log.start(mixture, x)["patch"][-1] for x in (stems, estimates))
+    real, generated = (log.start(mixture, x)["patch"][-1] for x in (stems, estimates))
     (by_stems,) = torch.autograd.grad(real.sum(), stems, create_graph=True)
     steepness = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / real.numel()
-    distance = (real - fake.mean().detach()).square().mean() + (fake - real.mean().detach()).square().mean()
-    loss = (F.softplus(-real).mean() + F.softplus(fake).mean()) / 2
+    distance = (real - generated.mean().detach()).square().mean() + (generated - real.mean().detach()).square().mean()
+    loss = (F.softplus(-real).mean() + F.softplus(generated).mean()) / 2
     weights = [*log.start.parameters()]
     plain, added = (
         flat(torch.autograd.grad(x, weights, retain_graph=True, materialize_grads=True))
@@ -402,7 +402,7 @@ def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_a
         "discriminator_step",
         lambda game, _, *parts: shown.setdefault(game, set()).update(x.numpy().tobytes() for p in parts for x in p),
     )
-    logits = probe.Game.logits
+    logits = probe.Adversary.logits
     monkeypatch.setattr(
         probe.Game,
         "logits",

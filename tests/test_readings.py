@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lib.common.errors import UserError
-from lib.memorisation import PART_FIGURES, SETS
+from lib.memorisation import PART_METRICS, SETS
 from lib.report import sentences as readings
 from lib.report.sentences import answer
 from lib.report.tables import METRICS, STEMS, published_seeds
@@ -162,14 +162,14 @@ def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
 
 
 def last_evaluation(**changes):
-    figures = dict.fromkeys((*PART_FIGURES, "tpr_train", "tnr_train", "p"), 0.7)
-    return pd.DataFrame([figures | {"step": 300, "right_train": 0.8, "right_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
-                         | changes])  # fmt: skip
+    figures = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
+    figures |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
+    return pd.DataFrame([figures | changes])
 
 
 def test_diagnoses_count_the_seeds_of_every_arm():
     table = readings.verdicts({
-        "gan-1": last_evaluation(right_heldout=0.97),
+        "gan-1": last_evaluation(confidence_heldout=0.97),
         "gan-2": last_evaluation(r_v_sigma=0.6),
         "gan-cures-1": last_evaluation(),
     })  # fmt: skip
@@ -184,7 +184,7 @@ def test_verdicts_and_logits_are_of_the_last_evaluation():
     metrics = pd.concat([last_evaluation(r_v_sigma=0.6), last_evaluation(step=1600, **means)], ignore_index=True)
     [row] = readings.verdicts({"gan-1": metrics}).to_dict("records")
     assert (row["verdict"], row["step"], row["r_v_sigma"]) == ("is healthy", 1600, 0.1)
-    text = readings.logits(metrics.assign(real_train_mean=[0, 3.0], fake_heldout_mean=[0, -1.5]))
+    text = readings.logits(metrics.assign(real_train_mean=[0, 3.0], generated_heldout_mean=[0, -1.5]))
     assert "step 1,600) the mean logit of real stems is 3.00 on training tracks and −0.25 on held-out ones" in text
     assert text.endswith("of generated stems −0.25 and −1.50.")
 
@@ -201,11 +201,15 @@ def test_outcomes_are_medians_over_tracks_and_means_over_stems():
 
 def test_games_are_the_runs_with_a_discriminator(tmp_path):
     with pytest.raises(UserError, match="holds no arm with a discriminator"):
-        readings.games(tmp_path)
-    for name, line in (("gan-cures-1", {"r_v_sigma": 0.1}), ("gan-1", {"r_v_sigma": 0.2}), ("l1-1", {"l1_valid": 1.0})):
+        readings.gan_runs(tmp_path)
+    for name, line in (
+        ("gan-cures-1", {"r_v_sigma": 0.1}),
+        ("gan-1", {"r_v_sigma": 0.2}),
+        ("l1-1", {"l1_heldout": 1.0}),
+    ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line | {"step": 1}) + "\n")
-    assert list(readings.games(tmp_path)) == ["gan-1", "gan-cures-1"]
+    assert list(readings.gan_runs(tmp_path)) == ["gan-1", "gan-cures-1"]
     for name in ("gan-10", "gan-2", "gan-2~1"):  # the last was set aside
         shutil.copytree(tmp_path / "gan-1", tmp_path / name)
-    assert list(readings.games(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]
+    assert list(readings.gan_runs(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]

@@ -213,8 +213,8 @@ def test_arms_table_joins_naturalness_by_track_and_stem_and_leaves_gaps(run):
     for name, value in (("Dawn", 1.0), ("Noon", 2.0)):  # "Dusk" has not been measured
         measures = {stem: dict.fromkeys(MEASURES, value + k / 10) for k, stem in enumerate(STEMS)}
         measures["vocals"]["lsd_8k_16k"] = math.nan  # a silent stem
-        (folder / "naturalness").mkdir(exist_ok=True)
-        (folder / "naturalness" / f"{name}.json").write_text(json.dumps(measures))
+        (folder / "spectral").mkdir(exist_ok=True)
+        (folder / "spectral" / f"{name}.json").write_text(json.dumps(measures))
     (folder / "detectability.json").write_text(json.dumps({"auc": {"Dawn": 0.8, "Noon": 0.6}}))
     report.write_tables(run)
     written = pd.read_csv(run / "arms.csv")
@@ -251,7 +251,9 @@ def test_a_difference_that_two_decimals_do_not_show_has_no_colour(run):
 
 def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1, "l1_valid": 0.5}\n{"step": 2, "l1_valid": 0.4, "r_v_sigma": null}\n{"step": 3, "l1_')
+    path.write_text(
+        '{"step": 1, "l1_heldout": 0.5}\n{"step": 2, "l1_heldout": 0.4, "r_v_sigma": null}\n{"step": 3, "l1_'
+    )
     assert report.read_metrics(tmp_path)["step"].tolist() == [1, 2]
     path.write_text('{"step": 1\n{"step": 2}\n')
     with pytest.raises(UserError, match="Line 1 of .*metrics.jsonl"):

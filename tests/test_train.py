@@ -65,7 +65,7 @@ def test_training_learns_and_leaves_what_it_promises(index, tmp_path):
     launch(tiny(index, steps=60, evaluate_every=20), folder)
     lines = metrics(folder)
     assert [line["step"] for line in lines] == [20, 40, 60]
-    assert lines[-1]["l1_valid"] < 0.9 * lines[0]["l1_valid"], "sixty steps lower the held-out error"
+    assert lines[-1]["l1_heldout"] < 0.9 * lines[0]["l1_heldout"], "sixty steps lower the held-out error"
     note = json.loads((folder / "config.json").read_text())
     assert note["finished"] and note["config"]["steps"] == 60 and {"commit", "machine"} <= set(note["made_by"])
     shutil.copytree(folder, tmp_path / "pretrain-1")
@@ -95,7 +95,7 @@ def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, 
                 patch.setenv(variable, value)
             launch(config, tmp_path / name)
         for a, b in zip(metrics(tmp_path / "plain"), metrics(tmp_path / name), strict=True):
-            for loss in ("l1_train", "l1_valid", "discriminator", "adversarial"):
+            for loss in ("l1_batches", "l1_heldout", "discriminator", "adversarial"):
                 assert b[loss] == pytest.approx(a[loss], rel=1e-5), (name, a["step"], loss)
 
 
@@ -115,7 +115,7 @@ def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, monke
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
     assert len(one) == len(two) == 20
     for a, b in zip(one, two, strict=True):
-        for name in ("l1_train", "l1_valid", "discriminator", "adversarial"):
+        for name in ("l1_batches", "l1_heldout", "discriminator", "adversarial"):
             if name in a:
                 allowed = 1e-5 if a["step"] <= FIRST else bound
                 assert b[name] == pytest.approx(a[name], rel=allowed), (a["step"], name)
@@ -126,14 +126,14 @@ def test_bfloat16_trains_to_about_the_same_losses(index, tmp_path, nproc):
     for precision in ("fp32", "bf16"):
         launch(tiny(index, precision=precision, steps=12, evaluate_every=12), tmp_path / precision, nproc)
     [plain], [half] = metrics(tmp_path / "fp32"), metrics(tmp_path / "bf16")
-    assert half["l1_train"] != plain["l1_train"], "it was used"
-    assert half["l1_valid"] == pytest.approx(plain["l1_valid"], rel=0.01)  # eight bits of mantissa: 0.4 % a product
+    assert half["l1_batches"] != plain["l1_batches"], "it was used"
+    assert half["l1_heldout"] == pytest.approx(plain["l1_heldout"], rel=0.01)  # eight bits of mantissa: 0.4 % a product
 
 
 LOSSES = {
+    "l1_batches",
     "l1_train",
-    "l1_train_excerpts",
-    "l1_valid",
+    "l1_heldout",
     "discriminator",
     "adversarial",
     "feature_matching",
@@ -277,9 +277,9 @@ def test_best_weights_are_those_of_the_lowest_heldout_loss(index, tmp_path):
     # A learning rate that wrecks the network after the first evaluations
     folder = tmp_path / "best"
     launch(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best", keep_states=4), folder)
-    best = min(metrics(folder), key=lambda line: line["l1_valid"])
+    best = min(metrics(folder), key=lambda line: line["l1_heldout"])
     state = torch.load(folder / "state.pt", weights_only=True)
-    assert state["best"] == best["l1_valid"] and best["step"] < 12
+    assert state["best"] == best["l1_heldout"] and best["step"] < 12
     for step in (3, 6, 9, 12):
         assert same_weights(folder, f"state-{step:07d}.pt") == (step == best["step"]), step
 
@@ -302,7 +302,7 @@ def test_a_run_that_stops_between_evaluations_keeps_its_means_and_its_best_weigh
     config = tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best")
     trainer(config, tmp_path / "whole").run()
     wanted = metrics(tmp_path / "whole")
-    assert min(wanted, key=lambda line: line["l1_valid"])["step"] < 11 < wanted[-1]["step"]
+    assert min(wanted, key=lambda line: line["l1_heldout"])["step"] < 11 < wanted[-1]["step"]
     for step in (2, 11):  # before the first checkpoint, and after the best weights
         stop_after(trainer(config, tmp_path / "stopped"), step)
         state = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)
@@ -341,7 +341,7 @@ def test_a_run_trains_on_its_tracks_and_is_evaluated_on_all_of_each_set(index, t
 
     run._evaluate_excerpt = watched
     line = run.evaluate()
-    for name, tracks in (("l1_train_excerpts", sets["train"][:3]), ("l1_valid", sets["valid"])):
+    for name, tracks in (("l1_train", sets["train"][:3]), ("l1_heldout", sets["valid"])):
         part = [item for item in seen if item[0] in {track.name for track in tracks}]
         assert len(part) == 6 and len({track for track, _ in part}) == len(tracks), "excerpts of every track"
         assert line[name] == pytest.approx(sum(error for _, error in part) / 6, rel=1e-9)
@@ -368,7 +368,7 @@ def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
     def watched_step():
         taken = take_step()
         seen.append(weight.detach().clone())
-        losses.append(taken["l1_train"].item())
+        losses.append(taken["l1_batches"].item())
         return taken
 
     run.train_step = watched_step
@@ -376,15 +376,15 @@ def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
     wanted = 0.75 * (0.75 * seen[0] + 0.25 * seen[1]) + 0.25 * seen[2]
     kept = load_weights(folder / "model.safetensors")
     torch.testing.assert_close(next(kept.parameters()), wanted.cpu(), rtol=1e-5, atol=1e-7)  # float32
-    assert same_weights(folder, "state.pt", "averaged", "module.") and not same_weights(folder, "state.pt")
+    assert same_weights(folder, "state.pt", "ema", "module.") and not same_weights(folder, "state.pt")
 
     [line] = metrics(folder)
-    assert line["l1_train"] == pytest.approx(sum(losses) / 3, rel=1e-6), "the mean over the steps"
+    assert line["l1_batches"] == pytest.approx(sum(losses) / 3, rel=1e-6), "the mean over the steps"
     with torch.no_grad():
-        for network, evaluated in ((run.generator, False), (run.averaged.module, True)):
+        for network, evaluated in ((run.generator, False), (run.ema.module, True)):
             for parameter in network.parameters():
                 parameter.mul_(1.1)
-            assert (run.evaluate()["l1_valid"] != line["l1_valid"]) == evaluated
+            assert (run.evaluate()["l1_heldout"] != line["l1_heldout"]) == evaluated
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, tmp_path):

@@ -16,27 +16,29 @@ from lib.common.errors import UserError
 
 
 class Batches:
-    """Endless batches: `batches(step)` gives the stems (batch / world, sources, channels, time) of this rank.
+    """Endless batches: `batches(step)` gives the stems (batch / world_size, sources, channels, time) of this rank.
 
-    excerpts: `data.Excerpts`, each `shift` samples longer than the batch's time; batch: over all ranks; group: size
-    of a remix group (0: no remix); seed: a sequence of integers; ahead: a thread prepares the next step's batch, in
-    pinned memory where there is a GPU (on a CPU the network needs every core itself). Raises `UserError` when the
-    rank's share of the batch is not a multiple of the group, or the excerpts are fewer than the batch.
+    excerpts: `data.Excerpts`, each `shift` samples longer than the batch's time; batch: over all ranks; remix_group:
+    size of a remix group (0: no remix); seed: a sequence of integers; prefetch: a thread prepares the next step's
+    batch, in pinned memory where there is a GPU (on a CPU the network needs every core itself). Raises `UserError` when
+    the rank's share of the batch is not a multiple of it, or the excerpts are fewer than the batch.
     """
 
-    def __init__(self, excerpts, *, batch, shift, group, seed, rank=0, world=1, ahead=False, sources=4, channels=2):
-        if batch % world or (group and (batch // world) % group):
+    def __init__(
+        self, excerpts, *, batch, shift, remix_group, seed, rank=0, world_size=1, prefetch=False, sources=4, channels=2
+    ):
+        if batch % world_size or (remix_group and (batch // world_size) % remix_group):
             raise UserError(
-                f"A batch of {batch} over {world} process(es) cannot be split into remix groups of {group}; "
-                f"make batch a multiple of {max(group, 1) * world}."
+                f"A batch of {batch} over {world_size} process(es) cannot be split into remix groups of {remix_group}; "
+                f"make batch a multiple of {max(remix_group, 1) * world_size}."
             )
         if len(excerpts) < batch:
             raise UserError(f"The training tracks hold {len(excerpts)} excerpts, fewer than a batch of {batch}.")
-        self.excerpts, self.batch, self.shift, self.group, self.seed = excerpts, batch, shift, group, seed
-        self.first, self.local = rank * batch // world, batch // world
+        self.excerpts, self.batch, self.shift, self.remix_group, self.seed = excerpts, batch, shift, remix_group, seed
+        self.first, self.local = rank * batch // world_size, batch // world_size
         self.shape = (sources, channels, excerpts.samples - shift)
         self._epoch = (None, None)
-        self._thread = ThreadPoolExecutor(1) if ahead else None
+        self._thread = ThreadPoolExecutor(1) if prefetch else None
         self._prepared = {}  # step: Future
 
     def __call__(self, step):
@@ -72,16 +74,16 @@ class Batches:
 
     def tracks(self, step):
         """Names of the tracks from which the stems of this rank's part of a step come."""
-        mine = self._indices(step)[self.first : self.first + self.local]
-        return sorted({self.excerpts[index][0].name for index in mine})
+        local = self._indices(step)[self.first : self.first + self.local]
+        return sorted({self.excerpts[index][0].name for index in local})
 
     def _remix(self, random):
         """(batch, sources): from which member of the batch each stem comes."""
         sources = self.shape[0]
-        if not self.group:
+        if not self.remix_group:
             return np.arange(self.batch)[:, None].repeat(sources, 1)
-        groups = random.rand(self.batch // self.group, self.group, sources).argsort(1)
-        return (groups + np.arange(0, self.batch, self.group)[:, None, None]).reshape(self.batch, sources)
+        groups = random.rand(self.batch // self.remix_group, self.remix_group, sources).argsort(1)
+        return (groups + np.arange(0, self.batch, self.remix_group)[:, None, None]).reshape(self.batch, sources)
 
     def _indices(self, step):
         """The excerpts of a step: consecutive places in a permutation drawn per pass over the data."""
@@ -112,11 +114,11 @@ class JointAugmentation:
     frequency), band-stop (an octave), phase rotation of all frequencies by one angle, cut-out (up to 30 % of the time).
     All but the cut-out are one 2 × 2 matrix and one filter, circular over the excerpt.
 
-    random: numpy RandomState, drawn from for `batch` items of which this rank holds `mine` (a slice).
+    random: numpy RandomState, drawn from for `batch` items of which this rank holds `local` (a slice).
     Source of the idea: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).
     """
 
-    def __init__(self, random, p, batch, mine, samples, samplerate, device="cpu"):
+    def __init__(self, random, p, batch, local, samples, samplerate, device="cpu"):
         use = random.rand(batch, 8) < p  # which operator occurs, per item; all draws are made whether used or not
         gains = np.where(use[:, :1], 10 ** (random.uniform(-GAIN_DB, GAIN_DB, (batch, 2)) / 20), 1.0)
         sign = np.where(use[:, 1], -1.0, 1.0)
@@ -128,16 +130,16 @@ class JointAugmentation:
         length = np.where(use[:, 7], random.uniform(0, SHARE_OF_CUT, batch), 0.0) * samples
         begin = random.rand(batch) * (samples - length)
 
-        self.matrix = torch.tensor(matrix[mine], dtype=torch.float32, device=device)
+        self.matrix = torch.tensor(matrix[local], dtype=torch.float32, device=device)
         time = np.arange(samples)
-        kept = (time < begin[mine, None]) | (time >= (begin + length)[mine, None])
+        kept = (time < begin[local, None]) | (time >= (begin + length)[local, None])
         self.kept = torch.tensor(kept, dtype=torch.float32, device=device)
         self.samples, self.response = samples, None
         if use[:, 3:7].any():
             hertz = np.fft.rfftfreq(samples, 1 / samplerate)
             points = np.geomspace(50, samplerate / 2, EQ_POINTS)
             rows = []
-            for k in range(batch)[mine]:
+            for k in range(batch)[local]:
                 magnitude = 10 ** (np.interp(np.log(np.maximum(hertz, 1)), np.log(points), equaliser[k]) / 20)
                 if use[k, 5]:
                     magnitude = magnitude * ((hertz < centre[k] / 2**0.5) | (hertz > centre[k] * 2**0.5))

@@ -25,9 +25,9 @@ from lib.common.provenance import made_by
 from lib.config import Config
 from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
-from lib.gan import Game
+from lib.gan import Adversary
 from lib.models.weights import load_weights
-from lib.runs.build import opponent
+from lib.runs.build import build_discriminator
 
 HELD_OUT = 96  # segments at most that a cell is measured on, and as many of training tracks
 PER_TRACK = 4  # segments of a track, while there are tracks enough: 16 segments are 4 tracks
@@ -158,7 +158,7 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
     settings = dict(CURES[cure])
     remix, stop = settings.pop("remix", False), settings.pop("early_stop", False)
     width = round(width * settings.pop("discriminator_width", 1))
-    game = _game(seed, batch, width, lr, name, **settings)
+    adversary = _adversary(seed, batch, width, lr, name, **settings)
     train = segments(_tracks(sets["train"], count), generator, count, seconds)
     unseen = tuple(sets["valid"])
     heldout = segments(unseen, generator, min(HELD_OUT, len(_excerpts(unseen, generator, 1, seconds))), seconds)
@@ -169,13 +169,13 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
         stems, estimates = (part[chosen] for part in train)
         if remix:
             stems, estimates = _remix(stems, generator, seed, step)
-        game.discriminator_step(step, *_better(stems, estimates, error))
+        adversary.discriminator_step(step, *_better(stems, estimates, error))
         last = step + 1 == steps
-        if last or (step + 1) % MEASURED_EVERY == 0 and (stop or game.config.augment_target):
-            figures = _measure(game, *measured)
-            game.observe(figures)
-            if not stop or figures["bce_heldout"] < lowest:
-                found, lowest = figures, figures["bce_heldout"]
+        if last or (step + 1) % MEASURED_EVERY == 0 and (stop or adversary.config.augment_target):
+            metrics = _measure(adversary, *measured)
+            adversary.observe(metrics)
+            if not stop or metrics["bce_heldout"] < lowest:
+                found, lowest = metrics, metrics["bce_heldout"]
     return {"segments": count, "cure": cure, "seed": seed} | {column: found[column] for column in COLUMNS}
 
 
@@ -196,16 +196,16 @@ def fresh_auc(pairs, *, folds=2, seed=0, steps=100, seconds=0.5, batch=8, width=
     for fold in range(folds):
         unseen = list(pairs)[fold::folds]
         seen = [torch.cat(parts) for parts in zip(*(cut[name] for name in pairs if name not in unseen), strict=True)]
-        game = _game(seed, batch, width, lr, "patch", augment_p=0.5)
+        adversary = _adversary(seed, batch, width, lr, "patch", augment_p=0.5)
         for step, chosen in enumerate(itertools.islice(_order(len(seen[0]), batch, seed), steps)):
-            game.discriminator_step(step, *(part[chosen] for part in seen))
+            adversary.discriminator_step(step, *(part[chosen] for part in seen))
         for name in unseen:
-            real, fake = _logits(game, cut[name])
-            found[name] = float(instruments.auc(real.ravel(), fake.ravel()))
+            real, generated = _logits(adversary, cut[name])
+            found[name] = float(instruments.auc(real.ravel(), generated.ravel()))
     return {name: found[name] for name in pairs}
 
 
-def _game(seed, batch, width, lr, name, **settings):
+def _adversary(seed, batch, width, lr, name, **settings):
     config = Config(
         data="",
         seed=seed,
@@ -217,7 +217,7 @@ def _game(seed, batch, width, lr, name, **settings):
         evaluate_every=MEASURED_EVERY,
     )
     config = replace(config, **settings)
-    return Game(config, opponent(config))
+    return Adversary(config, build_discriminator(config))
 
 
 def _order(count, batch, seed):
@@ -245,18 +245,19 @@ def _remix(stems, generator, seed, step):
         return mixed, generator(mixed.sum(1))
 
 
-def _measure(game, train, heldout):
+def _measure(adversary, train, heldout):
     sets = {}
     for part, pair in (("train", train), ("heldout", heldout)):
-        sets[f"real_{part}"], sets[f"fake_{part}"] = _logits(game, pair)
+        sets[f"real_{part}"], sets[f"generated_{part}"] = _logits(adversary, pair)
     return instruments.measure(sets)
 
 
 @torch.no_grad()
-def _logits(game, pair):
+def _logits(adversary, pair):
     """(real, generated) logits of all segments, sub-discriminators pooled."""
     found = [
-        game.logits(stems[None], estimates[None], k) for k, (stems, estimates) in enumerate(zip(*pair, strict=True))
+        adversary.logits(stems[None], estimates[None], k)
+        for k, (stems, estimates) in enumerate(zip(*pair, strict=True))
     ]
     return [np.concatenate([np.ravel(item[sub][half]) for item in found for sub in item]) for half in (0, 1)]
 

@@ -111,7 +111,7 @@ def measured(run, test_set="test"):
     """
     tables = []
     for arm, seed, folder in evaluated(run, test_set):
-        table = read_museval(folder).merge(_naturalness(folder), "left", on=["track", "target"])
+        table = read_museval(folder).merge(_spectral(folder), "left", on=["track", "target"])
         auc = table["track"].map(_auc(folder)).astype(float)
         labels = {"test_set": test_set, "arm": arm, "seed": seed, "auc_fresh": auc}
         tables.append(table.assign(**labels).astype({"seed": "Int64"}))
@@ -127,10 +127,10 @@ def arms_table(run):
     return pd.concat([measured(run, test_set) for test_set in test_sets], ignore_index=True)
 
 
-def _naturalness(folder):
+def _spectral(folder):
     """The measures of every (track, target) of an evaluated `folder`; results of old have none."""
     rows = []
-    for file in folder.glob("naturalness/*.json"):
+    for file in folder.glob("spectral/*.json"):
         for target, values in _figures_of(file, lambda stems: stems).items():
             rows.append({"track": file.name.removesuffix(".json"), "target": target, **values})
     return pd.DataFrame(rows, columns=["track", "target", *MEASURES]).astype(dict.fromkeys(MEASURES, float))

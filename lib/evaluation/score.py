@@ -1,7 +1,7 @@
 """Score estimates of a test set: one museval JSON file per track, one of naturalness, and one for the whole set.
 
     <folder>/<track>.json               BSSEval v4, as museval writes it
-    <folder>/naturalness/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.spectral`
+    <folder>/spectral/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.spectral`
     <folder>/detectability.json         {"auc": {track: value}}: how well a fresh discriminator tells the estimates
     <folder>/about.json                 which tracks, which program computed the figures, of which weights, where
 
@@ -25,7 +25,7 @@ from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import bsseval
 from lib.evaluation.probe import fresh_auc
 from lib.evaluation.results import NO_TRACKS
-from lib.evaluation.spectral import naturalness
+from lib.evaluation.spectral import spectral_measures
 from lib.models.cpu import keep_buffers, prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
@@ -50,7 +50,7 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, worke
     identity = _identity(tracks, weights, shifts)
     wanted = {"metric": metric} | identity
     if not _is_of(folder / "about.json", wanted):
-        stale = {*folder.glob("*.json"), *folder.glob("naturalness/*.json")}
+        stale = {*folder.glob("*.json"), *folder.glob("spectral/*.json")}
         if _is_of(folder / "detectability.json", identity):  # dear, and of no metric
             stale.remove(folder / "detectability.json")
         for file in stale:
@@ -118,7 +118,7 @@ def _affordable(tracks, metric, weights):
 
 
 def _files(folder, track):
-    return folder / f"{track.name}.json", folder / "naturalness" / f"{track.name}.json"
+    return folder / f"{track.name}.json", folder / "spectral" / f"{track.name}.json"
 
 
 def _initialise():
@@ -127,14 +127,14 @@ def _initialise():
 
 
 def _evaluate_track(job):
-    track, museval_file, naturalness_file, weights, metric, shifts = job
+    track, museval_file, spectral_file, weights, metric, shifts = job
     references, mixture = track.stems(), track.mixture()
     estimates = _estimates(load_weights(weights) if weights else None, mixture, shifts)
-    if not naturalness_file.exists():
+    if not spectral_file.exists():
         rows = {}
         for source, estimate, reference in zip(SOURCES, estimates, references, strict=True):
-            rows[source] = {name: _number(value) for name, value in naturalness(estimate, reference).items()}
-        write_json(naturalness_file, rows)
+            rows[source] = {name: _number(value) for name, value in spectral_measures(estimate, reference).items()}
+        write_json(spectral_file, rows)
     if not museval_file.exists():
         write_bytes(museval_file, museval_json(*score(references, estimates, metric)).encode())
 

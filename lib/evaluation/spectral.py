@@ -32,7 +32,7 @@ _frequencies = np.fft.rfftfreq(N_FFT, 1 / SAMPLERATE)
 
 
 @torch.no_grad()
-def naturalness(estimate, reference):
+def spectral_measures(estimate, reference):
     """{measure: value} of `estimate` against `reference`, arrays (channels, samples) at 44,100 Hz, full scale 1.
 
     With P the power of an STFT bin re a full-scale sine, never below -100 dB:

@@ -136,11 +136,11 @@ def chances(p, operators=8):
 
 def gradient_share(run):
     """Controls: λ, or a share; they show how hard the discriminators of `run` would pull at the generator."""
-    games = {name: read_metrics(run / name) for name in listen.heard_arms(run).values()}
-    ratios = {name: ratio for name, rows in games.items() if (ratio := gradient_ratio(rows))}
+    gan_runs = {name: read_metrics(run / name) for name in listen.heard_arms(run).values()}
+    ratios = {name: ratio for name, rows in gan_runs.items() if (ratio := gradient_ratio(rows))}
 
     def show(λ, share):
-        display(plots_explore.shares(games, ratios, λ, share))
+        display(plots_explore.shares(gan_runs, ratios, λ, share))
         display(Markdown(pull(ratios, λ, share)))
 
     return controls(show, λ=log_slider("λ", 100, 0, 4), share=slider("share", 0.1, 0.01, 0.9, 0.01))

@@ -19,7 +19,7 @@ from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, Track
 from lib.evaluation.probe import CURES, check_cells
 from lib.evaluation.results import ARMS
 from lib.evaluation.score import METRICS
-from lib.runs.build import imagined
+from lib.runs.build import build_on_meta
 from lib.runs.launch import check_machines
 
 MOST = 1e9  # of anything: more is a slip of the hand, and beyond what torch can count
@@ -100,14 +100,16 @@ def _check_training(p):
     check_machines(nproc, nnodes, p.get("rdzv_endpoint", ""))
     if "batch" not in p:  # 02-train is not among the notebooks
         return
-    generator = imagined(config)
+    generator = build_on_meta(config)
     shift = round(config.shift_seconds * SAMPLERATE)
     needed = generator.valid_length(round(config.seconds * SAMPLERATE)) + shift
     composed = p.get("musdb_root") == "embedded"
     count, length = (p["train_tracks"], p["track_seconds"]) if composed else (10**5, math.ceil(needed / SAMPLERATE) + 1)
     tracks = [_silence(length)] * count
     excerpts = Excerpts(tracks[: p.get("arm_tracks") or None], needed, round(config.stride_seconds * SAMPLERATE))
-    Batches(excerpts, batch=config.batch, shift=shift, group=config.remix_group, seed=[0], world=nproc * nnodes)
+    Batches(
+        excerpts, batch=config.batch, shift=shift, remix_group=config.remix_group, seed=[0], world_size=nproc * nnodes
+    )
     if composed and "probe_segments" in p:
         cells = [(segments, "none", 0) for segments in p["probe_segments"]]
         check_cells(cells, tracks, generator, p["probe_seconds"])
@@ -126,10 +128,10 @@ def _check_order(p):
             if name in p and of in p:
                 _require(name, p[name], lambda value, of=of: value < p[of], f"below {of} = {p[of]}")
     if {"arms", "seeds", "arm", "cured"} <= set(p):
-        games = [f"{arm}-{seed}" for arm in p["arms"] if arm != "l1" for seed in p["seeds"]]
+        gan_runs = [f"{arm}-{seed}" for arm in p["arms"] if arm != "l1" for seed in p["seeds"]]
         for name in ("arm", "cured"):
-            if p[name] not in games:
+            if p[name] not in gan_runs:
                 raise UserError(
                     f"{name} = {p[name]!r}, which 04-discriminator looks at, is none of the runs with a discriminator "
-                    f"that arms and seeds ask for ({', '.join(games) or 'none'}); change one of them."
+                    f"that arms and seeds ask for ({', '.join(gan_runs) or 'none'}); change one of them."
                 )

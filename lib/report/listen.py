@@ -15,7 +15,7 @@ from lib.common.provenance import ROOT
 from lib.data.songs import Song
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.evaluation.results import ARMS, METRICS
-from lib.evaluation.spectral import naturalness
+from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import load_weights
 from lib.runs.folders import arm_and_seed
 from lib.runs.launch import trained
@@ -135,7 +135,7 @@ def detail(part, stem):
     Columns are those of `lib.evaluation.spectral` and `tone`, see there.
     """
     reference = part.references[stem]
-    rows = {arm: naturalness(stems[stem], reference) for arm, stems in part.estimates.items()}
+    rows = {arm: spectral_measures(stems[stem], reference) for arm, stems in part.estimates.items()}
     tones = {arm: tone(stems[stem]) - tone(reference) for arm, stems in part.estimates.items()}
     return pd.DataFrame(rows).T.assign(tone=tones)
 

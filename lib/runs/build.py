@@ -15,14 +15,14 @@ from lib.models import cpu as fast
 from lib.models.generators import build
 
 
-def network(config):
+def build_generator(config):
     """The generator of a configuration; raises `UserError` for sizes that it cannot have."""
     names = ("channels", "depth", "lstm_layers", "projection")
     make = partial(build, config.generator, **{name: getattr(config, name) for name in names})
     return _made(make, config, "generator", *names[:-1])
 
 
-def opponent(config):
+def build_discriminator(config):
     """The discriminator of a configuration; raises `UserError` for a size that it cannot have."""
     c = config
     torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
@@ -46,8 +46,9 @@ def _made(make, config, kind, *names):
     ) from cause
 
 
-def material(config, generator, *, rank=0, world=1, ahead=False):
-    """(`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on), of one of `world` ranks.
+def build_data(config, generator, *, rank=0, world_size=1, prefetch=False):
+    """(`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on), of one of `world_size`
+    ranks.
 
     Raises `UserError` when there are too few tracks or too short ones, or one is missing or damaged.
     """
@@ -63,20 +64,21 @@ def material(config, generator, *, rank=0, world=1, ahead=False):
         Excerpts(sets["train"], time + shift, round(c.stride_seconds * SAMPLERATE)),
         batch=c.batch,
         shift=shift,
-        group=c.remix_group,
+        remix_group=c.remix_group,
         seed=[c.seed, bool(c.start_from)],
         rank=rank,
-        world=world,
-        ahead=ahead,
+        world_size=world_size,
+        prefetch=prefetch,
     )
     return batches, {name: Excerpts(tracks, time, time) for name, tracks in sets.items()}
 
 
-def check(config, world=1, start=None):
-    """Raise `UserError` for what cannot be trained on `world` ranks, from the generator `start` if there is one."""
-    generator = imagined(config)
+def check_trainable(config, world_size=1, start=None):
+    """Raise `UserError` for what cannot be trained on `world_size` ranks, from the generator `start` if there is
+    one."""
+    generator = build_on_meta(config)
     fast.require(generator, config.precision, config.compile)
-    material(config, generator, world=world)
+    build_data(config, generator, world_size=world_size)
     if start and _shapes(start) != _shapes(generator):
         raise UserError(
             f"start_from = {config.start_from} holds a network of another size than the parameters ask for; make "
@@ -84,15 +86,15 @@ def check(config, world=1, start=None):
         )
 
 
-def imagined(config):
+def build_on_meta(config):
     """The generator's shapes without its numbers, which costs no memory.
 
     Raises `UserError` when this machine could not train it, or not the discriminator.
     """
     with torch.device("meta"):
         if config.adversarial:
-            _check_length(opponent(config), config)
-        return network(config)
+            _check_length(build_discriminator(config), config)
+        return build_generator(config)
 
 
 def _check_length(model, config):

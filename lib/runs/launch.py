@@ -20,14 +20,14 @@ from lib.common.provenance import ROOT, made_by
 from lib.config import Config, read_note
 from lib.data.tracks import read_index
 from lib.models.weights import load_weights
-from lib.runs.build import check
+from lib.runs.build import check_trainable
 from lib.runs.checkpoint import read_log
 from lib.runs.distributed import LOOPBACK
 from lib.runs.folders import arm_and_seed
 
 
-def claim(config, folder, world=1):
-    """Make `folder` the run of `config` on `world` ranks; return (completed config, whether the run is finished).
+def claim(config, folder, world_size=1):
+    """Make `folder` the run of `config` on `world_size` ranks; return (completed config, whether the run is finished).
 
     A folder that holds a run with other parameters is set aside as `folder~digest`, with the runs that branched from
     it, and comes back when those parameters are asked for again: changing a parameter never destroys a result, and no
@@ -43,7 +43,7 @@ def claim(config, folder, world=1):
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
     wanted, present = dataclasses.asdict(config), read_note(folder)
     if not present or _with_defaults(present["config"]) != wanted:
-        check(config, world, start)
+        check_trainable(config, world_size, start)
         if present:
             _make_room(folder, wanted)
         if not folder.exists() and _aside(folder, wanted).exists():
@@ -206,7 +206,7 @@ def _run(command, folder, nproc):
 def status_line(name, line, steps):
     """One fixed-width line that a person can follow."""
     left = (steps - line["step"]) / max(line["steps_per_second"], 1e-3)
-    text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_train']:.4f}  held-out {line['l1_valid']:.4f}"
+    text = f"{name:<14} step {line['step']:>6}/{steps}  L1 {line['l1_batches']:.4f}  held-out {line['l1_heldout']:.4f}"
     if "r_v_sigma" in line:
         r_v = line["r_v_sigma"]
         text += (

@@ -51,16 +51,16 @@ def waveforms_and_spectra(sounds, title):
     return figure
 
 
-def shares(games, ratios, chosen, share):
+def shares(gan_runs, ratios, chosen, share):
     """How hard each discriminator pulled, and how hard it would have with another λ.
 
-    games: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}; ratios: {<arm>-<seed>:
+    gan_runs: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}; ratios: {<arm>-<seed>:
     `lib.report.explore.gradient_ratio`}; chosen: a λ; share: the one a balancer would keep, drawn dotted.
     """
     figure, axes = panels(2, 3.1, "How hard does the discriminator pull?", sharey=True)
     weights = np.geomspace(1, 10_000, 200)
     for name, ratio in ratios.items():
-        axes[0].plot(games[name]["step"], games[name]["adversarial_share"], "o-", ms=3, color=arm_colour(name))
+        axes[0].plot(gan_runs[name]["step"], gan_runs[name]["adversarial_share"], "o-", ms=3, color=arm_colour(name))
         axes[1].plot(weights, ratio / (weights + ratio), color=arm_colour(name), label=name)
         axes[1].plot(chosen, ratio / (chosen + ratio), "o", color=arm_colour(name))
     axes[1].axvline(chosen, color="#888888", lw=1)

@@ -10,8 +10,8 @@ from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_belo
 SETS = {
     "real_train": "real, training tracks",
     "real_heldout": "real, held-out tracks",
-    "fake_train": "generated, training tracks",
-    "fake_heldout": "generated, held-out tracks",
+    "generated_train": "generated, training tracks",
+    "generated_heldout": "generated, held-out tracks",
 }
 P_COLOUR = "#8A5AAB"
 LOGIT_EDGES = np.linspace(-12, 12, 49)  # of the trainer's logit histograms
@@ -21,8 +21,8 @@ def learning_curves(metrics):
     """L1 loss on training and validation excerpts. metrics: {arm or arm-seed: `lib.report.tables.read_metrics`}."""
     figure, (axis,) = panels(1, 3.0, "How far has training come?")
     for arm, rows in metrics.items():
-        axis.plot(rows["step"], rows["l1_valid"], color=arm_colour(arm), label=f"{arm}, validation")
-        axis.plot(rows["step"], rows["l1_train"], color=arm_colour(arm), ls=":", label=f"{arm}, training")
+        axis.plot(rows["step"], rows["l1_heldout"], color=arm_colour(arm), label=f"{arm}, validation")
+        axis.plot(rows["step"], rows["l1_batches"], color=arm_colour(arm), ls=":", label=f"{arm}, training")
     axis.set(xlabel="step", ylabel="L1 loss (mean |error|)", xlim=(0, None))
     legend_below(figure, axis, columns=6)
     return figure
@@ -35,7 +35,7 @@ def logit_curves(metrics, title="Does the discriminator tell real from generated
     """
     figure, axes = panels(2, 3.4, title, sharey=True)
     for axis, split, title in zip(axes, ("train", "heldout"), ("Training tracks", "Held-out tracks"), strict=True):
-        for kind, label in (("real", "real"), ("fake", "generated")):
+        for kind, label in (("real", "real"), ("generated", "generated")):
             name = f"{kind}_{split}"
             axis.plot(metrics["step"], metrics[f"{name}_mean"], color=COLOURS[f"{kind}_train"], label=label)
             band = metrics[f"{name}_p10"], metrics[f"{name}_p90"]
@@ -125,8 +125,8 @@ def probe_curves(table):
     figure, axes = panels(2, 3.0, "How much data does a discriminator need before it stops memorising?")
     rows = table[table["cure"] == "none"]
     contents = (
-        (axes[0], {"r_v_sigma": "real_train", "r_f": "fake_train"}, "lost on held-out tracks (share)"),
-        (axes[1], {"tpr_heldout": "real_heldout", "tnr_heldout": "fake_heldout"}, "recognised, held-out (share)"),
+        (axes[0], {"r_v_sigma": "real_train", "r_f": "generated_train"}, "lost on held-out tracks (share)"),
+        (axes[1], {"tpr_heldout": "real_heldout", "tnr_heldout": "generated_heldout"}, "recognised, held-out (share)"),
     )
     names = {
         "r_v_sigma": "real ($r_v$)",
@@ -174,7 +174,7 @@ def heldout_curves(metrics, title="Is the discriminator right on tracks it never
     metrics: `lib.report.tables.read_metrics` of one GAN arm. The dotted line is what guessing reaches.
     """
     figure, axes = panels(3, 3.0, title)
-    rates = {"tpr": COLOURS["real_train"], "tnr": COLOURS["fake_train"]}
+    rates = {"tpr": COLOURS["real_train"], "tnr": COLOURS["generated_train"]}
     contents = {
         "Cross-entropy (nats)": ({"bce": "#444444"}, np.log(2)),
         "Recognised (share)": (rates, 0.5),

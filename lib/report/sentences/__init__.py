@@ -13,7 +13,7 @@ from lib.report.sentences.arms import PERCEPTION, arm_differences, gan_helps, na
 from lib.report.sentences.discriminator import (
     diagnoses,
     discriminator_metrics,
-    games,
+    gan_runs,
     logits,
     outcomes,
     probe,
@@ -21,7 +21,7 @@ from lib.report.sentences.discriminator import (
 )
 
 __all__ = [
-    "PERCEPTION", "arm_differences", "diagnoses", "discriminator_metrics", "findings", "games", "gan_helps",
+    "PERCEPTION", "arm_differences", "diagnoses", "discriminator_metrics", "findings", "gan_helps", "gan_runs",
     "logits", "naturalness", "outcomes", "parts", "power", "probe", "scores", "seed_noise", "verdicts",
 ]  # fmt: skip
 
@@ -48,7 +48,7 @@ def findings(run):
     """The answer of a run in a few sentences: `scores`, the verdicts on its discriminators, the D-probe."""
     sentences = scores(run)
     if set(arms_table(run)["arm"]) - {"l1", "mixture"}:
-        lines = diagnoses(verdicts(games(run))).splitlines()
+        lines = diagnoses(verdicts(gan_runs(run))).splitlines()
         sentences += ["The discriminator of " + line.removeprefix("- ").replace("**", "") for line in lines]
     if (run / "dprobe.csv").exists():
         sentences.append("A discriminator alone: " + probe(pd.read_csv(run / "dprobe.csv")).replace("**", ""))

@@ -6,7 +6,7 @@ from lib.common.words import join, plain, signed
 from lib.evaluation.results import ARMS, arms_table, published_seeds, published_systems
 from lib.evaluation.stats import STEMS, prediction_interval
 from lib.report.sentences.arms import arm_differences, is_shown
-from lib.report.sentences.discriminator import games, verdicts
+from lib.report.sentences.discriminator import gan_runs, verdicts
 from lib.report.tables import DIFFERENCE
 
 TEST = "Measured here, on: test"
@@ -29,7 +29,7 @@ def answer(run):
     count, seeds = (int(differences[name].iloc[0]) for name in ("tracks", "seeds"))
     shown = [_verdict(arm, table.droplevel("arm")) for arm, table in differences.groupby("arm", sort=False)]
     tracks = f"{count} test tracks" + " of the embedded corpus" * (read_json(run / "data.json")["root"] == "embedded")
-    words = verdicts(games(run))["verdict"]
+    words = verdicts(gan_runs(run))["verdict"]
     overfit = int((words == "overfits").sum())
     return headline, (
         f"{_first_report()} Trained again here from one common start, on {tracks} with {seeds} "

@@ -7,7 +7,7 @@ import pandas as pd
 from lib.common.errors import UserError
 from lib.common.words import join, plain
 from lib.evaluation.results import ARMS, read_metrics
-from lib.memorisation import PART_FIGURES, SETS, verdict
+from lib.memorisation import PART_METRICS, SETS, verdict
 from lib.runs.folders import arm_and_seed
 
 
@@ -19,7 +19,7 @@ def discriminator_metrics(folder):
     return metrics
 
 
-def games(run):
+def gan_runs(run):
     """{<arm>-<seed>: metrics} of all arms of a run's folder that have a discriminator, "gan" first, each by its seeds.
 
     Raises `UserError` when there are none.
@@ -48,18 +48,18 @@ def logits(metrics):
     means = {name: plain(last[f"{name}_mean"]) for name in SETS}
     return (
         f"At the last evaluation (step {last['step']:,.0f}) the mean logit of real stems is {means['real_train']} on "
-        f"training tracks and {means['real_heldout']} on held-out ones; of generated stems {means['fake_train']} and "
-        f"{means['fake_heldout']}."
+        f"training tracks and {means['real_heldout']} on held-out ones; of generated stems {means['generated_train']} "
+        f"and {means['generated_heldout']}."
     )
 
 
 def verdicts(runs):
-    """The verdict on every run with the figures that made it so: DataFrame, one row per run of `games`."""
+    """The verdict on every run with the figures that made it so: DataFrame, one row per run of `gan_runs`."""
     rows = {}
     for name, metrics in runs.items():
         last = metrics.iloc[-1]
         word, reason = verdict(last)
-        figures = {figure: last[figure] for figure in ("tpr_train", "tnr_train", *PART_FIGURES, "p")}
+        figures = {figure: last[figure] for figure in ("tpr_train", "tnr_train", *PART_METRICS, "p")}
         rows[name] = {"verdict": word, "reason": reason, "step": int(last["step"])} | figures
     return pd.DataFrame(rows).T.rename_axis("run")
 
