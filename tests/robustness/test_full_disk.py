@@ -1,7 +1,7 @@
 """Every kind of write meets a disk without room: one sentence, no half file, and what was there stays.
 
 A limit on the size of files stands for the full disk: the system refuses a write in the middle, just so. The whole
-report on a disk that really is full: tests/test_killed.py.
+report on a disk that really is full: tests/robustness/test_killed.py.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ In a venv of its own that sees the project's packages, from the repository:
 
     python3.11 -m venv /tmp/atheris && /tmp/atheris/bin/pip install atheris==3.0.0
     echo "$PWD/.venv/lib/python3.11/site-packages" > /tmp/atheris/lib/python3.11/site-packages/project.pth
-    PYTHONPATH=.:tests /tmp/atheris/bin/python tests/fuzz_atheris.py published -max_total_time=200 /tmp/corpus
+    PYTHONPATH=.:tests /tmp/atheris/bin/python tests/robustness/fuzz_atheris.py published -max_total_time=200 /tmp/c
 
 The first word is a name of `TARGETS`, the others are libFuzzer's. It ends at the first input that gets a traceback.
 """

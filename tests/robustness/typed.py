@@ -44,7 +44,7 @@ def server():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED, *COMMANDS, *CALLED.values()])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join((str(ROOT), str(Path(__file__).parent))))
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, *Path(__file__).parents[:2]))))
         patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
     yield

@@ -1,6 +1,6 @@
-"""What bad input gets: one sentence, and nothing half-written. The table of it: tests/bad-input.md.
+"""What bad input gets: one sentence, and nothing half-written. The table of it: tests/robustness/bad-input.md.
 
-`python tests/test_bad_input.py` writes the table anew from the cases in bad_*.py beside this file.
+`python tests/robustness/test_bad_input.py` writes the table anew from the cases in bad_*.py beside this file.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the command above
+sys.path.extend(map(str, Path(__file__).resolve().parents[1:3]))  # for the command above
 
 import bad_data
 import bad_results
@@ -113,8 +113,8 @@ def table():
     lines = [
         "# Bad input, and what it gets",
         "",
-        "Written by `python tests/test_bad_input.py` from the cases that the test of that name runs. Each ends with an "
-        "exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing that was there. "
+        "Written by `python tests/robustness/test_bad_input.py` from the cases that the test of that name runs. "
+        "Each ends with an exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing that was there. "
         "“…/” is a folder, any other “…” depends on the machine or the library that met the file; MINE is a profile "
         "or a run of one's own; where a line says “every one”, NAME is each parameter of `lib/config.py`'s Config that "
         "it can be. Calls of the library are those that the notebooks make; the pipeline prints their sentence after "
@@ -132,7 +132,7 @@ def _cell(text):
 
 
 def test_the_table_is_that_of_the_cases():
-    assert TABLE.read_text() == table(), "python tests/test_bad_input.py"
+    assert TABLE.read_text() == table(), "python tests/robustness/test_bad_input.py"
 
 
 if __name__ == "__main__":
