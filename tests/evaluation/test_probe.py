@@ -398,13 +398,13 @@ def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_a
     made = pairs(lambda stems, random: stems + random.randn(*stems.shape).astype(np.float32), tracks=5)
     shown, judged = {}, {}  # {game: segments}, recorded and generated
     monkeypatch.setattr(
-        probe.Game,
+        probe.Adversary,
         "discriminator_step",
         lambda game, _, *parts: shown.setdefault(game, set()).update(x.numpy().tobytes() for p in parts for x in p),
     )
     logits = probe.Adversary.logits
     monkeypatch.setattr(
-        probe.Game,
+        probe.Adversary,
         "logits",
         lambda game, stems, estimates, index: (
             judged.setdefault(game, set()).update(p[0].numpy().tobytes() for p in (stems, estimates))

@@ -114,7 +114,8 @@ def table():
         "# Bad input, and what it gets",
         "",
         "Written by `python tests/robustness/test_bad_input.py` from the cases that the test of that name runs. "
-        "Each ends with an exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing that was there. "
+        "Each ends with an exit status above 0 and this one sentence, leaves nothing half-written, and changes nothing "
+        "that was there. "
         "“…/” is a folder, any other “…” depends on the machine or the library that met the file; MINE is a profile "
         "or a run of one's own; where a line says “every one”, NAME is each parameter of `lib/config.py`'s Config that "
         "it can be. Calls of the library are those that the notebooks make; the pipeline prints their sentence after "
