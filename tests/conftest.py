@@ -32,14 +32,23 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
+COSTLY = {"chromium", "corpus", "place", "report", "scored", "undisturbed"}  # module fixtures that take seconds
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the tests in tests/robustness `robustness`, and the tests that open a browser `browser`."""
+    """Mark the tests that attack the program and those that open a browser.
+
+    Tests of one file that share a costly fixture form a group: pytest-xdist runs it in one process, which makes the
+    fixture once.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder == "robustness":
             item.add_marker("robustness")
         if folder == "browser" or "chromium" in item.fixturenames:
             item.add_marker("browser")
+        if COSTLY & {*item.fixturenames}:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 # --- data ---
