@@ -1,32 +1,38 @@
 # make report [PROFILE=quick] [MUSDB=/path/to/musdb18] [SET="name=value …"]
-# make test
-# Both set up what they need; a finished set-up is not repeated.
+# make test       what a change to the science can break: the tests outside tests/robustness and tests/browser
+# make test-all   these too: bad input, bombs, killed processes, full disks, pages in a browser
+# make test-slow  what takes minutes each: thousands of steps, twenty kills, long fuzzing
+# Each target first installs what it needs, once.
 
 PROFILE ?= quick
 PYTHON := .venv/bin/python
 SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
 .SHELLFLAGS := -eu -c
-# make itself would silently ignore a misspelt one.
+# make itself silently ignores a misspelt parameter.
 STRANGE := $(filter-out PROFILE MUSDB SET,$(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name))))
 $(if $(STRANGE),$(error make knows PROFILE, MUSDB and SET, but not $(STRANGE); write SET="$(STRANGE)=..." for a parameter))
-.PHONY: report test test-slow lint audit ffmpeg chromium
-# Threads that spin while they wait steal the time of whatever else runs here.
+.PHONY: report test test-all test-slow lint audit ffmpeg chromium
+# A thread that spins while it waits takes time from the other processes.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 report: .venv/ready ffmpeg
 	@$(PYTHON) -m lib.pipeline $(PROFILE) $(if $(MUSDB),"musdb_root=$(MUSDB)") $(SET)
 
-test: .venv/ready ffmpeg chromium
-	@$(PYTHON) -m pytest -m "not slow" -n 2
+# Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
+test: .venv/ready ffmpeg
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser"
 
-test-slow: .venv/ready ffmpeg chromium
+test-all: .venv/ready ffmpeg chromium
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow"
+
+test-slow: .venv/ready ffmpeg
 	@$(PYTHON) -m pytest -m slow
 
 lint: .venv/ready
 	@$(PYTHON) -m ruff check lib notebooks tests benchmarks
 	@$(PYTHON) -m ruff format --check lib tests benchmarks
 
-# Are vulnerabilities known of the versions that are installed?
+# Look up known vulnerabilities of the installed versions.
 audit: .audit/ready
 	@.ci/audit
 
@@ -42,7 +48,7 @@ audit: .audit/ready
 	@$(SYSTEM_PYTHON) -m venv .venv || { .ci/apt python3.11-venv && $(SYSTEM_PYTHON) -m venv --clear .venv; } || \
 		{ echo "The venv module is missing: install python3.11-venv, or use conda env create -f environment.yml"; exit 1; }
 	@$(PYTHON) -m pip install --progress-bar off --disable-pip-version-check -r requirements.txt || \
-		{ echo "The packages could not be installed, for the reason that pip gives above; mend it, and run again."; exit 1; }
+		{ echo "The packages could not be installed, for the reason that pip gives above; correct it and run make again."; exit 1; }
 	@touch $@
 
 ffmpeg:

@@ -1,54 +1,57 @@
-"""Small synthetic music for the tests: quick to make, different per stem, exact in 16 bits."""
+"""Fixtures of all tests, and the markers that the Makefile selects by. Plain helpers: `support.py`."""
 
-import contextlib
+import json
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
-import psutil
 import pytest
-import soundfile
+from support import STRANGE, listening, synthetic_stems, tiny, write_track
+
+from lib.common.provenance import ROOT
 
 os.environ.setdefault("MPLBACKEND", "agg")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several tests run at once: one thread for each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SOURCES = ("drums", "bass", "other", "vocals")
-RATE = 44_100
-# What a folder may be called: HTML, Markdown, LaTeX, mathtext. It holds no slash, as no folder's name does.
-STRANGE = r"""$\frac$ <img src=x onerror=alert(1)> "q" 'n &amp; *a* _b_ | `t` """
-STRANGE += "[x](javascript:alert(1)) $x$ <script>alert(2)"
+# The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
+SMALLEST_REPORT = dict(
+    seeds=[1], seed=1, nproc=1, pretrain_steps=4, arm_steps=4, batch=4, channels=4, depth=3, lstm_layers=1,
+    seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
+    discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", cured="gan-cures-1",
+    listen_seconds=1.0, explore_seconds=1.0, musdb_players=True, fresh_discriminator=False, probe_segments=[4, 8],
+    probe_cures_at=4, probe_seeds=[1],
+    probe_steps=3, probe_seconds=0.1, probe_width=4,
+)  # fmt: skip
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
 
 
-def synthetic_stems(seed, seconds=4.0):
-    """int16 stems (4, samples, 2): clicks of noise, a low saw, two chords, a vibrato voice."""
-    random = np.random.RandomState(seed)
-    t = np.arange(int(seconds * RATE)) / RATE
-    beat = (t * random.uniform(1.5, 2.5)) % 1
-    note = random.uniform(45, 90)
-    drums = random.randn(len(t)) * np.exp(-beat * 25)
-    bass = ((t * note) % 1 - 0.5) * np.exp(-beat)
-    other = sum(np.sin(2 * np.pi * note * k * t) for k in (4, 5, 6)) / 3
-    vocals = sum(np.sin(2 * np.pi * (note * 6 * t + 0.4 * np.sin(5 * t)) * k) / k for k in (1, 2, 3, 4))
-    mono = np.stack([drums, bass, other, vocals])
-    pan = random.uniform(0.6, 1.0, size=(4, 1, 2))
-    return np.rint(mono[:, :, None] * pan * 4000 / np.abs(mono).max(1)[:, None, None]).astype(np.int16)
+COSTLY = {"chromium", "corpus", "place", "report", "scored", "undisturbed"}  # module fixtures that take seconds
 
 
-def write_track(folder, stems):
-    """A musdb wav folder of int16 stems (4, samples, 2), the mixture their exact sum."""
-    folder.mkdir(parents=True)
-    for name, audio in zip(("mixture", *SOURCES), (stems.sum(0, dtype=np.int16), *stems), strict=True):
-        soundfile.write(folder / f"{name}.wav", audio, RATE, subtype="PCM_16")
+def pytest_collection_modifyitems(items):
+    """Mark the tests that attack the program and those that open a browser.
+
+    Tests of one file that share a costly fixture form a group: pytest-xdist runs it in one process, which makes the
+    fixture once.
+    """
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder == "robustness":
+            item.add_marker("robustness")
+        if folder == "browser" or "chromium" in item.fixturenames:
+            item.add_marker("browser")
+        if COSTLY & {*item.fixturenames}:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-def listening(process):
-    """Addresses at which a process (its number) and those that it has started wait for connections."""
-    found = set()
-    for member in [(first := psutil.Process(process)), *first.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
-            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    return found
+# --- data ---
 
 
 @pytest.fixture(scope="session")
@@ -74,12 +77,11 @@ def _setup(validation):
 @pytest.fixture(scope="session")
 def index(musdb_folder, tmp_path_factory):
     """The data index of `musdb_folder`."""
-    from lib.data import musdb as decode
-    from lib.data import tracks as data
+    from lib.data.musdb import decode, list_musdb
+    from lib.data.tracks import write_index
 
     cache = tmp_path_factory.mktemp("cache")
-    sets = {name: decode.decode(tracks, cache) for name, tracks in decode.list_musdb(musdb_folder).items()}
-    data.write_index(cache / "data.json", sets)
+    write_index(cache / "data.json", {name: decode(files, cache) for name, files in list_musdb(musdb_folder).items()})
     return cache / "data.json"
 
 
@@ -89,3 +91,74 @@ def real_excerpt():
     import stempeg
 
     return Path(stempeg.example_stem_path())
+
+
+# --- trainings and reports ---
+
+
+@pytest.fixture(scope="session")
+def pretrained(index, tmp_path_factory):
+    """The folder of a finished run of eight steps; tests only read it."""
+    from lib.runs.launch import launch
+
+    folder = tmp_path_factory.mktemp("run") / "pretrain-1"
+    launch(tiny(index), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(musdb_folder, tmp_path_factory):
+    """A finished report of a musdb folder whose first tracks have a strange name; (run's folder, words)."""
+    from lib import pipeline
+
+    scratch = tmp_path_factory.mktemp("report")
+    root, name = scratch / "musdb", f"test-{scratch.name}"
+    shutil.copytree(musdb_folder, root)
+    for subset, track in (("train", "Band 0 - Song"), ("test", "Band 10 - Song")):
+        (root / subset / track).rename(root / subset / STRANGE)
+    words = [f"run={name}", f"musdb_root={root}", *(f"{key}={value}" for key, value in SMALLEST_REPORT.items())]
+    words.append(f"museval_folders={json.dumps({STRANGE: 'results/reference/museval_json/OpenUnmix'})}")
+    folder = ROOT / "results" / name
+    try:
+        pipeline.run("quick", words)
+        yield folder, words
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+# --- browsers ---
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium. It ends with the test file, since other files run event loops of their own."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("chromium is not on the path: apt-get install chromium")
+    with playwright.sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A JupyterLab that listens on the loopback alone; yields its address and folder."""
+    homes = {
+        name: str(tmp_path / name)
+        for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR")
+    }
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1", "--port=0", "--allow-root",
+               f"--ServerApp.root_dir={tmp_path}", "--IdentityProvider.token=secret", "--LabApp.news_url=None",
+               "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+               "--LabApp.extension_manager=readonly"]  # fmt: skip
+    environment = os.environ | homes | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            address = next(found for line in server.stderr if (found := re.search(r"http://127.0.0.1:\d+/", line)))
+            yield address.group(), tmp_path
+            assert listening(server.pid) == {"127.0.0.1"}, "the server and its kernels"
+        finally:
+            server.terminate()
+            server.stderr.read()

@@ -3,18 +3,15 @@ misspelt one do."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
-import conftest
 import nbformat
 import pandas as pd
 import pytest
-from browser import chromium_fixture, watched_page  # noqa: F401  (a fixture)
 from bs4 import BeautifulSoup
-from conftest import STRANGE
 from nbformat.v4 import new_code_cell, new_notebook
+from support import SOURCES, STRANGE, watched_page
 
 from lib import pipeline
 from lib.common.errors import UserError
@@ -22,36 +19,7 @@ from lib.common.files import locked
 from lib.common.provenance import ROOT
 from lib.common.words import literal
 
-# The smallest report: one-second test tracks are too short for a figure, so they keep their four seconds.
-TINY = dict(
-    seeds=[1], seed=1, nproc=1, pretrain_steps=4, arm_steps=4, batch=4, channels=4, depth=3, lstm_layers=1,
-    seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
-    discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", cured="gan-cures-1",
-    listen_seconds=1.0, explore_seconds=1.0, musdb_players=True, fresh_discriminator=False, probe_segments=[4, 8],
-    probe_cures_at=4, probe_seeds=[1],
-    probe_steps=3, probe_seconds=0.1, probe_width=4,
-)  # fmt: skip
-
-
 DANGERS = "[onerror], [src=x], a[href^=javascript]"  # what a browser would make of `STRANGE` as HTML or Markdown
-
-
-@pytest.fixture(scope="module")
-def report(musdb_folder, tmp_path_factory):
-    """A finished report of a musdb folder whose first tracks have a strange name; (run's folder, words)."""
-    scratch = tmp_path_factory.mktemp("report")
-    root, name = scratch / "musdb", f"test-{scratch.name}"
-    shutil.copytree(musdb_folder, root)
-    for subset, track in (("train", "Band 0 - Song"), ("test", "Band 10 - Song")):
-        (root / subset / track).rename(root / subset / STRANGE)
-    words = [f"run={name}", f"musdb_root={root}", *(f"{key}={value}" for key, value in TINY.items())]
-    words.append(f"museval_folders={json.dumps({STRANGE: 'results/reference/museval_json/OpenUnmix'})}")
-    folder = ROOT / "results" / name
-    try:
-        pipeline.run("quick", words)
-        yield folder, words
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_the_report_is_whole(report):
@@ -74,7 +42,7 @@ def test_the_report_is_whole(report):
     assert set(json.loads((folder / "verdicts.json").read_text())) == {"gan-1", "gan-cures-1"}
     tracks = pd.read_csv(folder / "arms.csv")
     assert set(tracks["arm"]) == {"mixture", "l1", "gan", "gan-cures"}
-    assert set(tracks["target"]) == set(conftest.SOURCES)
+    assert set(tracks["target"]) == set(SOURCES)
 
 
 def test_pages_load_nothing_from_elsewhere(report):

@@ -11,6 +11,7 @@ import time
 
 import pytest
 import torch
+from support import gan, metrics, tiny, weights
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
@@ -22,42 +23,11 @@ from lib.runs.distributed import Ranks
 from lib.runs.launch import claim, launch, trained
 from lib.train import Interrupted, Trainer
 
-TIMINGS = ("seconds", "steps_per_second")
-
-
-def tiny(index, **changes):
-    """Four channels, half-second excerpts: about 15 steps per second."""
-    base = dict(
-        data=str(index), steps=8, batch=8, lr=3e-3, lr_final=1e-3, channels=4, depth=4, lstm_layers=1, seconds=0.3,
-        shift_seconds=0.2, stride_seconds=0.3, discriminator_width=8, evaluate_every=4, evaluation_excerpts=6,
-    )  # fmt: skip
-    return Config(**(base | changes))
-
-
-def metrics(folder):
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
-
-
-def weights(folder):
-    return (folder / "model.safetensors").read_bytes()
-
 
 def trainer(config, folder):
     """A trainer in this process, as the command line makes one."""
     config, _ = claim(config, folder)
     return Trainer(config, folder, Ranks())
-
-
-@pytest.fixture(scope="module")
-def pretrained(index, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run") / "pretrain-1"
-    launch(tiny(index), folder)
-    return folder
-
-
-def gan(index, pretrained, **changes):
-    return tiny(index, start_from=str(pretrained), adversarial_weight=0.01, adversarial_start=2, **changes)
 
 
 def test_training_learns_and_leaves_what_it_promises(index, tmp_path):

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa: F401  (fixtures)
 from scipy.signal import get_window
+from support import watched_page, write_notebook
 
 from lib.common.provenance import ROOT
 from lib.draw_audio import module, standalone_page
@@ -269,7 +269,7 @@ def test_it_works_in_a_frame_of_another_page(chromium, tmp_path):
         page.wait_for_function("document.querySelector('iframe').clientHeight > 800")  # it makes itself room
 
 
-def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):  # noqa: F811
+def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):
     address, folder = lab
     write_notebook(folder / "draw.ipynb", [
         "from lib.draw_audio import DrawAudio\nwidget = DrawAudio()\nwidget",

@@ -5,9 +5,8 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
-from browser import chromium_fixture, watched_page  # noqa: F401  (a fixture)
-from conftest import RATE
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from support import RATE, watched_page
 
 from lib.common.provenance import ROOT
 from lib.report import pages as site

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import threading
 
-import conftest
 import musdb
 import numpy as np
 import pytest
+from support import synthetic_stems, write_track
 
 from lib.common.provenance import ROOT
 from lib.data import musdb as decode
@@ -54,14 +54,14 @@ def test_mixture_is_the_sum_of_the_stems_and_statistics_are_the_mono_mixtures(in
 
 
 def test_cache_is_reused_and_notices_a_changed_source(tmp_path):
-    conftest.write_track(tmp_path / "in" / "train" / "A - B", conftest.synthetic_stems(1, 1.0))
+    write_track(tmp_path / "in" / "train" / "A - B", synthetic_stems(1, 1.0))
     tracks = decode.list_musdb(tmp_path / "in")["train"]
     [first] = decode.decode(tracks, tmp_path / "cache")
     written = (tmp_path / "cache").stat().st_mtime_ns
     [again] = decode.decode(tracks, tmp_path / "cache")
     assert again == first and (tmp_path / "cache").stat().st_mtime_ns == written, "nothing is decoded twice"
     shutil.rmtree(tmp_path / "in")
-    conftest.write_track(tmp_path / "in" / "train" / "A - B", conftest.synthetic_stems(2, 1.0))
+    write_track(tmp_path / "in" / "train" / "A - B", synthetic_stems(2, 1.0))
     [changed] = decode.decode(tracks, tmp_path / "cache")
     assert changed.std != first.std
 
@@ -69,7 +69,7 @@ def test_cache_is_reused_and_notices_a_changed_source(tmp_path):
 @pytest.fixture
 def three(tmp_path):
     for k in range(3):
-        conftest.write_track(tmp_path / "in" / "train" / f"Track {k}", conftest.synthetic_stems(k, 0.5))
+        write_track(tmp_path / "in" / "train" / f"Track {k}", synthetic_stems(k, 0.5))
     return {path.name: path for path in sorted((tmp_path / "in" / "train").iterdir())}
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from conftest import RATE, SOURCES
+from support import RATE, SOURCES
 
 from lib.common.errors import UserError
 from lib.data.tracks import read_index

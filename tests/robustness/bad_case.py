@@ -2,11 +2,10 @@
 
 import json
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
-
-from conftest import RATE  # noqa: F401
 
 from lib.common.provenance import ROOT
 
@@ -40,6 +39,23 @@ def rewrite(path: Path, change: Callable):
     value = json.loads(path.read_text())
     change(value)
     path.write_text(json.dumps(value))
+
+
+class Malice:
+    """Unpickling it makes a file in the folder of the case."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.place / "it ran"),)
+
+
+def harmful(place):
+    """A `Malice` that is known to act."""
+    pickle.loads(pickle.dumps(Malice(place)))  # noqa: S301  our own
+    (place / "it ran").rmdir()
+    return Malice(place)
 
 
 def truncate(path: Path):

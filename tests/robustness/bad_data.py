@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from bad_case import RATE, Case, rewrite, truncate
+from bad_case import Case, rewrite, truncate
+from support import RATE
 
 MUSDB = "python -m lib.pipeline quick run=MINE musdb_root=…/musdb"
 DECODE = 'decode.decode(decode.list_musdb("…/musdb")["test"], "…/cache")'

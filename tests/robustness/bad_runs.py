@@ -1,12 +1,10 @@
 """Bad input, part 2: parameters of a training, its folder and its checkpoints."""
 
 import json
-import os
-import pickle
 from dataclasses import fields
 
 import torch
-from bad_case import Case, rewrite, truncate
+from bad_case import Case, harmful, rewrite, truncate
 
 from lib.config import Config
 from lib.demucs import Demucs
@@ -53,23 +51,6 @@ def state(change):
         torch.save(change(value, place) or value, path)
 
     return make
-
-
-class Malice:
-    """Unpickling it makes a file in the folder of the case."""
-
-    def __init__(self, place):
-        self.place = place
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.place / "it ran"),)
-
-
-def harmful(place):
-    """A `Malice`, of which it is sure that it would act."""
-    pickle.loads(pickle.dumps(Malice(place)))  # noqa: S301  our own
-    (place / "it ran").rmdir()
-    return Malice(place)
 
 
 def noted(change):

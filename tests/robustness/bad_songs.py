@@ -6,9 +6,9 @@ import pickle
 import numpy as np
 import soundfile
 import torch
-from bad_case import RATE, Case, truncate
-from bad_runs import harmful
+from bad_case import Case, harmful, truncate
 from PIL import Image
+from support import RATE
 
 from lib.demucs import Demucs
 from lib.models.weights import save_weights

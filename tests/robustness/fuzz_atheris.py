@@ -20,7 +20,7 @@ with atheris.instrument_imports(include=["lib", "pickle", "yaml", "json"], enabl
     from lib import pipeline
     from lib.demucs import Demucs
     from lib.evaluation import results
-from test_fuzz import outcome  # noqa: E402
+from support import outcome  # noqa: E402
 
 TARGETS = {
     "published": (Demucs.load_published, "demucs.th"),

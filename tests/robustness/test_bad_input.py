@@ -18,9 +18,9 @@ import bad_data
 import bad_results
 import bad_runs
 import bad_songs
-import conftest
 import typed
 from bad_case import MINE, MINE_RUN
+from support import RATE, synthetic_stems, write_track
 
 from lib.common.files import write_bytes
 from lib.data import musdb as decode
@@ -43,10 +43,10 @@ def place(tmp_path_factory):
     base = tmp_path_factory.mktemp("bad-input")
     place = base / "place"
     for k, name in enumerate(("train/A - B", "train/C - D", "train/E - F", "train/G - H", "test/I - J")):
-        conftest.write_track(place / "musdb" / name, conftest.synthetic_stems(k, 0.5))
+        write_track(place / "musdb" / name, synthetic_stems(k, 0.5))
     sets = {name: decode.decode(files, place / "cache-1") for name, files in decode.list_musdb(place / "musdb").items()}
     data.write_index(place / "data.json", sets)
-    soundfile.write(place / "song.wav", conftest.synthetic_stems(9, 0.5).sum(0, dtype=np.int16), conftest.RATE)
+    soundfile.write(place / "song.wav", synthetic_stems(9, 0.5).sum(0, dtype=np.int16), RATE)
     shutil.copy(decode.real_excerpt().popitem()[1], place / "excerpt.stem.mp4")
     (place / "locked").mkdir(mode=0o500)
     with typed.server():

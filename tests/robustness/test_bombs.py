@@ -21,14 +21,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, SOURCES
+from support import RATE, SOURCES, count_samples, legacy
 
 from lib import config, pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.data import musdb as decode
 from lib.data import tracks as data
-from lib.data.songs import Song
 from lib.demucs import Demucs
 from lib.evaluation import results
 from lib.models import weights
@@ -38,12 +37,6 @@ MEMORY = 500e6  # bytes; thirty times the largest JSON is 250 MB, and the least 
 SECONDS = 15  # the slowest takes 3 here, and the machine may be busy
 SPACE = 8 * 2**30  # of addresses, for the machine's sake: a reader that asks for them all has failed long before
 TERA = 2**40
-
-
-def song(path):
-    scratch = path.parent / "scratch"
-    scratch.mkdir()
-    return sum(block.shape[1] for block in Song(path, scratch).blocks())
 
 
 def profile(path):
@@ -76,7 +69,7 @@ READERS = {  # {name: (reader of a path, the file's name)}
     "musdb": (musdb, "musdb.yaml"),
     "wav": (wav_track, "A - B/drums.wav"),
     "stem": (decode.read_track, "A - B.stem.mp4"),
-    "song": (song, "song.wav"),
+    "song": (count_samples, "song.wav"),
     "published": (Demucs.load_published, "demucs.th"),
     "weights": (weights.load_weights, "model.safetensors"),
     "state": (lambda path: checkpoint.load_state(path, "cpu"), "state.pt"),
@@ -106,14 +99,6 @@ def zipped_zeros(size):
         struct.pack_into("<H", content, start + place, zipfile.ZIP_DEFLATED)
         struct.pack_into("<I", content, start + place + 14, size)
     return bytes(content)
-
-
-def legacy(pickled, *storages):
-    """torch's container from before 1.6."""
-    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
-    keys = [str(k) for k in range(len(storages))]
-    head = b"".join(pickle.dumps(part, 2) for part in start) + pickled + pickle.dumps(keys, 2)
-    return head + b"".join(struct.pack("<q", len(numbers) // 4) + numbers for numbers in storages)
 
 
 class Named:

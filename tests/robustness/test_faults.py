@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import family, gone
-from test_train import gan, metrics, pretrained, tiny, weights  # noqa: F401  a fixture among them
+from support import family, gan, gone, metrics, start_training, tiny, weights
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
@@ -21,7 +20,7 @@ from lib.runs.launch import claim, launch
 
 
 @pytest.fixture(scope="module")
-def undisturbed(index, pretrained, tmp_path_factory):  # noqa: F811
+def undisturbed(index, pretrained, tmp_path_factory):
     """The GAN arm on two ranks: its parameters, and its folder."""
     config = gan(index, pretrained, steps=60, evaluate_every=6)
     folder = tmp_path_factory.mktemp("undisturbed") / "gan-1"
@@ -65,19 +64,8 @@ def in_background(function, *arguments, **options):
             errors.append(error)
 
     thread = threading.Thread(target=target)
-    thread.start()
+    thread.start_training()
     return thread, errors
-
-
-def start(folder, nproc, **options):
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "OMP_NUM_THREADS": "1",
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-    }
-    command = launcher._command(Path(folder), nproc, 1, "")
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -100,7 +88,7 @@ def test_a_preempted_run_saves_between_checkpoints_and_goes_on(undisturbed, tmp_
     claim(config, folder)
     log, state = folder / "metrics.jsonl", folder / "state.pt"
     for evaluations in (2, 4, 6):  # a stop in the step of a checkpoint shows little: again
-        run = start(folder, 2)
+        run = start_training(folder, 2)
         # The log is written before the checkpoint: the next step has begun
         wait_for(
             lambda e=evaluations: lines_in(folder) >= e and state.stat().st_mtime_ns > log.stat().st_mtime_ns,
@@ -139,7 +127,7 @@ def test_a_training_whose_launcher_is_killed_saves_and_stops(undisturbed, tmp_pa
 def test_one_process_saves_at_sigterm_too(index, tmp_path):
     config = tiny(index, steps=400, evaluate_every=50)
     claim(config, tmp_path / "l1-1")
-    run = start(tmp_path / "l1-1", 1)
+    run = start_training(tmp_path / "l1-1", 1)
     wait_for(lambda: lines_in(tmp_path / "l1-1") >= 1, "an evaluation")
     run.send_signal(signal.SIGTERM)
     output, _ = run.communicate(timeout=30)
@@ -214,7 +202,7 @@ def test_the_slurm_script_trains_on_two_machines(undisturbed, tmp_path, island):
 
 
 @pytest.mark.parametrize("arm", ["l1", "gan"])
-def test_small_parts_give_the_losses_of_the_whole_batch(index, pretrained, tmp_path, arm):  # noqa: F811
+def test_small_parts_give_the_losses_of_the_whole_batch(index, pretrained, tmp_path, arm):
     make = gan if arm == "gan" else lambda index, _, **changes: tiny(index, **changes)
     for size in (0, 3):  # parts of 3, 3 and 2 excerpts
         config = make(index, pretrained, steps=8, evaluate_every=1, lr=1e-3, discriminator_lr=1e-5, micro_batch=size)
@@ -228,7 +216,7 @@ def test_a_disk_without_room_ends_in_one_sentence_and_loses_nothing(index, tmp_p
     folder = tmp_path / "l1-1"
     config = tiny(index, steps=400)
     claim(config, folder)
-    run = start(folder, 1)
+    run = start_training(folder, 1)
     wait_for(lambda: (folder / "state.pt").exists(), "a checkpoint")
     run.send_signal(signal.SIGTERM)
     run.wait()
@@ -238,7 +226,7 @@ def test_a_disk_without_room_ends_in_one_sentence_and_loses_nothing(index, tmp_p
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2,) * 2)
 
-    run = start(folder, 1, preexec_fn=no_room)
+    run = start_training(folder, 1, preexec_fn=no_room)
     output, _ = run.communicate(timeout=60)
     assert run.returncode == 1 and "Traceback" not in output
     assert output.splitlines()[-1].startswith("UserError: Cannot write ") and "free some space" in output
@@ -271,7 +259,7 @@ def test_a_loss_that_is_no_number_names_its_step_and_tracks(index, tmp_path):
 def test_the_second_run_in_a_folder_says_so_and_stops(index, tmp_path):
     folder = tmp_path / "l1-1"
     claim(tiny(index, steps=400), folder)
-    run = start(folder, 1)
+    run = start_training(folder, 1)
     wait_for(lambda: lines_in(folder) >= 1, "an evaluation")
     with pytest.raises(UserError, match=f"l1-1 is being worked on by process {run.pid}; wait for it, or stop it"):
         launch(tiny(index, steps=8), folder)

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook
-from test_train import tiny
+from support import tiny
 
 from lib import corpus, pipeline
 from lib.common.errors import UserError

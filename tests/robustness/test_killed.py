@@ -15,8 +15,7 @@ import time
 
 import numpy as np
 import pytest
-from processes import family, gone
-from test_pipeline import report  # noqa: F401  a fixture
+from support import family, gone
 
 from lib.common.provenance import ROOT
 
@@ -63,7 +62,7 @@ def start(folder, words, inside=()):
 
 
 @pytest.fixture
-def scratch(report):  # noqa: F811
+def scratch(report):
     """A folder for another report, beside the undisturbed one."""
     folder = report[0].with_name(f"{report[0].name}-again")
     yield folder
@@ -72,7 +71,7 @@ def scratch(report):  # noqa: F811
 
 
 @pytest.mark.slow
-def test_a_report_killed_at_twenty_random_moments_ends_the_same(report, scratch):  # noqa: F811
+def test_a_report_killed_at_twenty_random_moments_ends_the_same(report, scratch):
     """Two fifths of the kills hit the command itself, the others any process that it has started by then."""
     whole, words = report
     wanted, chance, folder = contents(whole), np.random.RandomState(20), scratch
@@ -108,7 +107,7 @@ def test_a_report_killed_at_twenty_random_moments_ends_the_same(report, scratch)
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to mount")
-def test_a_report_on_a_disk_that_fills_up_again_and_again_ends_the_same(report, scratch):  # noqa: F811
+def test_a_report_on_a_disk_that_fills_up_again_and_again_ends_the_same(report, scratch):
     """Its folder is a disk of 100 kB; each time it is full, it grows by a half. Mounted where nobody else sees it."""
     whole, words = report
     scratch.mkdir()

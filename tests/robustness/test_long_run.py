@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_faults import start
-from test_train import pretrained, tiny  # noqa: F401  a fixture among them
+from support import start_training, tiny
 
 from lib.runs.launch import claim
 
@@ -35,7 +34,7 @@ class Watch(threading.Thread):
 
 
 @pytest.mark.slow
-def test_five_thousand_steps_stay_flat(index, pretrained, tmp_path):  # noqa: F811
+def test_five_thousand_steps_stay_flat(index, pretrained, tmp_path):
     """The adversarial game with every cure that keeps something from step to step."""
     folder = tmp_path / "gan-1"
     config = tiny(
@@ -43,7 +42,7 @@ def test_five_thousand_steps_stay_flat(index, pretrained, tmp_path):  # noqa: F8
         augment_target=0.3, r1=0.3, lecam=0.3, spectral_norm=True, instance_noise=0.1, keep="best", keep_states=2,
     )  # fmt: skip
     claim(config, folder)
-    run = start(folder, 1)
+    run = start_training(folder, 1)
     watch = Watch(run.pid, folder / "metrics.jsonl")
     watch.start()
     output, _ = run.communicate()

@@ -4,9 +4,7 @@ import os
 import threading
 
 import pytest
-from browser import chromium_fixture, lab, watched_page, write_notebook  # noqa: F401  (fixtures)
-from conftest import STRANGE, listening
-from test_train import tiny
+from support import STRANGE, listening, tiny, watched_page, write_notebook
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_json
@@ -86,7 +84,7 @@ display(report.plain_table(pd.DataFrame([{{"track": name}}])))
 """
 
 
-def test_names_are_shown_letter_by_letter_in_a_jupyterlab(chromium, lab):  # noqa: F811
+def test_names_are_shown_letter_by_letter_in_a_jupyterlab(chromium, lab):
     address, folder = lab
     write_notebook(folder / "names.ipynb", [f"{SHOWN}\ndisplay(Markdown('$y$'))"])
     with watched_page(chromium, (address, "data:", "blob:", address.replace("http", "ws"))) as page:

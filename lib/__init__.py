@@ -1,0 +1,42 @@
+"""A separator of music, a GAN to train it with, and a report of what that changes.
+
+Files at the top are read; folders are used.
+
+    config.py         every parameter of a run, with its range
+    demucs.py         the generator
+    discriminator.py  the three discriminators: patch, multi-scale STFT, multi-period
+    losses.py         reconstruction and adversarial losses, feature matching, R1, LeCam, the loss balancer
+    gan.py            the adversary: its step, its cures, its gradient
+    memorisation.py   measures of what a discriminator has memorised, and the verdict
+    train.py          the trainer:                    python -m lib.train FOLDER name=value …
+    pipeline.py       the whole report:               python -m lib.pipeline quick name=value …
+
+    data/             musdb folders, tracks and their index, batches with augmentation, songs in any format
+    models/           all generators, their weights, the original checkpoints, fast CPU inference
+    runs/             folders of runs, launch, checkpoints, the ranks of a distributed training
+    separate/         separation of whole songs:      python -m lib.separate SONG --out FOLDER
+    evaluation/       scores (bss_eval), spectral measures, detectability, the D-probe, statistics
+    report/           tables, sentences, figures and pages of the notebooks
+    corpus/           the composed data set
+    draw_audio/       DRAW AUDIO, the instrument:     python -m lib.draw_audio OUT.html
+    common/           errors, files, processes, untrusted input, provenance, words
+
+Who may import whom (tests/test_imports.py checks every import, also those inside functions):
+
+    common                    nothing of lib
+    corpus                    common
+    draw_audio                corpus, common
+    demucs, discriminator,    common.errors alone, so that each can be read, and copied, by itself; the one exception:
+    losses, memorisation      Demucs.load_published calls models.original
+    data                      common
+    models                    demucs, data, common
+    gan                       discriminator, losses, memorisation, data, common
+    separate                  demucs, models, data, common
+    config                    discriminator, losses, models, data, common
+    runs                      config, discriminator, models, data, common
+    train                     all from demucs to runs except separate: a training rank loads no pandas, scipy,
+                              auraloss, matplotlib or IPython
+    evaluation                all above
+    report                    all above
+    pipeline                  all above; no module imports pipeline, and only pipeline and the notebooks import report
+"""

@@ -1,0 +1,201 @@
+"""Helpers of the tests that are not fixtures: small synthetic music, tiny trainings, processes, files, pages.
+
+Synthetic music is quick to make, different per stem, and exact in 16 bits. Imports of the library's heavy modules stand
+inside functions: `conftest` sets the number of threads before torch is loaded.
+"""
+
+import contextlib
+import json
+import os
+import pickle
+import struct
+import subprocess
+import time
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import psutil
+import soundfile
+
+from lib.common.errors import UserError
+from lib.common.provenance import ROOT
+
+SOURCES = ("drums", "bass", "other", "vocals")
+RATE = 44_100
+# A folder's name that HTML, Markdown, LaTeX and mathtext would each interpret. A folder's name holds no slash.
+STRANGE = r"""$\frac$ <img src=x onerror=alert(1)> "q" 'n &amp; *a* _b_ | `t` """
+STRANGE += "[x](javascript:alert(1)) $x$ <script>alert(2)"
+TIMINGS = ("seconds", "steps_per_second")
+
+
+# --- music ---
+
+
+def synthetic_stems(seed, seconds=4.0):
+    """int16 stems (4, samples, 2): clicks of noise, a low saw, two chords, a vibrato voice."""
+    random = np.random.RandomState(seed)
+    t = np.arange(int(seconds * RATE)) / RATE
+    beat = (t * random.uniform(1.5, 2.5)) % 1
+    note = random.uniform(45, 90)
+    drums = random.randn(len(t)) * np.exp(-beat * 25)
+    bass = ((t * note) % 1 - 0.5) * np.exp(-beat)
+    other = sum(np.sin(2 * np.pi * note * k * t) for k in (4, 5, 6)) / 3
+    vocals = sum(np.sin(2 * np.pi * (note * 6 * t + 0.4 * np.sin(5 * t)) * k) / k for k in (1, 2, 3, 4))
+    mono = np.stack([drums, bass, other, vocals])
+    pan = random.uniform(0.6, 1.0, size=(4, 1, 2))
+    return np.rint(mono[:, :, None] * pan * 4000 / np.abs(mono).max(1)[:, None, None]).astype(np.int16)
+
+
+def write_track(folder, stems):
+    """Write int16 stems (4, samples, 2) and their exact sum, the mixture, as a musdb folder of wav files."""
+    folder.mkdir(parents=True)
+    for name, audio in zip(("mixture", *SOURCES), (stems.sum(0, dtype=np.int16), *stems), strict=True):
+        soundfile.write(folder / f"{name}.wav", audio, RATE, subtype="PCM_16")
+
+
+# --- trainings ---
+
+
+def tiny(index, **changes):
+    """The `Config` of a run with four channels and half-second excerpts: about 15 steps per second."""
+    from lib.config import Config
+
+    base = dict(
+        data=str(index), steps=8, batch=8, lr=3e-3, lr_final=1e-3, channels=4, depth=4, lstm_layers=1, seconds=0.3,
+        shift_seconds=0.2, stride_seconds=0.3, discriminator_width=8, evaluate_every=4, evaluation_excerpts=6,
+    )  # fmt: skip
+    return Config(**(base | changes))
+
+
+def gan(index, pretrained, **changes):
+    """The `Config` of a tiny GAN arm."""
+    return tiny(index, start_from=str(pretrained), adversarial_weight=0.01, adversarial_start=2, **changes)
+
+
+def metrics(folder):
+    """The lines of a run's log, without timings."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def weights(folder):
+    """The bytes of a run's weights."""
+    return (folder / "model.safetensors").read_bytes()
+
+
+def start_training(folder, nproc, **options):
+    """Start training in `folder` on `nproc` ranks as the launcher does, and return the process; its output is piped."""
+    from lib.runs import launch as launcher
+
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+    command = launcher._command(Path(folder), nproc, 1, "")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options)
+
+
+# --- processes ---
+
+
+def family(pid):
+    """{process id: command} of `pid` and its descendants, sorted by id."""
+    parents, commands = {}, {}
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(place.name)] = int((place / "stat").read_text().rpartition(")")[2].split()[1])
+            commands[int(place.name)] = (place / "cmdline").read_text().replace("\0", " ")
+        except OSError:  # the process has ended meanwhile
+            continue
+    found = {pid}
+    while grown := {child for child, parent in parents.items() if parent in found} - found:
+        found |= grown
+    return {member: commands.get(member, "") for member in sorted(found)}
+
+
+def gone(members, seconds=30):
+    """Whether all of these processes end in time. A process that is starting imports torch before it notices."""
+    for _ in range(seconds * 10):
+        if not any(map(_runs, members)):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _runs(pid):
+    try:  # a zombie has ended, even if its parent has not read its status
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def listening(pid):
+    """The addresses at which a process and its descendants wait for connections."""
+    found = set()
+    for member in [(first := psutil.Process(pid)), *first.children(recursive=True)]:
+        with contextlib.suppress(psutil.Error):  # the process has ended meanwhile
+            found |= {c.laddr.ip for c in member.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
+# --- files ---
+
+
+def outcome(read, path, content, names=None):
+    """Write `content` to `path` and return `read(path)`; None after a `UserError` of one line that names the file.
+
+    names: the text that the sentence must hold instead of the path.
+    """
+    path.write_bytes(content)
+    try:
+        return read(path)
+    except UserError as error:
+        assert (
+            (str(path) if names is None else names) in str(error) and "\n" not in str(error) and str(error)[-1] in ".?"
+        )
+        return None
+
+
+def legacy(pickled, *storages):
+    """The bytes of a checkpoint in torch's container from before 1.6."""
+    start = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    keys = [str(k) for k in range(len(storages))]
+    head = b"".join(pickle.dumps(part, 2) for part in start) + pickled + pickle.dumps(keys, 2)
+    return head + b"".join(struct.pack("<q", len(numbers) // 4) + numbers for numbers in storages)
+
+
+def count_samples(path):
+    """Read a whole song and return its number of samples at 44,100 Hz."""
+    from lib.data.songs import Song
+
+    scratch = path.parent / "scratch"
+    scratch.mkdir()
+    return sum(block.shape[1] for block in Song(path, scratch).blocks())
+
+
+# --- pages ---
+
+
+@contextlib.contextmanager
+def watched_page(browser, allowed, **options):
+    """A new page; on leaving, it must have reported no error and requested only addresses that start with `allowed`."""
+    context = browser.new_context(**options)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: message.type == "error" and complaints.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    page.on("request", lambda request: request.url.startswith(allowed) or complaints.append(f"asked: {request.url}"))
+    yield page
+    context.close()
+    assert not complaints, complaints
+
+
+def write_notebook(path, cells):
+    """Write a notebook of code cells that have not run."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, path)
