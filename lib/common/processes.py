@@ -26,7 +26,7 @@ def end_with_parent(by=signal.SIGKILL):
 
 
 @contextlib.contextmanager
-def workers(count, initialise):
+def workers(count, initialise=None):
     """A pool of `count` processes; each calls `initialise`. They end with this one, even when it is killed.
 
     Raises `UserError` when one of them is killed.
@@ -45,7 +45,8 @@ def _begin(initialise):
     end_with_parent()
     if os.getppid() != multiprocessing.parent_process().pid:  # it has ended while this process was starting
         os._exit(1)
-    initialise()
+    if initialise:
+        initialise()
 
 
 def mark():
