@@ -16,10 +16,10 @@ from lib.separate import measure, stream
 
 
 def separate_song(model, path, out, *, form="24", shifts=0):
-    """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, with progress and remarks.
+    """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, and print progress and remarks.
 
-    Arguments as in `lib.data.songs.write_stems` and `separate`. Raises `UserError` for a song that cannot be read, an
-    estimate that is not finite, or a folder that cannot be written.
+    form: as in `lib.data.songs.write_stems`; shifts: as in `lib.separate.stream`. Raises `UserError` if the song cannot
+    be read, an estimate is not finite, or the folder cannot be written.
     """
     folder = Path(out) / song_name(path)
     with scratch_folder(out) as scratch:
@@ -38,7 +38,7 @@ def separate_song(model, path, out, *, form="24", shifts=0):
 
 
 def _watched(estimates, name, samples):
-    """The parts of `estimates`, if they are finite, with a progress bar in seconds of the song."""
+    """Yield the parts of `estimates` with a progress bar in seconds; raises `UserError` if one is not finite."""
     done = 0
     with progress(name, round(samples / SAMPLERATE), unit="s") as bar:
         for part in estimates:
@@ -61,8 +61,8 @@ def _parser():
 
 A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or whatever else ffmpeg decodes, of any sample rate and
 length. The networks work at 44,100 Hz, so what a song of a higher rate holds above 22 kHz is in no stem.
-Without --checkpoint a small model is used that learned only from this project's composed corpus: it works at once,
-and it is no match for one that learned from recorded music.""",
+Without --checkpoint, a small model is used that was trained on this project's composed corpus only; one trained on
+real music separates real music better.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("songs", nargs="+", metavar="SONG", help="audio file")
@@ -83,7 +83,7 @@ and it is no match for one that learned from recorded music.""",
 
 
 def main(arguments=None):
-    """The command. Returns its exit status: 0, or 1 when a song could not be separated (the others were)."""
+    """Run the command; returns its exit status: 1 if a song could not be separated (the others were), else 0."""
     options = _parser().parse_args(arguments)
     if options.shifts < 0:
         raise UserError(f"--shifts {options.shifts} must be 0 or more.")

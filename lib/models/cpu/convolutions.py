@@ -17,7 +17,7 @@ WIDE_ENOUGH = 32  # fewest input channels for which products speed up the backwa
 def cover(arguments):
     """Whether the layers below can compute a `Demucs` with these arguments."""
     a = arguments
-    return a["rewrite"] and a["glu"] and not a["upsample"] and a["kernel_size"] == 2 * a["stride"]
+    return a["rewrite"] and a["glu"] and not a["upsample"] and a["kernel_size"] == 2 * a["stride"] > 2
 
 
 def down(x, conv):
@@ -28,9 +28,7 @@ def down(x, conv):
     if channels < 8:
         return _convolve(x, conv.weight, conv.bias, stride)
     frames = (x.shape[1] - 2 * stride) // stride + 1
-    if x.shape[1] != (frames + 1) * stride:
-        x = x[:, : (frames + 1) * stride]
-    rows = x.reshape(len(x), frames + 1, stride * channels)
+    rows = x[:, : (frames + 1) * stride].reshape(len(x), frames + 1, stride * channels)
     return _Windows.apply(rows, _pack(conv.weight, x.dtype), conv.bias.to(x.dtype))
 
 
@@ -50,7 +48,8 @@ def gated(x, conv):
         return _last(F.glu(F.conv1d(_last(x), weight.to(x.dtype), bias.to(x.dtype)), 1))
     if conv.in_channels * x.element_size() >= LINE:
         return F.glu(_flat(x, weight, bias), -1)
-    return _Gate.apply(*(_flat(x, *half) for half in zip(weight.chunk(2), bias.chunk(2), strict=True)))
+    a, b = (_flat(x, *half) for half in zip(weight.chunk(2), bias.chunk(2), strict=True))
+    return a * b.sigmoid()
 
 
 def _flat(x, weight, bias):
@@ -125,21 +124,6 @@ class _Context(torch.autograd.Function):
         gradient, weight = gradient.contiguous(), weight.permute(2, 0, 1).contiguous()
         by_weight = _correlate(gradient, x, weight).permute(1, 2, 0)
         return _scatter(gradient, weight, gradient.new_zeros(())), by_weight, gradient.sum((0, 1))
-
-
-class _Gate(torch.autograd.Function):
-    """a * sigmoid(b)."""
-
-    @staticmethod
-    def forward(ctx, a, b):
-        gate = b.sigmoid()
-        ctx.save_for_backward(a, gate)
-        return a * gate
-
-    @staticmethod
-    def backward(ctx, gradient):
-        a, gate = ctx.saved_tensors
-        return gradient * gate, torch.ops.aten.sigmoid_backward(gradient * a, gate)
 
 
 # Sums of matrix products of rows: x (batch, frames + k - 1, wide), y (batch, frames, narrow), weight (k, narrow, wide)

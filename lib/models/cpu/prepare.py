@@ -120,21 +120,19 @@ class FastDemucs(_Wrapper):
         return self.estimates(x.transpose(1, 2).contiguous(), mixture)  # the losses are slow on other memory orders
 
     def _layer(self, name, x):
-        return _compute(self.get_submodule(f"model.{name}"), name, x, name in self.bf16)
+        return _compute(self.model.get_submodule(name), x, torch.bfloat16 if name in self.bf16 else torch.float32)
 
 
-def _compute(layer, name, x, bf16):
-    """Output of one layer, including its gate if it has one, for `x` with channels last."""
-    dtype = torch.bfloat16 if bf16 else torch.float32
-    if name == "lstm.lstm":
+def _compute(layer, x, dtype):
+    """Output of one layer, including the gate of a convolution of stride 1, for `x` with channels last."""
+    if isinstance(layer, nn.LSTM):
         return lstm(layer, x, dtype)
     x = x.to(dtype)
-    if name == "lstm.linear":
+    if isinstance(layer, nn.Linear):
         return F.linear(x, layer.weight.to(dtype), layer.bias.to(dtype))
-    part, _, place = name.split(".")
-    if place == "2" and part == "decoder":
+    if isinstance(layer, nn.ConvTranspose1d):
         return convolutions.up(x, layer)
-    return convolutions.down(x, layer) if place == "0" and part == "encoder" else convolutions.gated(x, layer)
+    return convolutions.down(x, layer) if layer.stride[0] > 1 else convolutions.gated(x, layer)
 
 
 # The bfloat16 check
@@ -149,27 +147,27 @@ def _layers(model):
 
 def _wrong_in_bf16(model):
     """{name: relative error} of the layers whose bfloat16 output or gradients are wrong by more than rounding."""
-    errors = {name: bf16_error(layer, name) for name, layer in _layers(model).items()}
+    errors = {name: bf16_error(layer) for name, layer in _layers(model).items()}
     return {name: error for name, error in errors.items() if not error < BF16_TOLERANCE}
 
 
-def bf16_error(layer, name):
+def bf16_error(layer):
     """Largest relative error (Euclidean norm) of a layer's bfloat16 output and gradients against float64, on noise.
 
     The layer computes as after `prepare`: in `FastDemucs` on a CPU, under autocast on a GPU.
     """
     exact = copy.deepcopy(layer).double()
-    device = layer.bias_ih_l0.device if isinstance(layer, nn.LSTM) else layer.bias.device
+    device = next(layer.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
     width = getattr(layer, "in_channels", None) or getattr(layer, "in_features", None) or layer.input_size
     x = torch.randn(2, FRAMES * 4, width, generator=generator, device=device)
 
     def run(layer, x, cast):
         if device.type == "cpu" and cast:
-            y = _compute(layer, name, x, True)
+            y = _compute(layer, x, torch.bfloat16)
         else:
             with torch.autocast(device.type, torch.bfloat16, enabled=cast):
-                y = _plain(layer, name, x)
+                y = _plain(layer, x)
         by_y = torch.randn(y.shape, generator=generator.manual_seed(1), device=device)
         return [y, *torch.autograd.grad(y, [x, *layer.parameters()], by_y.to(y.dtype))]
 
@@ -179,11 +177,10 @@ def bf16_error(layer, name):
     return max(((a.double() - b).norm() / b.norm()).item() for a, b in pairs)
 
 
-def _plain(layer, name, x):
-    if isinstance(layer, nn.LSTM):
-        return layer(x)[0]
-    if isinstance(layer, nn.Linear):
-        return layer(x)
+def _plain(layer, x):
+    """The same as `_compute`, by torch's own layers."""
+    if isinstance(layer, nn.LSTM | nn.Linear):
+        y = layer(x)
+        return y[0] if isinstance(layer, nn.LSTM) else y
     y = layer(x.transpose(1, 2))
-    gate = name.startswith("encoder") == name.endswith(".2")
-    return (F.glu(y, 1) if gate else y).transpose(1, 2)
+    return (F.glu(y, 1) if layer.stride[0] == 1 else y).transpose(1, 2)
