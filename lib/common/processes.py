@@ -64,8 +64,6 @@ def abandoned(paths):
 def _runs(pid):
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # a process of another user
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # another user's process
     return True

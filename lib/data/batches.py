@@ -151,9 +151,7 @@ class JointAugmentation:
         """(batch, any, channels, time) -> the same shape."""
         x = torch.einsum("bij,bsjt->bsit", self.matrix.to(x.dtype), x)
         if self.response is not None:
-            response = self.response[:, None, None].to(
-                torch.complex64 if x.dtype == torch.float32 else torch.complex128
-            )
+            response = self.response[:, None, None].to(x.dtype.to_complex())
             x = torch.fft.irfft(torch.fft.rfft(x) * response, self.samples)
         return x * self.kept[:, None, None].to(x.dtype)
 

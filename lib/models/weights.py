@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from lib.common.errors import UserError
-from lib.common.files import atomic
+from lib.common.files import atomic, writing
 from lib.common.untrusted import parse_json, regular_file
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES
 from lib.models.generators import GENERATORS, assemble, unreadable
@@ -24,11 +24,8 @@ def save_weights(model, path, dtype=torch.float32):
 
     [name] = [name for name, kind in GENERATORS.items() if type(model) is kind]
     state = {key: value.to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    with atomic(path) as temporary:
-        try:
-            safetensors.torch.save_file(state, temporary, {name: json.dumps(model.arguments)})
-        except safetensors.SafetensorError as error:  # for instance, a full disk
-            raise OSError(str(error)) from error
+    with atomic(path) as temporary, writing(path, safetensors.SafetensorError):
+        safetensors.torch.save_file(state, temporary, {name: json.dumps(model.arguments)})
 
 
 def load_weights(path):

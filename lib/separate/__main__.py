@@ -52,31 +52,27 @@ def _watched(estimates, name, samples):
 def _parser():
     parser = Parser(
         prog="python -m lib.separate",
-        description="Separate songs into drums, bass, other and vocals: one wav file each, as loud and as long as in "
-        "the song, with its sample rate and as many channels (more than two are mixed down to stereo).",
+        description="Separate songs into drums, bass, other and vocals: one wav file each, with the song's level, "
+        "length, sample rate and number of channels (more than two are mixed down to stereo).",
         epilog="""examples:
   python -m lib.separate song.mp3
   python -m lib.separate *.flac --checkpoint results/study/l1-42 --out stems --format float
   python -m lib.separate "Band - Song.stem.mp4" --checkpoint demucs.th.gz --shifts 10
 
-A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or whatever else ffmpeg decodes, of any sample rate and
-length. The networks work at 44,100 Hz, so what a song of a higher rate holds above 22 kHz is in no stem.
+A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or what else ffmpeg decodes, of any sample rate and
+length. The networks work at 44,100 Hz, so the stems hold nothing above 22 kHz.
 Without --checkpoint, a small model is used that was trained on this project's composed corpus only; one trained on
 real music separates real music better.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("songs", nargs="+", metavar="SONG", help="audio file")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="generator: model.safetensors of a run, the folder it lies in, or Demucs v1's published weights "
-        "(.th, .th.gz) as they are; default: the model that the repository carries",
-    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="generator: model.safetensors of a run, its folder, or "
+                        "Demucs v1's published weights (.th, .th.gz); default: the model in this repository")  # fmt: skip
     parser.add_argument("--out", default="separated", metavar="FOLDER", help="stems go to FOLDER/SONG/drums.wav … "
-                        "(default: %(default)s); those of an earlier run are replaced")  # fmt: skip
+                        "(default: %(default)s) and replace those of an earlier run")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default="24", help="bits per sample of the wav files, or 32-bit "
-                        "float, which cannot clip; at 16 and 24 all stems of a song become quieter by the same factor "
-                        "if one would clip, and a line says so (default: %(default)s)")  # fmt: skip
+                        "float, which cannot clip; if a stem would clip at 16 or 24, all stems of the song become "
+                        "quieter by the same factor, and a line says so (default: %(default)s)")  # fmt: skip
     parser.add_argument("--shifts", type=int, default=0, metavar="N", help="average over N random shifts of the song: "
                         "a little better, N times slower; 10 in the paper (default: %(default)s)")  # fmt: skip
     return parser

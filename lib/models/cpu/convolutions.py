@@ -57,7 +57,7 @@ def _flat(x, weight, bias):
     if weight.shape[-1] == 1:
         return F.linear(x, weight[..., 0].to(x.dtype), bias.to(x.dtype))
     if x.dtype == torch.float32 and weight.shape[1] >= WIDE_ENOUGH:
-        return _Context.apply(x, weight, bias)
+        return _Context.apply(x, weight.permute(2, 0, 1).contiguous(), bias)
     return _convolve(x, weight, bias, 1)
 
 
@@ -95,6 +95,15 @@ class _Windows(torch.autograd.Function):
         return by_x, _correlate(gradient, x, weight), gradient.sum((0, 1))
 
 
+class _Context(_Windows):
+    """The same, with oneDNN's convolution in the forward pass."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight.permute(1, 2, 0), bias, 1)
+
+
 class _Spread(torch.autograd.Function):
     """y[:, t + j] += x[:, t] @ weight[j], plus bias."""
 
@@ -108,22 +117,6 @@ class _Spread(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         return _gather(gradient, weight, gradient.new_zeros(())), _correlate(x, gradient, weight), gradient.sum((0, 1))
-
-
-class _Context(torch.autograd.Function):
-    """A convolution of stride 1: oneDNN forward, matrix products backward."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return _convolve(x, weight, bias, 1)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
-        gradient, weight = gradient.contiguous(), weight.permute(2, 0, 1).contiguous()
-        by_weight = _correlate(gradient, x, weight).permute(1, 2, 0)
-        return _scatter(gradient, weight, gradient.new_zeros(())), by_weight, gradient.sum((0, 1))
 
 
 # Sums of matrix products of rows: x (batch, frames + k - 1, wide), y (batch, frames, narrow), weight (k, narrow, wide)

@@ -48,11 +48,12 @@ def prepare(model, *, precision="fp32", compile=False, report=print):
     check_supported(model, precision, compile)
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    wrong = _wrong_in_bf16(model) if precision == "bf16" else {}
+    errors = {name: bf16_error(layer) for name, layer in _layers(model).items()} if precision == "bf16" else {}
+    wrong = {name: error for name, error in errors.items() if not error < BF16_TOLERANCE}
     if wrong:
         report(f"bf16 is wrong here in {', '.join(f'{k} ({v:.0%})' for k, v in wrong.items())}: left in fp32.")
     if device.type == "cpu" and _covered(model) and not compile:
-        return FastDemucs(model, _layers(model).keys() - wrong.keys() if precision == "bf16" else ())
+        return FastDemucs(model, errors.keys() - wrong.keys())
     net = Autocast(model) if precision == "bf16" and not wrong else model
     return torch.compile(net) if compile else net
 
@@ -143,12 +144,6 @@ def _layers(model):
     kinds = nn.Conv1d | nn.ConvTranspose1d | nn.LSTM | nn.Linear
     audio = ("encoder.0.0", f"decoder.{model.depth - 1}.2")
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, kinds) and name not in audio}
-
-
-def _wrong_in_bf16(model):
-    """{name: relative error} of the layers whose bfloat16 output or gradients are wrong by more than rounding."""
-    errors = {name: bf16_error(layer) for name, layer in _layers(model).items()}
-    return {name: error for name, error in errors.items() if not error < BF16_TOLERANCE}
 
 
 def bf16_error(layer):
