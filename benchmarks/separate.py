@@ -57,7 +57,7 @@ def measure(variant, channels, seconds, out):
     import torch
 
     from lib.demucs import Demucs
-    from lib.models import cpu as fast
+    from lib.models.cpu.prepare import keep_buffers, prepare
     from lib.separate import separate
 
     torch.manual_seed(0)
@@ -65,8 +65,8 @@ def measure(variant, channels, seconds, out):
     mixture = torch.randn(2, seconds * 44_100) * 0.1
     net = model
     if variant in VARIANTS[1:]:
-        fast.keep_buffers()
-        net = fast.prepare(model, precision="bf16" if variant == "bf16" else "fp32")
+        keep_buffers()
+        net = prepare(model, precision="bf16" if variant == "bf16" else "fp32")
 
     def work(mixture):
         if variant == "original":

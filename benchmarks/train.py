@@ -91,10 +91,10 @@ def our_step(model, precision, folder):
     from lib.data.tracks import Excerpts
     from lib.demucs import center_trim
     from lib.losses import reconstruction_loss
-    from lib.models import cpu as fast
+    from lib.models.cpu.prepare import keep_buffers, prepare
 
-    fast.keep_buffers()
-    net = fast.prepare(model, precision=precision)
+    keep_buffers()
+    net = prepare(model, precision=precision)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-4, fused=True)
     excerpts = Excerpts(make_tracks(folder), SAMPLES + SHIFT, 44_100)
     batches = Batches(excerpts, batch=BATCH, shift=SHIFT, remix_group=BATCH, seed=[0])

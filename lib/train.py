@@ -36,7 +36,7 @@ from lib.data.tracks import SOURCES
 from lib.demucs import center_trim
 from lib.gan import Adversary, total_norm
 from lib.losses import reconstruction_loss
-from lib.models.cpu import keep_buffers, prepare
+from lib.models.cpu.prepare import keep_buffers, prepare
 from lib.models.weights import save_weights
 from lib.runs.build import build_data, build_discriminator, build_generator
 from lib.runs.checkpoint import append_line, drop_lines_after, load_state, save_state

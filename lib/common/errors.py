@@ -1,14 +1,14 @@
-"""Errors that a person can act on."""
+"""Errors that tell the user what to do."""
 
 import argparse
 
 
 class UserError(ValueError):
-    """Something outside the program is wrong: one sentence names the file or value and says what to do."""
+    """An error outside the program. Its one sentence names the file or value and says what to do."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A command line of which a mistake is a `UserError`, one sentence like every other."""
+    """An ArgumentParser that raises `UserError` instead of exiting."""
 
     def error(self, message):
         raise UserError(f"{message[0].upper()}{message[1:]}; {self.prog} --help explains.")

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader, or a run that was stopped, never meets half a file."""
+"""Atomic writes, so that no reader and no resumed run finds half a file; locked folders; JSON."""
 
 import contextlib
 import fcntl
@@ -13,24 +13,31 @@ from lib.common.untrusted import parse_json, read_limited
 
 
 @contextlib.contextmanager
-def atomic(path):
-    """Yield a temporary path beside `path`; on success it is renamed over `path`, on error removed.
+def writing(path, *also):
+    """Raise a `UserError` that names `path` for an `OSError`, or an error of the types `also`, in this context."""
+    try:
+        yield
+    except (OSError, *also) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise UserError(f"Cannot write {path}: {reason}; free some space or choose another folder.") from error
 
-    What a process that was killed meanwhile left of the same file is removed too.
-    Raises `UserError` when the folder cannot be written or the disk is full.
+
+@contextlib.contextmanager
+def atomic(path):
+    """Yield a temporary path beside `path`. Success renames it to `path`; an error removes it.
+
+    Temporary files that killed processes left for the same `path` are removed too.
+    Raises `UserError` if the folder cannot be written or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}{mark()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for half in abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
-            half.unlink(missing_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write {path}: {error.strerror or error}; free some space or choose another folder."
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for half in abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+                half.unlink(missing_ok=True)
+            yield temporary
+            temporary.replace(path)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -38,11 +45,14 @@ def atomic(path):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold `folder` for this process, which ends with it even when killed; raises `UserError` when another holds it."""
+    """Lock `folder` for this process; the lock ends with the process, even if it is killed.
+
+    Raises `UserError` if another process holds the lock.
+    """
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = folder.with_name(f".{folder.name}.lock").open("a+")  # beside it: the folder itself may be renamed
+        lock = folder.with_name(f".{folder.name}.lock").open("a+")  # beside the folder, which may be renamed
     except OSError as error:
         raise UserError(f"Cannot write beside {folder}: {error.strerror}; choose another folder.") from error
     with lock:
@@ -71,7 +81,7 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """The JSON object in `path`; raises `UserError` when it is missing, malformed or another kind of value."""
+    """Return the JSON object in `path`. Raises `UserError` if it is missing, malformed or not an object."""
     try:
         value = parse_json(read_limited(path))
     except (OSError, ValueError) as error:

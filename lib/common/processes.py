@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that needs them, and what killed ones left half-written."""
+"""Worker processes that end with their parent, and the temporary files of killed processes."""
 
 import contextlib
 import ctypes
@@ -13,25 +13,27 @@ from concurrent.futures.process import BrokenProcessPool
 from lib.common.errors import UserError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = ctypes.CDLL(None) if sys.platform == "linux" else None  # found now: not in a child between fork and exec
+_libc = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # loaded now, as a child must not do so between fork and exec
 
 
 def end_with_parent(by=signal.SIGKILL):
-    """Have Linux send the signal `by` to this process when its parent ends, even by SIGKILL. Elsewhere: nothing.
+    """Make Linux send the signal `by` to this process when its parent ends, even by SIGKILL; elsewhere, do nothing.
 
-    A worker would wait for ever for more work. It may be the `preexec_fn` of a command.
+    Otherwise a worker would wait for more work for ever. The function can also serve as `preexec_fn` of a command.
     """
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, int(by))
 
 
 @contextlib.contextmanager
-def workers(count, initialise):
-    """A pool of `count` processes; each calls `initialise`. They end with this one, even when it is killed.
+def workers(count, initialise=None):
+    """Yield a pool of `count` processes, each of which calls `initialise` first. They end with this process.
 
-    Raises `UserError` when one of them is killed.
+    Raises `UserError` if one of them is killed.
     """
-    spawn = multiprocessing.get_context("spawn")  # a process with threads, or with CUDA, must not be forked
+    spawn = multiprocessing.get_context("spawn")  # forking is unsafe with threads or CUDA
     try:
         with ProcessPoolExecutor(count, spawn, _begin, (initialise,)) as pool:
             yield pool
@@ -43,26 +45,25 @@ def workers(count, initialise):
 
 def _begin(initialise):
     end_with_parent()
-    if os.getppid() != multiprocessing.parent_process().pid:  # it has ended while this process was starting
+    if os.getppid() != multiprocessing.parent_process().pid:  # the parent ended while this process was starting
         os._exit(1)
-    initialise()
+    if initialise:
+        initialise()
 
 
 def mark():
-    """The end of the name of what this thread of this process writes and will rename."""
+    """Suffix for temporary names, which identifies this thread and process."""
     return f".{threading.get_native_id()}.{os.getpid()}.tmp"
 
 
 def abandoned(paths):
-    """Those of `paths` that bear the `mark` of a process that has ended."""
+    """The `paths` whose `mark` names a process that has ended."""
     return [path for path in paths if (number := path.name.split(".")[-2]).isdigit() and not _runs(int(number))]
 
 
 def _runs(pid):
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # another user's process
     return True

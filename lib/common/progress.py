@@ -1,13 +1,13 @@
-"""Progress of work on tracks, as text: in a terminal, a notebook's output and papermill's log alike."""
+"""Progress bars as text, for terminals, notebooks and papermill's log."""
 
 import sys
 
 from tqdm import tqdm
 
 
-def progress(label, total, iterable=None, initial=0, disable=False, unit="tracks"):
-    """A tqdm bar on standard output, few lines long."""
+def progress(label, total, iterable=None, initial=0, unit="tracks"):
+    """A tqdm bar on standard output, redrawn every five seconds at most."""
     return tqdm(
-        iterable, label, total, initial=initial, disable=disable, file=sys.stdout, mininterval=5,
+        iterable, label, total, initial=initial, file=sys.stdout, mininterval=5,
         bar_format=f"{{desc}}: {{n_fmt}} of {{total_fmt}} {unit}, {{elapsed}} so far, {{remaining}} left",
     )  # fmt: skip

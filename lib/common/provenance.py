@@ -1,7 +1,8 @@
-"""Who made a result: commit, machine and versions, written beside every figure."""
+"""Provenance of a result: the commit, machine and versions that made it."""
 
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -10,16 +11,27 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def portable(path):
-    """`path` as text, relative to the repository where it lies in it."""
+    """`path` as text, relative to the repository if it lies inside."""
     path = Path(path).resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 
-def commit():
-    """The short commit hash of this checkout, with `+` when tracked library files differ from it."""
+def made_by():
+    """What is stored beside a result: {"commit", "machine", "python", "torch", "numpy"}."""
+    return {
+        "commit": _commit(),
+        "machine": _machine(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "numpy": version("numpy"),
+    }
+
+
+def _commit():
+    """The short commit hash, with `+` if lib or notebooks differ from it; "unknown" without git."""
     git = ["git", "-C", str(ROOT)]
     try:
-        # S603 does not apply: words of our own
+        # S603 does not apply: all words are ours
         head = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=True)  # noqa: S603
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "lib", "notebooks"]).returncode  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
@@ -27,30 +39,12 @@ def commit():
     return head.stdout.strip() + ("+" if changed else "")
 
 
-def machine():
-    """CPU model and cores, and the GPU when torch sees one."""
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    description = f"{model}, {os.cpu_count()} cores"
-    import torch  # only here: the data side needs no torch
+def _machine():
+    """CPU model and number of cores, and the GPUs that torch sees."""
+    import torch  # only here: decoding and composing need no torch
 
-    if torch.cuda.is_available():
-        description += f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return description
-
-
-def made_by():
-    """A dictionary to store beside a result: commit, machine, python, torch and numpy versions."""
-    return {
-        "commit": commit(),
-        "machine": machine(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-    }
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"^model name\s*:\s*(.+)", info.read_text(), re.MULTILINE) if info.exists() else None
+    cpu = named[1].strip() if named else platform.processor() or platform.machine()
+    gpus = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{cpu}, {os.cpu_count()} cores{gpus}"

@@ -1,6 +1,6 @@
-"""Files from elsewhere, read within limits: a few kilobytes can promise terabytes, or nest deeper than any stack.
+"""Untrusted files, read within limits: a few kilobytes can expand to terabytes, or nest deeper than the stack.
 
-What is wrong with a file comes as `OSError` or `ValueError`, whose text continues a sentence that names the file.
+Every function raises `OSError` or `ValueError` for a bad file; the caller puts its text into a sentence with the name.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; as objects of Python, up to thirty times as much
+DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; Python objects take up to thirty times as much
 SETTINGS = 2**18  # bytes of YAML: thousands of track names; PyYAML takes 6 seconds per megabyte
 LOG = 2**26  # bytes of metrics: 25,000 evaluations
 CHECKPOINT = 2**31  # bytes: twice the largest published model, Demucs v1 with 100 channels
@@ -24,7 +24,7 @@ WORD = 1000  # characters of one value in YAML; Python refuses to print numbers 
 
 
 def regular_file(path):
-    """`path` as a Path; raises `OSError` when it is no file: a pipe is waited for, and a device never ends."""
+    """Return `path` as a Path; raises `OSError` unless it is a file: reading a pipe or a device may never end."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -34,7 +34,7 @@ def regular_file(path):
 
 
 def read_limited(path, most=DOCUMENT):
-    """The bytes of a file, unpacked if its name ends in .gz; raises `ValueError` when they are more than `most`."""
+    """Return the bytes of a file, unpacked if it ends in .gz; raises `ValueError` if there are more than `most`."""
     path = regular_file(path)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -47,7 +47,7 @@ def read_limited(path, most=DOCUMENT):
 
 
 def parse_json(content):
-    """The JSON value in `content`; raises `ValueError`, also when it nests too deeply."""
+    """Return the JSON value in `content`; raises `ValueError` if it is malformed or nests too deeply."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -55,17 +55,17 @@ def parse_json(content):
 
 
 def parse_yaml(content):
-    """The YAML value in `content`, of the kinds that JSON has; raises `ValueError` with one line."""
+    """Return the YAML value in `content`, limited to JSON's types; raises `ValueError` with one line."""
     try:
         return _PlainLoader(content).get_single_data()
     except RecursionError as error:
         raise ValueError("it nests too deeply") from error
-    except Exception as error:  # PyYAML's own, and a dozen kinds for values such as 1:2:3 or !!int x
+    except Exception as error:  # PyYAML raises a dozen types for values such as 1:2:3 or !!int x
         raise ValueError(str(error).splitlines()[0] if str(error) else "a value is malformed") from error
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Without aliases, of which ten lines make a billion values, and without what cannot be printed or written."""
+    """A loader without aliases (ten lines of them make a billion values) and without text that cannot be written."""
 
     def fetch_alias(self):
         raise ValueError("it repeats a value by its *name; write the value out")
@@ -83,13 +83,13 @@ for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
 
 @contextlib.contextmanager
 def unpacked(path):
-    """A checkpoint, open for reading, unpacked on disk if it is gzip's.
+    """Yield a checkpoint open for reading, unpacked to disk if it is gzip-compressed.
 
-    Raises `ValueError` beyond `CHECKPOINT` bytes, and for what `check_archive` refuses.
+    Raises `ValueError` if it unpacks to more than `CHECKPOINT` bytes, or `check_archive` refuses it.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(regular_file(path).open("rb"))
-        if file.read(2) == b"\x1f\x8b":  # gzip, which cannot jump to a zip archive's table of contents
+        if file.read(2) == b"\x1f\x8b":  # gzip: seeking in it, as zip archives need, is slow
             packed = stack.enter_context(gzip.open(path))
             file = stack.enter_context(tempfile.TemporaryFile())
             while block := packed.read(2**20):
@@ -104,7 +104,7 @@ def unpacked(path):
 
 
 def check_archive(file):
-    """Refuse a zip file that holds more than its own size: torch writes each tensor once, uncompressed."""
+    """Raise `ValueError` if a zip file unpacks to more than its size: torch writes each tensor once, uncompressed."""
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
     if any(entry.compress_type for entry in entries) or sum(entry.file_size for entry in entries) > file.seek(0, 2):

@@ -8,18 +8,14 @@ It stands in for MUSDB18 on a machine that has none, so that everything runs on 
     musdb.DB(root / "shifted", setup_file="musdb.yaml", is_wav=True, subsets="test")
 
 `compose.py` turns `styles.py` into notes, `synth.py`, `voice.py` and `effects.py` turn notes into sound, `render.py`
-mixes, `track.py` writes a track and `__main__.py` is the process that does so.
+mixes and `track.py` writes a track. The package imports numpy, scipy and `lib.common` only: no torch.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import queue
 import shutil
-import subprocess
-import sys
-import threading
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,9 +23,10 @@ import yaml
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_bytes, write_json
-from lib.common.progress import progress as show
+from lib.common.processes import workers as processes
+from lib.common.progress import progress
 from lib.corpus.render import STEMS
-from lib.corpus.track import SPLITS, folder, name
+from lib.corpus.track import SPLITS, folder, name, write
 
 CORPUS_VERSION = "1"  # another number for any change that changes a sample
 SECONDS = 4, 600  # shortest and longest track
@@ -72,7 +69,6 @@ def generate(
     seed: int = 0,
     soundfont=None,
     workers: int | None = None,
-    progress: bool = True,
 ) -> Path:
     """Compose and render the corpus into the folder `root`; returns its path.
 
@@ -107,11 +103,11 @@ def generate(
     }
     wanted["hash"] = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     with locked(root):
-        _generate(root, wanted, counts, seed, seconds, soundfont, workers, progress)
+        _generate(root, wanted, counts, seed, seconds, soundfont, workers or os.cpu_count())
     return root
 
 
-def _generate(root, wanted, counts, seed, seconds, soundfont, workers, progress):
+def _generate(root, wanted, counts, seed, seconds, soundfont, workers):
     check_same(root, wanted)
     if (root / "corpus.json").exists():
         return
@@ -119,10 +115,10 @@ def _generate(root, wanted, counts, seed, seconds, soundfont, workers, progress)
     shutil.rmtree(root / ".partial", ignore_errors=True)
     tracks = [(split, k) for split in SPLITS for k in range(counts[split])]
     missing = [(split, k) for split, k in tracks if not folder(root, split, seed, k).exists()]
-    jobs = [[str(root), split, seed, k, float(seconds), str(soundfont)] for split, k in missing]
+    jobs = [(root, split, seed, k, float(seconds), soundfont) for split, k in missing]
     try:
-        with show("corpus", len(tracks), initial=len(tracks) - len(missing), disable=not progress) as bar:
-            run(jobs, max(1, min(workers or os.cpu_count() or 1, len(jobs))), bar)
+        with _single_threaded(), processes(max(1, min(workers, len(jobs)))) as pool:
+            list(progress("corpus", len(tracks), pool.map(_write, jobs), initial=len(tracks) - len(jobs)))
     except UserError:
         shutil.rmtree(root / ".partial", ignore_errors=True)
         raise
@@ -149,47 +145,22 @@ def check_same(root, wanted):
                 )
 
 
-def run(jobs, workers, bar):
-    """Give `jobs` to `workers` processes, each a `python -m lib.corpus`; `bar` counts what is done.
-
-    They are processes of their own, and single-threaded, because the number of threads of a matrix product may
-    change its last bits, and because a parent with CUDA or open files must not be forked.
-    """
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    here = str(Path(__file__).resolve().parents[2])
-    environment = os.environ | single | {"PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
-    todo, errors = queue.SimpleQueue(), []
-    for job in jobs:
-        todo.put(job)
-
-    def serve():
-        command = [sys.executable, "-m", "lib.corpus"]
-        with subprocess.Popen(  # noqa: S603  this Python, and this package
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as worker:
-            try:
-                while not errors:
-                    worker.stdin.write(json.dumps(todo.get_nowait()) + "\n")
-                    worker.stdin.flush()
-                    answer = worker.stdout.readline().strip()
-                    if answer != "done":
-                        errors.append(answer or "a worker process ended early")
-                    bar.update(answer == "done")
-            except queue.Empty:
-                pass
-            except OSError as error:
-                errors.append(f"a worker process ended early ({error})")
-            with contextlib.suppress(OSError):
-                worker.stdin.close()
-
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(workers if jobs else 0)]
-    for thread in threads:
-        thread.start()
+@contextlib.contextmanager
+def _single_threaded():
+    """Processes started in this context compute with one thread: another number may change a product's last bits."""
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     try:
-        for thread in threads:
-            thread.join()
-    except BaseException:
-        errors.append("it was interrupted")  # the processes end after the track they are at
-        raise
-    if errors:
-        raise UserError(f"The corpus could not be made: {errors[0].rstrip('.')}.")
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _write(job):
+    """Write one track, in a worker process. Raises `UserError` for whatever goes wrong."""
+    try:
+        write(*job)
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"The corpus could not be made: {reason.rstrip('.')}.") from error

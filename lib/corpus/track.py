@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from lib.common.errors import UserError
+from lib.common.files import writing
 from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
@@ -74,12 +74,9 @@ def write(root, split, seed, k, seconds, font):
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
     place = folder(root, split, seed, k)
     temporary = Path(root) / ".partial" / f"{split}-{k}"
-    try:
+    with writing(place, soundfile.LibsndfileError):
         temporary.mkdir(parents=True, exist_ok=True)
         place.parent.mkdir(parents=True, exist_ok=True)
         for stem, audio in {"mixture": mixture, **stems}.items():
             soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
         temporary.replace(place)
-    except (OSError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise UserError(f"Cannot write {place} ({reason}); free some space or choose another folder.") from error

@@ -1,10 +1,14 @@
-"""Batches of augmented excerpts as Demucs v1 trains on them.
+"""Batches of augmented excerpts for the generator, and the joint augmentation of the discriminator's input.
 
 Source: Défossez et al., arXiv 1911.13254, section 5.1: per stem a random shift up to one second, channel swap and
 sign flip; then stems are permuted between the members of groups of the batch ("remix").
 
-Every draw is a function of (seed, step) alone and made for the global batch, of which a rank takes its part: a run
-resumes exactly, and any number of ranks sees the same data.
+Every draw depends on (seed, step) alone and covers the global batch, of which each rank takes its part: a run resumes
+exactly, and any number of ranks sees the same data.
+
+To add a joint augmentation, give it a probability and draws at the end of the draws of `JointAugmentation.__init__`
+(an earlier place would change those of the others) and fold it into `matrix`, `rows` or `kept`. It must be linear.
+tests/data/test_batches.py checks that for every name in its `OPERATORS`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,20 +17,19 @@ import numpy as np
 import torch
 
 from lib.common.errors import UserError
+from lib.data.tracks import CHANNELS, SOURCES
 
 
 class Batches:
-    """Endless batches: `batches(step)` gives the stems (batch / world_size, sources, channels, time) of this rank.
+    """Endless batches: `batches(step)` returns this rank's stems (batch / world_size, sources, channels, time).
 
-    excerpts: `data.Excerpts`, each `shift` samples longer than the batch's time; batch: over all ranks; remix_group:
-    size of a remix group (0: no remix); seed: a sequence of integers; prefetch: a thread prepares the next step's
-    batch, in pinned memory where there is a GPU (on a CPU the network needs every core itself). Raises `UserError` when
-    the rank's share of the batch is not a multiple of it, or the excerpts are fewer than the batch.
+    excerpts: `Excerpts`, each `shift` samples longer than the batch's time; batch: items over all ranks; remix_group:
+    items per remix group (0: no remix); seed: a sequence of integers; prefetch: a thread prepares the next batch, in
+    pinned memory if there is a GPU (on a CPU the network needs every core). Raises `UserError` if a rank's share of
+    the batch is not a multiple of `remix_group`, or there are fewer excerpts than items.
     """
 
-    def __init__(
-        self, excerpts, *, batch, shift, remix_group, seed, rank=0, world_size=1, prefetch=False, sources=4, channels=2
-    ):
+    def __init__(self, excerpts, *, batch, shift, remix_group, seed, rank=0, world_size=1, prefetch=False):
         if batch % world_size or (remix_group and (batch // world_size) % remix_group):
             raise UserError(
                 f"A batch of {batch} over {world_size} process(es) cannot be split into remix groups of {remix_group}; "
@@ -36,7 +39,7 @@ class Batches:
             raise UserError(f"The training tracks hold {len(excerpts)} excerpts, fewer than a batch of {batch}.")
         self.excerpts, self.batch, self.shift, self.remix_group, self.seed = excerpts, batch, shift, remix_group, seed
         self.first, self.local = rank * batch // world_size, batch // world_size
-        self.shape = (sources, channels, excerpts.samples - shift)
+        self.shape = (len(SOURCES), CHANNELS, excerpts.samples - shift)
         self._epoch = (None, None)
         self._thread = ThreadPoolExecutor(1) if prefetch else None
         self._prepared = {}  # step: Future
@@ -49,21 +52,20 @@ class Batches:
         return batch.result()
 
     def _prepare(self, step):
-        # Memory is taken here: in the thread, CUDA's current device would be the first one, on every rank.
+        # Memory is allocated here: in the thread, CUDA's current device is the first one on every rank.
         return self._thread.submit(self._fill, step, self._empty())
 
     def _empty(self):
         if self._thread and torch.cuda.is_available():
             return torch.empty(self.local, *self.shape, pin_memory=True)
-        # By numpy, which asks for huge pages: a fresh buffer costs a third of what torch's costs.
+        # numpy requests huge pages: a new buffer costs a third of torch's.
         return torch.from_numpy(np.empty((self.local, *self.shape), np.float32))
 
     def _fill(self, step, out):
-        sources, channels, _ = self.shape
         random = np.random.RandomState([*self.seed, 1, step])
-        shape = (self.batch, sources)
+        shape = (self.batch, len(SOURCES))
         offsets = random.randint(self.shift, size=shape) if self.shift else np.zeros(shape, int)
-        orders = random.rand(*shape, channels).argsort(-1)
+        orders = random.rand(*shape, CHANNELS).argsort(-1)
         signs = random.randint(2, size=shape) * 2.0 - 1
         partner = self._remix(random)
         indices = self._indices(step)
@@ -73,34 +75,33 @@ class Batches:
         return out
 
     def tracks(self, step):
-        """Names of the tracks from which the stems of this rank's part of a step come."""
+        """Names of the tracks that this rank's stems of a step come from."""
         local = self._indices(step)[self.first : self.first + self.local]
         return sorted({self.excerpts[index][0].name for index in local})
 
     def _remix(self, random):
-        """(batch, sources): from which member of the batch each stem comes."""
-        sources = self.shape[0]
+        """For each item and source, the index of the batch's item that the stem comes from: (batch, sources)."""
         if not self.remix_group:
-            return np.arange(self.batch)[:, None].repeat(sources, 1)
-        groups = random.rand(self.batch // self.remix_group, self.remix_group, sources).argsort(1)
-        return (groups + np.arange(0, self.batch, self.remix_group)[:, None, None]).reshape(self.batch, sources)
+            return np.arange(self.batch)[:, None].repeat(len(SOURCES), 1)
+        groups = random.rand(self.batch // self.remix_group, self.remix_group, len(SOURCES)).argsort(1)
+        return (groups + np.arange(0, self.batch, self.remix_group)[:, None, None]).reshape(self.batch, -1)
 
     def _indices(self, step):
-        """The excerpts of a step: consecutive places in a permutation drawn per pass over the data."""
+        """Indices of a step's excerpts: consecutive in a permutation that is drawn for each pass over the data."""
         return [
             self._permutation(i // len(self.excerpts))[i % len(self.excerpts)]
             for i in range(step * self.batch, (step + 1) * self.batch)
         ]
 
     def _permutation(self, epoch):
-        known = self._epoch  # a thread may ask for the next pass meanwhile
+        known = self._epoch  # the prefetching thread may replace it
         if known[0] != epoch:
             order = np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts))
             known = self._epoch = (epoch, order)
         return known[1]
 
 
-# Joint augmentation of what a discriminator sees
+# Joint augmentation of the discriminator's input
 
 SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
 
@@ -108,18 +109,18 @@ SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
 class JointAugmentation:
     """A random linear operator per item: `augment(x)` for x (batch, any, channels, time), differentiable.
 
-    The same operator acts on everything it is given, so recorded and generated stems meet the same one, and the sum of
-    the augmented stems is the augmented mixture. Each of these occurs with probability p, drawn independently: a gain
-    per channel (up to ±6 dB), polarity, channel swap, circular shift, equalisation (up to ±9 dB, smooth over log
-    frequency), band-stop (an octave), phase rotation of all frequencies by one angle, cut-out (up to 30 % of the time).
-    All but the cut-out are one 2 × 2 matrix and one filter, circular over the excerpt.
+    Real and generated stems of an item pass the same operator, and the augmented stems sum to the augmented mixture.
+    Each of these occurs independently with probability p: a gain per channel (up to ±6 dB), polarity, channel swap,
+    circular shift, equalisation (up to ±9 dB, smooth over log frequency), band-stop (an octave), phase rotation (one
+    angle for all frequencies), cut-out (up to 30 % of the time). All but the cut-out are one 2 × 2 matrix and one
+    filter, circular over the excerpt.
 
-    random: numpy RandomState, drawn from for `batch` items of which this rank holds `local` (a slice).
-    Source of the idea: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).
+    random: numpy RandomState, drawn from for all `batch` items, of which this rank holds `local` (a slice).
+    Source: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).
     """
 
     def __init__(self, random, p, batch, local, samples, samplerate, device="cpu"):
-        use = random.rand(batch, 8) < p  # which operator occurs, per item; all draws are made whether used or not
+        use = random.rand(batch, 8) < p  # which operators occur, per item; unused ones are drawn too
         gains = np.where(use[:, :1], 10 ** (random.uniform(-GAIN_DB, GAIN_DB, (batch, 2)) / 20), 1.0)
         sign = np.where(use[:, 1], -1.0, 1.0)
         matrix = (sign[:, None] * gains)[:, :, None] * np.where(use[:, 2, None, None], np.eye(2)[::-1], np.eye(2))
@@ -150,15 +151,13 @@ class JointAugmentation:
         """(batch, any, channels, time) -> the same shape."""
         x = torch.einsum("bij,bsjt->bsit", self.matrix.to(x.dtype), x)
         if self.response is not None:
-            response = self.response[:, None, None].to(
-                torch.complex64 if x.dtype == torch.float32 else torch.complex128
-            )
+            response = self.response[:, None, None].to(x.dtype.to_complex())
             x = torch.fft.irfft(torch.fft.rfft(x) * response, self.samples)
         return x * self.kept[:, None, None].to(x.dtype)
 
 
 def item_noise(shape, seed, items, device="cpu"):
-    """Standard normal noise (items, *shape), each item's from (seed, item) alone, so that ranks can share a batch."""
+    """Standard normal noise (items, *shape); an item's noise depends on (seed, item) alone, whichever rank draws it."""
     noise = []
     for item in items:
         state = np.random.SeedSequence([*seed, item]).generate_state(1, np.uint64)[0]

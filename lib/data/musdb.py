@@ -1,7 +1,7 @@
-"""A musdb folder → one array per track.
+"""Decode a musdb folder into one array per track.
 
 `musdb` defines the format (stem numbers, file names, validation split). Its `DB` class runs ffprobe on every stem of
-every track, 60 ms each and a traceback on a bad one, so the folder is listed here; a test holds that both agree.
+every track, which takes 60 ms each and fails with a traceback, so the folder is listed here; a test compares the two.
 """
 
 import hashlib
@@ -27,11 +27,9 @@ from lib.data.tracks import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 def list_musdb(root):
     """Files of a musdb folder: {"train": {name: path}, "valid": ..., "test": ...}.
 
-    `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The validation tracks are those of
-    the folder's own `musdb.yaml` if there is one, else musdb's list; if none of them is there, every seventh track.
-
-    Raises `UserError` when the folder is missing or holds no track, or a track's file is missing or empty: hours of
-    decoding do not begin before that is known.
+    `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The folder's own `musdb.yaml` names the
+    validation tracks, else musdb's list does; if none of them exists, every seventh track is one.
+    Raises `UserError` if the folder is missing or holds no track, or a track's file is missing or empty.
     """
     root = find_musdb(root)
     try:
@@ -51,13 +49,13 @@ def list_musdb(root):
 
 
 def find_musdb(root):
-    """The folder that `root` names: "sample" (musdb fetches its public 7-second previews), or a path, from here or from
-    the repository. Raises `UserError` when there is none."""
+    """The folder `root`, a path relative to the repository or absolute; for "sample", musdb downloads its public
+    7-second previews. Raises `UserError` if there is no such folder."""
     if root == "sample":
         folder = ROOT / "data" / "musdb-sample"
         try:
             musdb.DB(root=str(folder), download=True)
-        except Exception as error:  # the network's, the archive's and musdb's own
+        except Exception as error:  # from the network, the archive or musdb
             raise UserError(
                 f"musdb could not fetch its previews into {folder} ({error}); give musdb_root a folder instead."
             ) from error
@@ -69,7 +67,7 @@ def find_musdb(root):
 
 
 def real_excerpt():
-    """{name: path} of six seconds of a MUSDB18 test track, which the stempeg package carries."""
+    """{name: path} of six seconds of a MUSDB18 test track, which come with the stempeg package."""
     path = Path(stempeg.example_stem_path())
     return {path.name.removesuffix(".stem.mp4"): path}
 
@@ -80,7 +78,7 @@ def _list_subset(folder):
     tracks = {}
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a link that leads nowhere; mend or remove it.")
+            raise UserError(f"{path} is a link that leads nowhere; correct or remove it.")
         if path.name.endswith(".stem.mp4"):
             tracks[path.name.removesuffix(".stem.mp4")] = path
         elif path.is_dir() and not path.name.startswith("."):
@@ -109,17 +107,17 @@ def _validation_names(root):
             raise TypeError("no list")
         return set(names)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is no musdb set-up with a list validation_tracks; mend or remove it.") from error
+        raise UserError(f"{path} is no musdb set-up with a list validation_tracks; correct or remove it.") from error
 
 
 def read_track(path):
     """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
 
-    Raises `UserError` for a missing or unreadable stem, another sample rate, mono, unequal lengths, no samples,
-    NaN or infinite samples, a silent mixture.
+    Raises `UserError` for a missing or damaged stem, another sample rate, mono, unequal lengths, no samples, NaN or
+    infinite samples, or a silent mixture.
     """
     path = Path(path)
-    # One float stem at a time: several tracks are decoded at once, and four minutes of five stems in float are 400 MB.
+    # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
     floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
     parts = [_quantised(audio, path) for audio in floats]
     lengths = {part.shape[1] for part in parts}
@@ -137,14 +135,15 @@ def _quantised(audio, path):
     if not np.isfinite(audio).all():
         raise UserError(f"{path} holds NaN or infinite samples; export it again.")
     np.rint(np.multiply(audio, FULL_SCALE, out=audio), out=audio)
-    # Decoded AAC overshoots full scale now and then: saturate, as every 16-bit player does.
+    # Decoded AAC can exceed full scale: saturate, as every 16-bit player does.
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 
 
 def _read_wav(path):
     try:
-        size = regular_file(path).stat().st_size
-        truncated = max(_promised_bytes(path), soundfile.info(path).frames) > size  # no frame is below a byte
+        with regular_file(path).open("rb") as file:  # libsndfile does not report that a file is too short
+            promised = 8 + int.from_bytes(file.read(8)[4:], "little")
+        truncated = max(promised, soundfile.info(path).frames) > path.stat().st_size  # a frame has a byte at least
         audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
@@ -152,12 +151,6 @@ def _read_wav(path):
     if truncated:
         raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
     return audio
-
-
-def _promised_bytes(path):
-    """The file's length by its own RIFF header; libsndfile silently reads what is there."""
-    with path.open("rb") as file:
-        return 8 + int.from_bytes(file.read(8)[4:], "little")
 
 
 def _read_stem_file(path):
@@ -184,18 +177,16 @@ def _fingerprint(path):
 
 
 def fingerprint_folder(root):
-    """A hash of the files of a musdb folder (paths, sizes, times)."""
-    sets = list_musdb(root)
-    return hashlib.sha256(
-        "".join(_fingerprint(path) for tracks in sets.values() for path in tracks.values()).encode()
-    ).hexdigest()[:16]
+    """Hash of the paths, sizes and times of all files of a musdb folder."""
+    paths = [path for tracks in list_musdb(root).values() for path in tracks.values()]
+    return hashlib.sha256("".join(map(_fingerprint, paths)).encode()).hexdigest()[:16]
 
 
-def decode(tracks, cache, label="decode", workers=None):
-    """Decode `tracks` {name: path} into folder `cache`, and return a list of `Track`s in the order of the names.
+def decode(tracks, cache, label="decode"):
+    """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
-    A track whose source files have not changed (path, size, time) is not decoded again, so an interrupted run
-    resumes. Several are decoded at once by threads: the work is in libsndfile, ffmpeg and numpy.
+    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes.
+    Threads decode in parallel, as the work is done in libsndfile, ffmpeg and numpy. Raises `UserError` as `read_track`.
     """
     cache = Path(cache)
 
@@ -221,5 +212,5 @@ def decode(tracks, cache, label="decode", workers=None):
         write_json(note, asdict(track))
         return track
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(progress(label, len(tracks), pool.map(one, tracks.items())))

@@ -1,7 +1,7 @@
-"""Songs in files: read in any format, at any rate and length; their stems, written whole or not at all.
+"""Read songs of any format, sample rate and length; write their stems, all four or none.
 
-Everything goes block by block, so memory does not grow with the song. soundfile reads wav, flac, mp3, ogg and more;
-ffmpeg converts what soundfile cannot read, and mixes more than two channels down. soxr resamples, in both directions.
+Songs are processed block by block, so memory does not grow with their length. soundfile reads wav, flac, mp3, ogg and
+more; ffmpeg converts other formats and mixes more than two channels down; soxr resamples in both directions.
 """
 
 import contextlib
@@ -17,24 +17,25 @@ import soundfile
 import soxr
 
 from lib.common.errors import UserError
+from lib.common.files import writing
 from lib.common.processes import abandoned, mark
 from lib.common.untrusted import regular_file
 from lib.data.tracks import SAMPLERATE, SOURCES
 
 FORMATS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
-RATES = 1000, 1_000_000  # Hz; a block at 1 Hz would be 44,100 times as long after resampling
-BLOCK = 2**18  # frames that are read at once
-WAV_LIMIT = 2**32 - 2**16  # bytes; longer files get RF64, the wav format without this limit
+RATES = 1000, 1_000_000  # Hz; resampling a block from 1 Hz would make it 44,100 times as long
+BLOCK = 2**18  # frames read at once
+WAV_LIMIT = 2**32 - 2**16  # bytes; longer files become RF64, which has no such limit
 
 
 class Song:
-    """A song in the file `path`; what soundfile cannot use directly is converted into the folder `scratch`.
+    """A song in the file `path`. If soundfile cannot read it, or it has more than two channels, ffmpeg converts it
+    into the folder `scratch`.
 
-    Attributes: `path`; `samplerate` (Hz), `channels` (1 or 2) and `frames`, which its stems will have; `mixed_down`,
-    the number of channels of a song that had more than two, else 0. The stereo downmix is ffmpeg's for the layout:
-    centre and surround channels at -3 dB, no low-frequency effects. Of several audio streams the first is used, which
-    in a .stem.mp4 file is the mixture.
-    Raises `UserError` for what is missing, empty, truncated or no audio, and when ffmpeg is needed and missing.
+    Attributes: `path`; `samplerate` (Hz), `channels` (1 or 2) and `frames` of the stems to be written; `mixed_down`,
+    the song's number of channels if it has more than two, else 0. ffmpeg's downmix has centre and surround channels at
+    -3 dB and no low-frequency effects. Only the first audio stream is used: in a .stem.mp4 file, the mixture.
+    Raises `UserError` if the file is missing, empty, truncated or not audio, or a needed ffmpeg is missing.
     """
 
     def __init__(self, path, scratch):
@@ -43,7 +44,7 @@ class Song:
         self._file = self.path
         try:
             self._describe()
-        except (soundfile.LibsndfileError, TypeError):  # the latter for a name that ends in .raw
+        except (soundfile.LibsndfileError, TypeError):  # TypeError for names that end in .raw
             self._file = _ffmpeg(self.path, self.path, scratch / "decoded.wav")
             self._describe()
         self.mixed_down = self.channels if self.channels > 2 else 0
@@ -62,9 +63,9 @@ class Song:
         return self.frames / self.samplerate
 
     def blocks(self):
-        """Yield the song as the networks take it: float32 (2, samples) at 44,100 Hz, both alike if it is mono.
+        """Yield float32 blocks (2, samples) at 44,100 Hz, with equal channels if the song is mono.
 
-        Raises `UserError` when the file is damaged or ends early.
+        Raises `UserError` if the file is damaged or ends early.
         """
         resampler = soxr.ResampleStream(self.samplerate, SAMPLERATE, self.channels, dtype="float32")
         read = 0
@@ -81,10 +82,10 @@ class Song:
 
 
 def song_name(path):
-    """The name of a song: its file's without the extension. Raises `UserError` where a folder cannot have that name."""
+    """The file's name without its extension. Raises `UserError` if a folder cannot have that name."""
     file = Path(path)
     name = file.name.removesuffix(".stem.mp4") if file.name.endswith(".stem.mp4") else file.stem
-    if name in ("", ".", ".."):  # as of "...mp3": its stems would leave the folder of all stems
+    if name in ("", ".", ".."):  # such as "...mp3", whose stems would land outside the folder for stems
         raise UserError(f"{path} has no name to give to its stems; rename it.")
     return name
 
@@ -96,14 +97,13 @@ def decibels(amplitude):
 
 @contextlib.contextmanager
 def scratch_folder(out):
-    """A hidden folder in `out`, which is made if need be; it is gone afterwards, as are those of killed processes and a
-    new `out` that is still empty.
+    """Yield a hidden temporary folder in `out`, which is created if missing and removed if it stays empty.
 
-    Raises `UserError` when `out` cannot be written, or its disk is full.
+    Temporary folders that killed processes left are removed too. Raises `UserError` if `out` cannot be written.
     """
     out = Path(out)
     new = not out.exists()
-    with _writing(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         for half in abandoned(out.glob(".separating-*.tmp")):
             shutil.rmtree(half)
@@ -116,20 +116,19 @@ def scratch_folder(out):
             out.rmdir()
 
 
-def write_stems(song, estimates, folder, scratch, form="24"):
-    """Write estimates of `song` to `folder`/drums.wav and so on, with the song's rate, channels and length.
+def write_stems(song, estimates, folder, scratch, form):
+    """Write `folder`/drums.wav and so on, with the song's sample rate, channels and length.
 
-    estimates: blocks (sources, 2, samples) at 44,100 Hz; form: a key of `FORMATS`. The files are finished in `scratch`,
-    on the same disk, before the first is moved to `folder`. Returns (peaks, gain): {source: highest amplitude of the
-    estimate} and the factor that all stems were multiplied by. It is 1, unless "16" or "24" would clip an estimate: the
-    same factor for all keeps their balance, so that they still sum to the mixture, only more quietly.
-    Raises `UserError` when the disk is full or `folder` cannot be written.
+    estimates: blocks (sources, 2, samples) at 44,100 Hz; scratch: a folder on the same disk, in which all files are
+    finished before they are moved to `folder`; form: a key of `FORMATS`. Returns (peaks, gain): {source: highest
+    amplitude of the estimate} and the factor applied to all stems. It is 1 unless a stem would clip at 16 or 24 bits;
+    one factor for all keeps their balance. Raises `UserError` if the disk is full or `folder` cannot be written.
     """
-    with _writing(folder):
+    with writing(folder, soundfile.LibsndfileError):
         peaks = _write_float(song, estimates, scratch)
         gain = 1.0
         if form != "float":
-            full = 1 - 2.0 ** (1 - int(form))  # the highest value that such integers hold
+            full = 1 - 2.0 ** (1 - int(form))  # the highest value of such integers
             gain = full / max(peaks.values()) if max(peaks.values()) > 1 else 1.0
             for source in SOURCES:
                 _quantise(scratch / f"{source}.wav", gain, form)
@@ -140,23 +139,23 @@ def write_stems(song, estimates, folder, scratch, form="24"):
 
 
 def _check_file(path):
-    """Refuse what is no readable file, is empty, or promises more than it holds."""
+    """Raise `UserError` unless `path` is a readable file that is not empty and as long as its header promises."""
     try:
         with regular_file(path).open("rb") as file:
             head = file.read(8)
-    except (OSError, ValueError) as error:  # the latter for a name with NUL
+    except (OSError, ValueError) as error:  # ValueError for a name with NUL
         reason = getattr(error, "strerror", error)
         raise UserError(f"Cannot read {path} ({reason}); give the path of a song.") from error
     if not head:
         raise UserError(f"{path} is an empty file; get it again.")
-    # libsndfile silently reads what is there. A program that cannot know the length promises 4 GB.
+    # libsndfile does not report that a file is too short. Programs that stream a file promise 4 GB.
     promised = 8 + int.from_bytes(head[4:], "little") if head[:4] == b"RIFF" else 0
     if path.stat().st_size < promised < WAV_LIMIT:
         raise UserError(f"{path} is truncated: its header promises more than the file holds; get it again.")
 
 
 def _open(path):
-    """`path` by soundfile, without the notes that its mp3 decoder writes to the terminal."""
+    """Open `path` with soundfile, without its mp3 decoder's messages on the terminal."""
     terminal = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
@@ -168,11 +167,11 @@ def _open(path):
 
 
 def _ffmpeg(song, source, target, *options):
-    """Convert the first audio stream of `source` to `target`, a wav file of floats, and return `target`."""
+    """Convert the first audio stream of `source` to a float wav file `target`; returns `target`."""
     command = ["ffmpeg", "-nostdin", "-v", "error", "-xerror", "-i", f"file:{source}"]
     command += ["-map", "0:a:0", *options, "-c:a", "pcm_f32le", "-rf64", "auto", f"file:{target}"]
     try:
-        # S603 does not apply: names of files stand behind "file:", so none is an option or an address
+        # S603 does not apply: "file:" keeps names from being options or addresses
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")  # noqa: S603
     except FileNotFoundError as error:
         raise UserError(f"ffmpeg, which {song} needs, was not found; install it, or convert to stereo wav.") from error
@@ -189,7 +188,7 @@ def _stereo(block):
 
 
 def _write_float(song, estimates, scratch):
-    """Write the stems as floats, back at the song's rate, channels and length; {source: highest amplitude}."""
+    """Write float stems with the song's rate, channels and length; returns {source: highest amplitude}."""
     resampler = soxr.ResampleStream(SAMPLERATE, song.samplerate, len(SOURCES) * song.channels, dtype="float32")
     peaks, left = dict.fromkeys(SOURCES, 0.0), song.frames
     with contextlib.ExitStack() as stack:
@@ -197,7 +196,7 @@ def _write_float(song, estimates, scratch):
         for rows, last in _rows(estimates, song.channels):
             rows = resampler.resample_chunk(rows, last=last)[:left]
             left -= len(rows)
-            if last:  # rounding of the rates' ratio may have left the end a few samples short
+            if last:  # resampling may end a few samples early
                 rows = np.pad(rows, ((0, left), (0, 0)))
             for source, file, part in zip(SOURCES, files, np.split(rows, len(SOURCES), axis=1), strict=True):
                 file.write(part)
@@ -206,7 +205,7 @@ def _write_float(song, estimates, scratch):
 
 
 def _rows(estimates, channels):
-    """Yield (rows, is last): the blocks as (samples, sources * channels), mono as the mean of both sides."""
+    """Yield (rows, is last): the blocks as (samples, sources * channels); mono is the mean of both channels."""
     for block in estimates:
         block = np.asarray(block)
         block = block.mean(1, keepdims=True) if channels == 1 else block
@@ -215,27 +214,17 @@ def _rows(estimates, channels):
 
 
 def _quantise(path, gain, form):
-    """Replace a wav file of floats by one of integers, `gain` times as loud."""
+    """Replace a float wav file by an integer one, scaled by `gain`."""
     scale, target = 2.0 ** (int(form) - 1), path.with_suffix(".integers")
     with soundfile.SoundFile(path) as file, _create(target, FORMATS[form], file) as quantised:
         while len(block := file.read(BLOCK, always_2d=True)):
-            # Whole steps of the format in the upper bits: libsndfile's own scaling is by 2^n - 1, reading by 2^n.
+            # Integers in the upper bits are written as they are; libsndfile would scale floats by 2^n - 1, not 2^n.
             steps = np.clip(np.rint(block * (gain * scale)), -scale, scale - 1).astype(np.int32)
             quantised.write(steps << (32 - int(form)))
     target.replace(path)
 
 
 def _create(path, subtype, like):
-    """A new wav file with the samplerate, channels and (RF64 if wav cannot be that long) frames of `like`."""
+    """Open a new wav file with the sample rate and channels of `like`; RF64 if its frames exceed wav's limit."""
     kind = "RF64" if like.frames * like.channels * 4 > WAV_LIMIT else "WAV"
     return soundfile.SoundFile(path, "w", like.samplerate, like.channels, subtype, format=kind)
-
-
-@contextlib.contextmanager
-def _writing(folder):
-    """Turn what goes wrong in writing to `folder` into one sentence."""
-    try:
-        yield
-    except (OSError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise UserError(f"Cannot write {folder} ({reason}); free some space or choose another folder.") from error

@@ -1,8 +1,7 @@
 """Decoded tracks, their index, and excerpts of them.
 
-`lib.data.musdb` turns every track once into one int16 array (sources + 1, channels, samples) on disk, the mixture
-first, with the mean and standard deviation of its mono mixture beside it. Training and scoring read slices of that
-file; they need numpy alone.
+`lib.data.musdb` decodes each track once into an int16 array (sources + 1, channels, samples) on disk, the mixture
+first. Training and scoring memory-map that file; they need numpy only.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ FULL_SCALE = 32_768  # int16 full scale
 
 @dataclass(frozen=True)
 class Track:
-    """One decoded track. `path`: the .npy file, relative to the repository where it lies in it."""
+    """One decoded track. `path`: the .npy file, relative to the repository if it lies inside."""
 
     name: str
     path: str
@@ -36,13 +35,13 @@ class Track:
     source: str  # fingerprint of the files it was decoded from
 
     def audio(self):
-        """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture."""
+        """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture. Raises `UserError` if damaged."""
         try:
             audio = np.load(regular_file(ROOT / self.path), mmap_mode="r")
             if audio.dtype != np.int16 or audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples):
-                raise ValueError("another array")
+                raise ValueError("wrong type or shape")
             return audio
-        except Exception as error:  # numpy parses the header as Python, which fails in more ways than can be listed
+        except Exception as error:  # numpy parses the header as Python, which may raise anything
             raise UserError(f"Decoded track {self.path} is missing or damaged; run 01-data again.") from error
 
     def stems(self):
@@ -55,23 +54,23 @@ class Track:
 
 
 def write_index(path, sets, **facts):
-    """Write the index that training and evaluation start from: {"sets": {name: [Track, ...]}, "digest", facts}."""
+    """Write the index of tracks that training and evaluation read: {"digest", facts, "sets": {name: [Track, ...]}}."""
     sets = {name: [asdict(track) for track in tracks] for name, tracks in sets.items()}
-    # What the numbers depend on, and not where this machine keeps the files.
+    # The digest covers what results depend on, but not where this machine keeps the files.
     content = {name: [[t["name"], t["samples"], t["mean"], t["std"]] for t in tracks] for name, tracks in sets.items()}
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
     write_json(path, {"digest": digest, **facts, "sets": sets})
 
 
 def read_index(path):
-    """(sets {name: [Track, ...]}, digest) of an index; raises `UserError` when it is missing or malformed."""
+    """Return (sets {name: [Track, ...]}, digest) of an index; raises `UserError` if it is missing or malformed."""
     if not Path(path).exists():
         raise UserError(f"{path} is missing; run the notebook 01-data first.")
     index = read_json(path)
     try:
         sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
         if not all(_is_sound(track) for tracks in sets.values() for track in tracks):
-            raise TypeError("a track that cannot be")
+            raise TypeError("a malformed track")
         if odd := [t.name for tracks in sets.values() for t in tracks if Path(t.name).name != t.name]:
             raise UserError(f"{path} holds a track {odd[0]!r}, which is no file's name; run 01-data again.")
         return sets, index["digest"]
@@ -80,15 +79,15 @@ def read_index(path):
 
 
 def _is_sound(track):
-    """Whether every field of a track is of its kind, and its numbers can be calculated with."""
-    kinds = all(isinstance(getattr(track, field.name), field.type) for field in fields(track))
-    return kinds and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf
+    """Whether every field has its declared type and the numbers are finite and positive."""
+    typed = all(isinstance(getattr(track, field.name), field.type) for field in fields(track))
+    return typed and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf
 
 
 class Excerpts:
     """All excerpts of `samples` samples of `tracks`, starting every `stride` samples.
 
-    Indexing gives (track, start). Raises `UserError` when a track is shorter than one excerpt.
+    Indexing returns (track, start). Raises `UserError` if a track is shorter than one excerpt.
     """
 
     def __init__(self, tracks, samples, stride):
@@ -111,16 +110,16 @@ class Excerpts:
         return self.tracks[k], (index - first) * self.stride
 
     def map(self, track):
-        """The track's memory map, opened once."""
+        """Return the track's memory map, which is opened once."""
         if track.path not in self._maps:
             self._maps[track.path] = track.audio()
         return self._maps[track.path]
 
     def read(self, index, out, source, offset=0, order=(0, 1), sign=1.0):
-        """Copy one stem of an excerpt into `out` (channels, time), float32, normalised as its track.
+        """Copy one stem of an excerpt into `out` (channels, time), float32, normalised by its track's mean and std.
 
-        source: place in `SOURCES`, -1 for the mixture; offset: where in the excerpt to begin (samples); order: which
-        channels; sign: ±1. Crop, swap, flip, scaling and conversion are one pass over the samples, the mean a second.
+        source: index in `SOURCES`, -1 for the mixture; offset: first sample in the excerpt; order: of the channels;
+        sign: ±1. One pass over the samples crops, swaps, flips, scales and converts; a second subtracts the mean.
         """
         track, start = self[index]
         row = self.map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]

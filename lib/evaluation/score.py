@@ -26,7 +26,7 @@ from lib.evaluation import bsseval
 from lib.evaluation.probe import fresh_auc
 from lib.evaluation.results import NO_TRACKS
 from lib.evaluation.spectral import spectral_measures
-from lib.models.cpu import keep_buffers, prepare
+from lib.models.cpu.prepare import keep_buffers, prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
 

@@ -1,20 +1,19 @@
-"""The generators by name, and the files that their weights are kept in.
+"""The generators by name: `lib.demucs.Demucs`, and two networks of torchaudio to compare it with.
 
-`lib.demucs.Demucs` is the report's own; beside it stand two networks of torchaudio, so that Demucs v1's neighbours can
-be trained, played against a discriminator, and scored by the same program. All have one interface:
+All have one interface:
 
     model = build("hdemucs", channels=48, depth=6, lstm_layers=2)
     estimates = model(mixture)  # (batch, 2, time) -> (batch, 4, 2, time or a little less), the middle of the mixture
     model.valid_length(n)       # shortest input for n samples of estimate
-    model.margin                # samples at either end of an estimate that lack part of their surroundings
+    model.margin                # samples at either end of an estimate that lack part of their context
 
-safetensors and torchaudio are imported where they are needed: training Demucs up to its last checkpoint needs neither.
+To add a generator, write a class with this interface and add it to `GENERATORS`. torchaudio is imported only where it
+is used, since training Demucs does not need it.
 """
 
 import math
 import pickle  # only for the name of its error
 import re
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,21 +24,20 @@ from lib.demucs import Demucs, center_trim
 
 
 class _Peer(nn.Module):
-    """A network that pads by itself: its estimates are as long as the mixture, which is cut to whole `unit`s."""
+    """A network that pads its input: estimates are as long as the mixture, cut to a multiple of `unit` samples."""
 
     sources, audio_channels, samplerate = len(SOURCES), CHANNELS, SAMPLERATE
 
-    def __init__(self, *, channels, depth, lstm_layers, projection):
+    def __init__(self, **arguments):
         super().__init__()
-        self.arguments = dict(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
-        self.projection = projection
+        self.arguments, self.projection = arguments, arguments["projection"]
 
     def valid_length(self, length):
-        """The shortest input for at least `length` samples of estimate: whole units."""
+        """Shortest input for at least `length` samples of estimate."""
         return max(math.ceil(length / self.unit), 1) * self.unit
 
     def forward(self, mixture):
-        """Mixture (batch, 2, time) -> estimates (batch, sources, 2, time, cut to whole units from both ends)."""
+        """Mixture (batch, 2, time) -> estimates (batch, sources, 2, time, cut at both ends to a multiple of `unit`)."""
         mixture = center_trim(mixture, mixture.shape[-1] // self.unit * self.unit)
         estimates = self._estimate(mixture)
         if self.projection:
@@ -50,18 +48,16 @@ class _Peer(nn.Module):
 class ConvTasNet(_Peer):
     """Conv-TasNet (Luo, Mesgarani, arXiv 1809.07454) as Défossez et al. (arXiv 1911.13254) applied it to music.
 
-    channels: of the encoder and of the bottleneck (256 there), half as many as the blocks have inside; depth: blocks
-    per stack, with dilations up to 2^(depth - 1) (10 there); 4 stacks of them. It has no LSTM: `lstm_layers` must be 0.
-    Stereo is encoded and decoded by one convolution of two channels each, as in the authors' repository: masks then
-    see both sides of a panorama, which separate passes for left and right would not. torchaudio's network is mono, so
-    its first and its last layer are replaced. Frames are only 20 samples long: its memory asks for excerpts of about
-    2 s. Its normalisation looks at the whole excerpt, so `margin` is the reach of the convolutions only.
-    Raises `UserError` for `lstm_layers`.
+    channels: of encoder and bottleneck (256 there), half of the blocks' inner channels; depth: blocks per stack, with
+    dilations up to 2^(depth - 1) (10 there), in 4 stacks. torchaudio's network is mono: its first and last layer are
+    replaced by stereo ones, as in the authors' repository, so that masks depend on both channels. Frames of 20 samples
+    need much memory: excerpts of about 2 s fit. `margin` is the reach of the convolutions; the normalisation covers
+    the whole excerpt. Raises `UserError` unless `lstm_layers` is 0.
     """
 
     kernel_size, unit, stacks = 20, 10, 4
 
-    def __init__(self, *, channels=256, depth=10, lstm_layers=0, projection=False):
+    def __init__(self, *, channels, depth, lstm_layers, projection):
         super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
         from torchaudio.models import ConvTasNet as Network
 
@@ -92,18 +88,17 @@ class ConvTasNet(_Peer):
 
 
 class HDemucs(_Peer):
-    """Hybrid Demucs (Défossez, arXiv 2111.03600): a Demucs on the waveform and one on the spectrogram, sharing a core.
+    """Hybrid Demucs (Défossez, arXiv 2111.03600): a waveform and a spectrogram Demucs that share their inner layers.
 
-    channels: of the first layer of both (48 there), at least 4; depth: 6, the published one for 44.1 kHz with windows
-    of 4,096 samples, or 5, torchaudio's small one with windows of 1,024; lstm_layers: 2 in every layer of the core
-    that has them, or 0 for none. LSTM, attention and normalisation look at the whole excerpt; the rest is local: with
-    initial weights, a sample farther than two windows weighs less than a millionth of a near one, which is `margin`.
-    Raises `UserError` for another depth, number of LSTM layers, or fewer channels.
+    channels: of the first layer of both (48 there), at least 4; depth: 6, with windows of 4,096 samples as published
+    for 44.1 kHz, or 5, torchaudio's small network with windows of 1,024; lstm_layers: 2 or 0. LSTM, attention and
+    normalisation cover the whole excerpt. `margin` is two windows: with initial weights, farther samples weigh less
+    than a millionth of a near one. Raises `UserError` for other values.
     """
 
     windows = {5: 1024, 6: 4096}  # by depth
 
-    def __init__(self, *, channels=48, depth=6, lstm_layers=2, projection=False):
+    def __init__(self, *, channels, depth, lstm_layers, projection):
         super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
         from torchaudio.models import HDemucs as Network
 
@@ -114,38 +109,38 @@ class HDemucs(_Peer):
         if channels < 4:
             raise UserError(f"channels = {channels} must be at least 4 for hdemucs, whose branches have a quarter.")
         window = self.windows[depth]
-        self.unit, self.margin = window // 2, 2 * window  # two hops, which the core joins
+        self.unit, self.margin = window // 2, 2 * window  # two hops, which the inner layers merge
         self.network = Network(
             [*SOURCES], channels=channels, depth=depth, nfft=window, dconv_lstm=4 if lstm_layers else depth
         )
-        # torchaudio makes this layer and never uses it; DistributedDataParallel would wait for its gradient.
+        # torchaudio never uses this layer; DistributedDataParallel would wait for its gradient.
         self.network.time_encoder[-1].norm1.requires_grad_(False)
 
     def _estimate(self, mixture):
         return self.network(mixture)
 
 
-DEEPEST = 64  # layers; a stride of 4 would take more samples than there are numbers for them
+DEEPEST = 64  # layers; with a stride of 4, more would need more samples than 64-bit integers count
 GENERATORS = {"demucs": Demucs, "conv_tasnet": ConvTasNet, "hdemucs": HDemucs}
 
 
 def build(name, *, channels, depth, lstm_layers, projection=False):
-    """The generator `name` of `GENERATORS`; what the numbers mean to each, and which it refuses, its class says."""
+    """The generator `name` of `GENERATORS`; its class documents the arguments and the values it refuses."""
     return GENERATORS[name](channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
 
 
 def assemble(kind, arguments, state):
-    """A model of class `kind` with these constructor arguments and weights.
+    """A model of class `kind` with the constructor arguments and weights of a file.
 
-    It is made on the meta device, so that it draws no random numbers, and a file that asks for another size than it
-    holds costs no memory. Raises `ValueError`, and whatever `kind` raises, for what does not fit.
+    It is built on the meta device: no random numbers are drawn, and a file whose arguments ask for more than it holds
+    takes no memory. Raises `ValueError`, or an error of `kind`, if they do not fit.
     """
     if not all(isinstance(value, int | float) for value in arguments.values()):
-        raise ValueError("arguments that are no numbers")
+        raise ValueError("arguments are not numbers")
     if max(arguments.get("depth", 0), arguments.get("lstm_layers", 0)) > DEEPEST:
-        raise ValueError("layers without end")
+        raise ValueError("too many layers")
     if not all(value.is_floating_point() for value in state.values()):
-        raise ValueError("weights that are no numbers")
+        raise ValueError("weights are not floats")
     with torch.device("meta"):
         model = kind(**arguments)
     model.load_state_dict({name: value.float().contiguous() for name, value in state.items()}, assign=True)
@@ -153,13 +148,11 @@ def assemble(kind, arguments, state):
 
 
 def unreadable(path, error, what):
-    """The `UserError` for a file that did not load as `what`."""
+    """Return the `UserError` for a file that `error` kept from loading as `what`."""
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
         return UserError(
             f"{path} names {ascii(named[1][:80])[1:-1]}, which no {what} needs: nothing of it was run, do not use it."
         )
     if isinstance(error, OSError) and error.strerror:
         return UserError(f"Cannot read {path}: {error.strerror}; give the path of a {what}.")
-    if not Path(path).is_file():
-        return UserError(f"Cannot read {path}: there is no such file; give the path of a {what}.")
     return UserError(f"{path} is damaged or not a {what}; get it again, or give another.")

@@ -1,9 +1,9 @@
-"""The checkpoints of the original Demucs, `torch.save((class, args, kwargs, state))`, read as data: nothing is run.
+"""Load checkpoints of the original Demucs, `torch.save((class, args, kwargs, state))`, without running their code.
 
-torch.load's own wall, `weights_only`, refuses the container from before torch 1.6, where a class is a persistent id
-with its source code. And a pickle need not run anything to do harm: twelve bytes can fill the memory, a value inside
-itself can take for ever. So this unpickler knows only what such a checkpoint needs: the opcodes that torch.save
-writes, text and numbers in lists, tuples and dictionaries, and tensors as descriptions, made when the pickle has ended.
+torch.load with `weights_only` refuses the container from before torch 1.6, where a class is a persistent id with its
+source code. A pickle can also do harm without code: twelve bytes can fill the memory, and a value inside itself can
+take for ever. This unpickler therefore knows only what a checkpoint needs: the opcodes that torch.save writes, text and
+numbers in lists, tuples and dictionaries, and descriptions of tensors, which are built after the pickle has ended.
 """
 
 import dataclasses
@@ -18,9 +18,9 @@ from lib.common.untrusted import unpacked
 from lib.demucs import Demucs
 from lib.models.generators import assemble, unreadable
 
-ORIGINAL = "demucs.model.Demucs"  # what the original's checkpoints call this network
-PICKLES = 2**20  # bytes; the largest published model takes 30,000, most of it the source code of its class
-MAGIC = 0x1950A86A20F9469CFC6C  # how the container from before torch 1.6 begins
+ORIGINAL = "demucs.model.Demucs"  # name of the class in the original's checkpoints
+PICKLES = 2**20  # bytes; the largest published model has 30,000, mostly source code
+MAGIC = 0x1950A86A20F9469CFC6C  # first value of the container from before torch 1.6
 DTYPES = {f"torch.{name}Storage": dtype for name, dtype in (
     ("Double", torch.float64), ("Float", torch.float32), ("Half", torch.float16), ("BFloat16", torch.bfloat16),
 )}  # fmt: skip
@@ -32,34 +32,25 @@ OPCODES = (
 
 
 def load_published(path):
-    """The `Demucs` in a checkpoint that the original wrote, plain or gzip-compressed, in float32.
+    """The `Demucs` in a checkpoint of the original, zip or older, plain or gzip-compressed, on the CPU in float32.
 
-    Raises `UserError` when it is missing, damaged or foreign, or names anything but Demucs and tensors.
+    Memory stays within a few times the file's size. Raises `UserError` if the file is missing or damaged, holds
+    another class, or names anything but Demucs and tensors.
     """
     try:
-        name, args, kwargs, state = read_checkpoint(path)
+        with unpacked(path) as file:
+            zipped = file.read(2) == b"PK"
+            file.seek(0)
+            (name, args, kwargs, state), storages = (_read_zip if zipped else _read_stream)(file)
+        state = {key: described.tensor() for key, described in state.items()}
+        if sum(tensor.nbytes for tensor in state.values()) > sum(storage.nbytes for storage in storages):
+            raise ValueError("tensors share their numbers")
         if name != ORIGINAL:
             raise ValueError("not Demucs")
         positional = dict(zip(inspect.signature(Demucs).parameters, args, strict=False))
         return assemble(Demucs, positional | kwargs, state)
-    except Exception as error:  # damaged and foreign files fail in more ways than can be listed
+    except Exception as error:  # a damaged file may raise anything
         raise unreadable(path, error, "Demucs v1 checkpoint") from error
-
-
-def read_checkpoint(path):
-    """(class's name, positional arguments, keywords, {name: tensor}) of a checkpoint: zip or older, plain or gzip.
-
-    Raises `pickle.UnpicklingError` with "GLOBAL" and a name for any other than those of Demucs and tensors, and almost
-    anything for what is damaged or foreign. Memory stays within a few times the file's size.
-    """
-    with unpacked(path) as file:
-        zipped = file.read(2) == b"PK"
-        file.seek(0)
-        (name, args, kwargs, state), storages = (_read_zip if zipped else _read_stream)(file)
-        state = {key: described.tensor() for key, described in state.items()}
-        if sum(tensor.nbytes for tensor in state.values()) > sum(storage.nbytes for storage in storages):
-            raise ValueError("tensors that share their numbers")
-        return name, args, kwargs, state
 
 
 def _read_zip(file):
@@ -75,7 +66,7 @@ def _read_zip(file):
 def _read_stream(file):
     head = _Pickles(file.read(PICKLES))
     if _Unpickler(head).load() != MAGIC:
-        raise ValueError("no checkpoint")
+        raise ValueError("not a checkpoint")
     _protocol, _machine = _Unpickler(head).load(), _Unpickler(head).load()
     reader = _Unpickler(head)
     content, keys = reader.load(), _Unpickler(head).load()
@@ -114,7 +105,7 @@ class _Storage:
 
 @dataclasses.dataclass(eq=False)
 class _Tensor:
-    """What the pickle gives to torch to make a tensor of."""
+    """A tensor as the pickle describes it: the arguments of torch's function that builds it."""
 
     storage: _Storage
     offset: int
@@ -128,26 +119,26 @@ class _Tensor:
 
 
 class _Names(dict):
-    """Keys are text: to hash a tuple within tuples can take for ever, or overflow the stack."""
+    """A dictionary whose keys must be text: hashing nested tuples can take for ever, or overflow the stack."""
 
     def __init__(self):
         super().__init__()
 
     def __setitem__(self, key, value):
         if not isinstance(key, str):
-            raise pickle.UnpicklingError("a key is no text")
+            raise pickle.UnpicklingError("a key is not text")
         super().__setitem__(key, value)
 
 
 class _Memo(dict):
-    """Only text and names are repeated: with containers, a short pickle describes a value of any size."""
+    """A memo of text and names only: with containers, a short pickle could describe a value of any size."""
 
     def __setitem__(self, index, value):
         if isinstance(value, str | type | torch.dtype):
             super().__setitem__(index, value)
 
 
-class _Unpickler(pickle._Unpickler):  # the one in C takes memory for as many memos as a pickle says that it has
+class _Unpickler(pickle._Unpickler):  # the C version allocates as many memos as a pickle claims
     dispatch = {
         code[0]: pickle._Unpickler.dispatch[code[0]] for code in (getattr(pickle, name) for name in OPCODES.split())
     } | {

@@ -1,4 +1,4 @@
-"""Files of generators' weights: this project's (safetensors), and which kind of file a path names."""
+"""Save and load generators' weights: this project's files (safetensors), or any file that holds a generator."""
 
 import json
 from pathlib import Path
@@ -6,35 +6,32 @@ from pathlib import Path
 import torch
 
 from lib.common.errors import UserError
-from lib.common.files import atomic
+from lib.common.files import atomic, writing
 from lib.common.untrusted import parse_json, regular_file
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES
 from lib.models.generators import GENERATORS, assemble, unreadable
 from lib.models.original import load_published
 
-BUNDLED = Path(__file__).with_name("corpus.safetensors")  # the small generator that this repository carries
+BUNDLED = Path(__file__).with_name("corpus.safetensors")  # the small generator in this repository
 
 
 def save_weights(model, path, dtype=torch.float32):
-    """Write a generator and its constructor's arguments to `path` (safetensors), atomically, as `dtype` numbers.
+    """Write a generator's weights, as `dtype`, and its constructor's arguments to `path` (safetensors), atomically.
 
-    Raises `UserError` when `path` cannot be written.
+    Raises `UserError` if `path` cannot be written.
     """
     import safetensors.torch
 
     [name] = [name for name, kind in GENERATORS.items() if type(model) is kind]
     state = {key: value.to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
-    with atomic(path) as temporary:
-        try:
-            safetensors.torch.save_file(state, temporary, {name: json.dumps(model.arguments)})
-        except safetensors.SafetensorError as error:  # how it reports, for instance, a full disk
-            raise OSError(str(error)) from error
+    with atomic(path) as temporary, writing(path, safetensors.SafetensorError):
+        safetensors.torch.save_file(state, temporary, {name: json.dumps(model.arguments)})
 
 
 def load_weights(path):
-    """The generator that `save_weights` wrote to `path`, on the CPU, in float32 whatever the file's precision.
+    """The generator that `save_weights` wrote to `path`, on the CPU in float32.
 
-    Raises `UserError` when the file is missing, damaged or not from `save_weights`.
+    Raises `UserError` if the file is missing, damaged or not from `save_weights`.
     """
     import safetensors
 
@@ -43,21 +40,21 @@ def load_weights(path):
             [(name, arguments)] = file.metadata().items()
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return assemble(GENERATORS[name], parse_json(arguments), state)
-    except Exception as error:  # damaged and foreign files fail in more ways than can be listed
+    except Exception as error:  # a damaged file may raise anything
         raise unreadable(path, error, "weights file of this project") from error
 
 
 def load_generator(path=None):
-    """The generator in `path`, on the CPU; without one, the small one that this repository carries.
+    """The generator in `path`, on the CPU; without `path`, the small one in this repository.
 
-    path: a model.safetensors of this project, the folder of a run's arm, or a checkpoint of Demucs v1 as its authors
-    published it; which one, its content says. Raises `UserError` for anything else.
+    path: a model.safetensors of this project, the folder of an arm, or a published checkpoint of Demucs v1.
+    Raises `UserError` for anything else.
     """
     path = Path(path or BUNDLED)
     path = path / "model.safetensors" if path.is_dir() else path
     try:
         with path.open("rb") as file:
-            ours = file.read(9)[8:] in (b"{", b"")  # the header of safetensors, after its length
+            ours = file.read(9)[8:] in (b"{", b"")  # safetensors: a JSON header after its length
     except OSError as error:
         raise UserError(f"Cannot read {path} ({error.strerror}); give the path of a generator's weights.") from error
     model = load_weights(path) if ours else load_published(path)

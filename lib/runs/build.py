@@ -11,7 +11,7 @@ from lib.common.provenance import ROOT
 from lib.common.words import join
 from lib.data.batches import Batches
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
-from lib.models import cpu as fast
+from lib.models.cpu.prepare import check_supported
 from lib.models.generators import build
 
 
@@ -77,7 +77,7 @@ def check_trainable(config, world_size=1, start=None):
     """Raise `UserError` for what cannot be trained on `world_size` ranks, from the generator `start` if there is
     one."""
     generator = build_on_meta(config)
-    fast.require(generator, config.precision, config.compile)
+    check_supported(generator, config.precision, config.compile)
     build_data(config, generator, world_size=world_size)
     if start and _shapes(start) != _shapes(generator):
         raise UserError(

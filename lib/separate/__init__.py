@@ -1,7 +1,8 @@
-"""Separate a mixture of any length with a trained generator, in chunks that overlap.
+"""Separate a mixture of any length with a trained generator, in overlapping chunks; `__main__.py` is the command.
 
-Source: the original averages estimates over random shifts (Défossez et al., arXiv 1911.13254, section 5.3); chunks
-with true context on both sides, cross-faded, keep memory independent of the length.
+Source: the original averages estimates over random shifts (Défossez et al., arXiv 1911.13254, section 5.3). Chunks
+with true context on both sides, cross-faded, keep memory independent of the length. The package imports `lib.models`,
+`lib.demucs`, `lib.data` and `lib.common` only.
 """
 
 from dataclasses import dataclass
@@ -14,27 +15,19 @@ from lib.common.errors import UserError
 from lib.data.tracks import SAMPLERATE
 from lib.demucs import center_trim
 
-BATCH = 6  # chunks at once: the LSTM's weights are read once for all of them
-BLOCK = 2**18  # samples of an array that are normalised at once
+BLOCK = 2**18  # samples that are normalised, or returned, at once
 
 
-def separate(model, mixture, *, seconds=10.0, overlap=0.1, shifts=0, seed=0, batch=BATCH):
-    """Estimates (sources, channels, time) of `mixture` (channels, time), float32, any scale.
+def separate(model, mixture, **options):
+    """Estimates (sources, channels, time) of `mixture` (channels, time), float32, any scale; options: see `stream`.
 
-    seconds: length of a chunk; overlap: share of a chunk that is cross-faded with its neighbour; shifts: estimates
-    for so many random shifts in [0, 0.5 s) are averaged (10 in the paper; 0: one estimate, unshifted); seed: of the
-    shifts; batch: chunks that the model sees at once. The mixture is normalised by its own mono mean and standard
-    deviation, as the original does; silence gives silence.
     Raises `UserError` for a wrong number of channels, no samples, or NaN.
     """
     mixture = torch.as_tensor(np.asarray(mixture), dtype=torch.float32)
     if mixture.ndim != 2 or mixture.shape[0] != model.audio_channels:
         raise UserError(f"The mixture has shape {tuple(mixture.shape)}; ({model.audio_channels}, samples) is needed.")
     estimates, done = torch.empty(model.sources, *mixture.shape), 0
-    for part in stream(
-        model, mixture.split(BLOCK, 1), measure([mixture], "The mixture"),
-        seconds=seconds, overlap=overlap, shifts=shifts, seed=seed, batch=batch,
-    ):  # fmt: skip
+    for part in stream(model, mixture.split(BLOCK, 1), measure([mixture], "The mixture"), **options):
         estimates[..., done : done + part.shape[-1]] = part
         done += part.shape[-1]
     return estimates
@@ -42,7 +35,7 @@ def separate(model, mixture, *, seconds=10.0, overlap=0.1, shifts=0, seed=0, bat
 
 @dataclass(frozen=True)
 class Level:
-    """What must be known of a whole mixture before its first chunk: its samples, its mono mean and deviation."""
+    """Length of a mixture, and mean and standard deviation of its mono sum, needed before its first chunk."""
 
     samples: int
     mean: float
@@ -50,10 +43,10 @@ class Level:
 
 
 def measure(blocks, name):
-    """The `Level` of a mixture that comes in `blocks` (channels, time).
+    """The `Level` of a mixture given as `blocks` (channels, time).
 
-    Mean and variance are joined block by block (Chan, Golub, LeVeque, 1983): no digits are lost to a large mean.
-    Raises `UserError`, which speaks of `name`, for no samples, or NaN or infinite ones.
+    Mean and variance are merged block by block (Chan, Golub, LeVeque, 1983), so that a large mean costs no digits.
+    Raises `UserError` about `name` if there are no samples, or NaN or infinite ones.
     """
     samples, mean, squares = 0, 0.0, 0.0
     for block in blocks:
@@ -71,16 +64,19 @@ def measure(blocks, name):
 
 
 @torch.no_grad()
-def stream(model, blocks, level, *, seconds=10.0, overlap=0.1, shifts=0, seed=0, batch=BATCH):
-    """Yield the estimates of a mixture of any length, (sources, channels, time), part by part from its beginning.
+def stream(model, blocks, level, *, seconds=10.0, overlap=0.1, shifts=0, batch=6):
+    """Yield the estimates of a mixture of any length, (sources, channels, time), part by part.
 
-    blocks: the mixture from its beginning, (channels, time) each, any lengths; level: of the whole mixture. The rest as
-    in `separate`. Memory depends on `seconds` and `batch` alone: what lies before the next chunk is forgotten.
+    blocks: the mixture in parts (channels, time) of any lengths; level: of the whole mixture; seconds: length of a
+    chunk; overlap: share of a chunk that is cross-faded with the next; shifts: number of random shifts in [0, 0.5 s)
+    whose estimates are averaged (10 in the paper; 0: one unshifted estimate); batch: chunks per forward pass, for which
+    the LSTM's weights are read once. The mixture is normalised by its own mono mean and standard deviation, as in the
+    original; silence gives silence. Memory depends on `seconds` and `batch` only.
     """
     if level.std < 1e-8:
         yield from (torch.zeros(model.sources, *block.shape) for block in blocks)
         return
-    offsets = np.random.RandomState(seed).randint(SAMPLERATE // 2, size=shifts).tolist() if shifts else [0]
+    offsets = np.random.RandomState(0).randint(SAMPLERATE // 2, size=shifts).tolist() if shifts else [0]
     length = min(round(seconds * SAMPLERATE), level.samples + max(offsets))
     fade = min(round(overlap * length), length // 2)
     chunks = sorted(chunk for offset in offsets for chunk in _chunks(level.samples, offset, length, fade))
@@ -91,7 +87,7 @@ def stream(model, blocks, level, *, seconds=10.0, overlap=0.1, shifts=0, seed=0,
     was_training = model.training
     model.eval()
     try:
-        # The same buffers for all groups, as new ones would fragment the memory; sums are from sample `done` on.
+        # All groups share these buffers, as new ones would fragment the memory. `sums` begins at sample `done`.
         mixtures = torch.empty(min(batch, len(chunks)), model.audio_channels, valid)
         longest = min((batch - 1) * (length - fade) + length, level.samples)
         sums, done = torch.zeros(model.sources, model.audio_channels, longest), 0
@@ -101,7 +97,7 @@ def stream(model, blocks, level, *, seconds=10.0, overlap=0.1, shifts=0, seed=0,
                 mixture.copy_(next(inputs))
             estimates = model(mixtures[: len(group)].to(device))
             _add(sums, done, group, center_trim(estimates, length).cpu(), fade, level.samples)
-            del estimates  # much memory, which the next ones need
+            del estimates  # frees memory for the next group
             complete = max(chunks[first + batch][0], 0) if first + batch < len(chunks) else level.samples
             parts = sums[..., : complete - done].split(BLOCK, dim=-1)
             yield from (part * (level.std / len(offsets)) + level.mean for part in parts)
@@ -113,13 +109,13 @@ def stream(model, blocks, level, *, seconds=10.0, overlap=0.1, shifts=0, seed=0,
 
 
 def _chunks(samples, offset, length, fade):
-    """(start, is first, is last) of each chunk of `length` samples; a shift by `offset` begins so much earlier."""
+    """(start, is first, is last) of each chunk of `length` samples; the first starts `offset` samples before 0."""
     starts = range(-offset, max(samples - fade, 1 - offset), length - fade)
     return [(start, start == starts[0], start == starts[-1]) for start in starts]
 
 
 def _inputs(blocks, starts, samples):
-    """Yield, for each of `starts` (ascending), `samples` samples of the mixture from there, zeros beyond its ends."""
+    """Yield `samples` samples of the mixture from each of the ascending `starts`, padded with zeros at its ends."""
     blocks = iter(blocks)
     held, begin = next(blocks), 0
     for start in starts:
@@ -132,21 +128,14 @@ def _inputs(blocks, starts, samples):
         yield pad(part, (before, samples - before - part.shape[-1]))
 
 
-def _window(length, fade, chunk):
-    """Weights of a chunk's samples: with its neighbours' they sum to one."""
-    _, first, last = chunk
-    window, rise = torch.ones(length), torch.arange(1, fade + 1) / (fade + 1)
-    if fade and not first:
-        window[:fade] = rise
-    if fade and not last:
-        window[-fade:] = rise.flip(0)
-    return window
-
-
 def _add(sums, done, chunks, estimates, fade, samples):
-    """Add the estimates of `chunks` to `sums`, which begin at sample `done` of `samples`."""
-    length = estimates.shape[-1]
-    for chunk, estimate in zip(chunks, estimates, strict=True):
-        start, stop = max(chunk[0], 0), min(chunk[0] + length, samples)
-        weighted = estimate * _window(length, fade, chunk)
-        sums[..., start - done : stop - done] += weighted[..., start - chunk[0] : stop - chunk[0]]
+    """Add the cross-faded estimates of `chunks` to `sums`, which begin at sample `done` of `samples`."""
+    length, rise = estimates.shape[-1], torch.arange(1, fade + 1) / (fade + 1)
+    for (start, is_first, is_last), estimate in zip(chunks, estimates, strict=True):
+        weights = torch.ones(length)
+        if not is_first:
+            weights[:fade] = rise
+        if not is_last:
+            weights[length - fade :] = rise.flip(0)
+        begin, stop = max(start, 0), min(start + length, samples)
+        sums[..., begin - done : stop - done] += (estimate * weights)[..., begin - start : stop - start]

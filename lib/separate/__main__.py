@@ -10,16 +10,16 @@ from lib.common.errors import Parser, UserError
 from lib.common.progress import progress
 from lib.data.songs import FORMATS, Song, decibels, scratch_folder, song_name, write_stems
 from lib.data.tracks import SAMPLERATE
-from lib.models.cpu import keep_buffers, prepare
+from lib.models.cpu.prepare import keep_buffers, prepare
 from lib.models.weights import load_generator
 from lib.separate import measure, stream
 
 
 def separate_song(model, path, out, *, form="24", shifts=0):
-    """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, with progress and remarks.
+    """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, and print progress and remarks.
 
-    Arguments as in `lib.data.songs.write_stems` and `separate`. Raises `UserError` for a song that cannot be read, an
-    estimate that is not finite, or a folder that cannot be written.
+    form: as in `lib.data.songs.write_stems`; shifts: as in `lib.separate.stream`. Raises `UserError` if the song cannot
+    be read, an estimate is not finite, or the folder cannot be written.
     """
     folder = Path(out) / song_name(path)
     with scratch_folder(out) as scratch:
@@ -38,7 +38,7 @@ def separate_song(model, path, out, *, form="24", shifts=0):
 
 
 def _watched(estimates, name, samples):
-    """The parts of `estimates`, if they are finite, with a progress bar in seconds of the song."""
+    """Yield the parts of `estimates` with a progress bar in seconds; raises `UserError` if one is not finite."""
     done = 0
     with progress(name, round(samples / SAMPLERATE), unit="s") as bar:
         for part in estimates:
@@ -52,38 +52,34 @@ def _watched(estimates, name, samples):
 def _parser():
     parser = Parser(
         prog="python -m lib.separate",
-        description="Separate songs into drums, bass, other and vocals: one wav file each, as loud and as long as in "
-        "the song, with its sample rate and as many channels (more than two are mixed down to stereo).",
+        description="Separate songs into drums, bass, other and vocals: one wav file each, with the song's level, "
+        "length, sample rate and number of channels (more than two are mixed down to stereo).",
         epilog="""examples:
   python -m lib.separate song.mp3
   python -m lib.separate *.flac --checkpoint results/study/l1-42 --out stems --format float
   python -m lib.separate "Band - Song.stem.mp4" --checkpoint demucs.th.gz --shifts 10
 
-A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or whatever else ffmpeg decodes, of any sample rate and
-length. The networks work at 44,100 Hz, so what a song of a higher rate holds above 22 kHz is in no stem.
-Without --checkpoint a small model is used that learned only from this project's composed corpus: it works at once,
-and it is no match for one that learned from recorded music.""",
+A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or what else ffmpeg decodes, of any sample rate and
+length. The networks work at 44,100 Hz, so the stems hold nothing above 22 kHz.
+Without --checkpoint, a small model is used that was trained on this project's composed corpus only; one trained on
+real music separates real music better.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("songs", nargs="+", metavar="SONG", help="audio file")
-    parser.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help="generator: model.safetensors of a run, the folder it lies in, or Demucs v1's published weights "
-        "(.th, .th.gz) as they are; default: the model that the repository carries",
-    )
+    parser.add_argument("--checkpoint", metavar="FILE", help="generator: model.safetensors of a run, its folder, or "
+                        "Demucs v1's published weights (.th, .th.gz); default: the model in this repository")  # fmt: skip
     parser.add_argument("--out", default="separated", metavar="FOLDER", help="stems go to FOLDER/SONG/drums.wav … "
-                        "(default: %(default)s); those of an earlier run are replaced")  # fmt: skip
+                        "(default: %(default)s) and replace those of an earlier run")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default="24", help="bits per sample of the wav files, or 32-bit "
-                        "float, which cannot clip; at 16 and 24 all stems of a song become quieter by the same factor "
-                        "if one would clip, and a line says so (default: %(default)s)")  # fmt: skip
+                        "float, which cannot clip; if a stem would clip at 16 or 24, all stems of the song become "
+                        "quieter by the same factor, and a line says so (default: %(default)s)")  # fmt: skip
     parser.add_argument("--shifts", type=int, default=0, metavar="N", help="average over N random shifts of the song: "
                         "a little better, N times slower; 10 in the paper (default: %(default)s)")  # fmt: skip
     return parser
 
 
 def main(arguments=None):
-    """The command. Returns its exit status: 0, or 1 when a song could not be separated (the others were)."""
+    """Run the command; returns its exit status: 1 if a song could not be separated (the others were), else 0."""
     options = _parser().parse_args(arguments)
     if options.shifts < 0:
         raise UserError(f"--shifts {options.shifts} must be 0 or more.")

@@ -12,7 +12,7 @@ from lib.common.errors import UserError
 from lib.corpus import default_soundfont, generate, render, soundfont, styles, track, voice
 from lib.corpus.notes import Grid, hits
 
-SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5, "progress": False}
+SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5}
 SOURCES = ("drums", "bass", "other", "vocals")
 
 
@@ -94,7 +94,7 @@ def test_resumes_where_it_stopped(corpus, tmp_path):
 
 
 def test_finished_corpus_returns_at_once_and_refuses_other_parameters(corpus, monkeypatch):
-    monkeypatch.setattr("lib.corpus.run", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr("lib.corpus.processes", lambda *_: pytest.fail("rendered again"))
     assert generate(corpus, **SMALL) == corpus
     with pytest.raises(UserError, match="seed 5 instead of 6"):
         generate(corpus, **(SMALL | {"seed": 6}))

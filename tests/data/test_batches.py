@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.data import tracks as data
 from lib.data.batches import Batches, JointAugmentation, item_noise
+from lib.data.tracks import FULL_SCALE, Excerpts, Track, read_index
 
 TIME, SHIFT = 8_000, 2_000
 
 
 @pytest.fixture
 def excerpts(index):
-    return data.Excerpts(data.read_index(index)[0]["train"], TIME + SHIFT, 11_025)
+    return Excerpts(read_index(index)[0]["train"], TIME + SHIFT, 11_025)
 
 
 def make(excerpts, **changes):
@@ -88,8 +88,8 @@ def ramps(tmp_path):
     values = 1 + np.arange(4 * 2 * 256 * RAMP, dtype=np.int16).reshape(4, 2, -1)
     np.save(tmp_path / "ramps.npy", np.concatenate([values[:1], values]))
     # This mean and deviation leave the values as they are
-    track = data.Track("ramps", str(tmp_path / "ramps.npy"), 256 * RAMP, 0.0, 1 / data.FULL_SCALE, "")
-    return data.Excerpts([track], RAMP, RAMP)
+    track = Track("ramps", str(tmp_path / "ramps.npy"), 256 * RAMP, 0.0, 1 / FULL_SCALE, "")
+    return Excerpts([track], RAMP, RAMP)
 
 
 def test_each_stem_is_shifted_swapped_flipped_and_remixed_at_its_rate(ramps):
@@ -139,7 +139,7 @@ def test_each_pass_has_an_order_of_its_own(ramps):
 
 
 def test_without_shift_and_remix_stems_stay_together(excerpts):
-    plain = data.Excerpts(excerpts.tracks, TIME, 11_025)
+    plain = Excerpts(excerpts.tracks, TIME, 11_025)
     batches = make(plain, shift=0, remix_group=0)
     stems, [first, *_] = batches(0).numpy(), batches._indices(0)
     for s in range(4):

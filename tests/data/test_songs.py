@@ -254,7 +254,7 @@ def test_full_disk(exact, tmp_path):
     )  # fmt: skip
     _, errors = process.communicate()
     assert process.returncode == 1 and len(errors.splitlines()) == 1
-    assert errors.startswith(f"Cannot write {tmp_path}/out/song (") and "free some space" in errors
+    assert errors.startswith(f"Cannot write {tmp_path}/out/song: ") and "free some space" in errors
     assert not (tmp_path / "out").exists()
 
 

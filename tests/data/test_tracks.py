@@ -1,5 +1,6 @@
 """Reading musdb folders, the cache, and excerpts."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -12,38 +13,38 @@ import pytest
 from support import synthetic_stems, write_track
 
 from lib.common.provenance import ROOT
-from lib.data import musdb as decode
-from lib.data import tracks as data
+from lib.data.musdb import _quantised, decode, list_musdb, read_track
+from lib.data.tracks import SOURCES, Excerpts, read_index
 
 
 def test_splits_and_audio_agree_with_musdb(musdb_folder):
-    files = decode.list_musdb(musdb_folder)
+    files = list_musdb(musdb_folder)
     for split in ("train", "valid"):
         theirs = musdb.DB(str(musdb_folder), setup_file="musdb.yaml", is_wav=True, subsets="train", split=split)
         assert sorted(files[split]) == sorted(track.name for track in theirs)
     theirs = musdb.DB(str(musdb_folder), is_wav=True, subsets="test")
     assert sorted(files["test"]) == sorted(track.name for track in theirs)
     track = theirs[0]
-    ours = decode.read_track(files["test"][track.name]) / 32_768
+    ours = read_track(files["test"][track.name]) / 32_768
     np.testing.assert_array_equal(ours[0].T, track.audio)
-    np.testing.assert_array_equal(ours[1:].transpose(0, 2, 1), np.stack([track.targets[s].audio for s in data.SOURCES]))
+    np.testing.assert_array_equal(ours[1:].transpose(0, 2, 1), np.stack([track.targets[s].audio for s in SOURCES]))
 
 
 def test_stem_file_agrees_with_musdb(real_excerpt, tmp_path):
     (tmp_path / "test").mkdir()
     shutil.copy(real_excerpt, tmp_path / "test")
-    [(name, path)] = decode.list_musdb(tmp_path)["test"].items()
+    [(name, path)] = list_musdb(tmp_path)["test"].items()
     theirs = musdb.DB(str(tmp_path), subsets="test")[0]
     assert name == theirs.name
-    ours = decode.read_track(path) / 32_768
+    ours = read_track(path) / 32_768
     # 16 bits: at most half a step from the decoder's float samples
     np.testing.assert_allclose(ours[0].T, theirs.audio, atol=0.5001 / 32_768)
-    for k, source in enumerate(data.SOURCES):
+    for k, source in enumerate(SOURCES):
         np.testing.assert_allclose(ours[k + 1].T, theirs.targets[source].audio, atol=0.5001 / 32_768)
 
 
 def test_mixture_is_the_sum_of_the_stems_and_statistics_are_the_mono_mixtures(index):
-    sets, _ = data.read_index(index)
+    sets, _ = read_index(index)
     assert {name: len(tracks) for name, tracks in sets.items()} == {"train": 4, "valid": 2, "test": 2}
     for track in sets["train"]:
         audio = np.asarray(track.audio(), np.int32)
@@ -55,14 +56,14 @@ def test_mixture_is_the_sum_of_the_stems_and_statistics_are_the_mono_mixtures(in
 
 def test_cache_is_reused_and_notices_a_changed_source(tmp_path):
     write_track(tmp_path / "in" / "train" / "A - B", synthetic_stems(1, 1.0))
-    tracks = decode.list_musdb(tmp_path / "in")["train"]
-    [first] = decode.decode(tracks, tmp_path / "cache")
+    tracks = list_musdb(tmp_path / "in")["train"]
+    [first] = decode(tracks, tmp_path / "cache")
     written = (tmp_path / "cache").stat().st_mtime_ns
-    [again] = decode.decode(tracks, tmp_path / "cache")
+    [again] = decode(tracks, tmp_path / "cache")
     assert again == first and (tmp_path / "cache").stat().st_mtime_ns == written, "nothing is decoded twice"
     shutil.rmtree(tmp_path / "in")
     write_track(tmp_path / "in" / "train" / "A - B", synthetic_stems(2, 1.0))
-    [changed] = decode.decode(tracks, tmp_path / "cache")
+    [changed] = decode(tracks, tmp_path / "cache")
     assert changed.std != first.std
 
 
@@ -78,7 +79,7 @@ def files(folder):
 
 
 def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, monkeypatch, capsys):
-    read, saved = decode.read_track, []
+    read, saved = read_track, []
 
     def interrupted(file, audio, save=np.save):
         if saved:
@@ -87,14 +88,16 @@ def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, 
         saved.append(audio)
         save(file, audio)
 
-    monkeypatch.setattr(decode.np, "save", interrupted)
+    monkeypatch.setattr(np, "save", interrupted)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
-        decode.decode(three, tmp_path / "cache", workers=1)
+        decode(three, tmp_path / "cache")
     assert files(tmp_path / "cache") == ["json", "npy"], "the first track, whole, and nothing of the second"
     monkeypatch.undo()
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     missing = []
-    monkeypatch.setattr(decode, "read_track", lambda path: missing.append(path.name) or read(path))
-    tracks = decode.decode(three, tmp_path / "cache", workers=1)
+    monkeypatch.setattr("lib.data.musdb.read_track", lambda path: missing.append(path.name) or read(path))
+    tracks = decode(three, tmp_path / "cache")
     assert missing == ["Track 1", "Track 2"], "the first is not decoded again"
     assert "3 of 3 tracks" in capsys.readouterr().out
     for track, path in zip(tracks, three.values(), strict=True):
@@ -107,7 +110,7 @@ def test_a_killed_decode_resumes(three, tmp_path):
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from lib.data import musdb as decode
+from lib.data.musdb import decode
 
 def killed(file, audio, save=np.save, saved=[]):
     if saved:
@@ -116,40 +119,42 @@ def killed(file, audio, save=np.save, saved=[]):
         os.kill(os.getpid(), signal.SIGKILL)
     saved.append(save(file, audio))
 
-decode.np.save = killed
+np.save = killed
 folder, cache = map(Path, sys.argv[1:])
-decode.decode({path.name: path for path in sorted(folder.iterdir())}, cache, workers=1)
+os.cpu_count = lambda: 1
+decode({path.name: path for path in sorted(folder.iterdir())}, cache)
 """
     folder = three["Track 0"].parent
     done = subprocess.run([sys.executable, "-c", program, str(folder), str(tmp_path / "cache")], cwd=ROOT)
     assert done.returncode == -signal.SIGKILL
-    tracks = decode.decode(three, tmp_path / "cache", workers=1)
+    tracks = decode(three, tmp_path / "cache")
     for track, path in zip(tracks, three.values(), strict=True):
-        np.testing.assert_array_equal(track.audio(), decode.read_track(path))
+        np.testing.assert_array_equal(track.audio(), read_track(path))
 
 
 def test_tracks_are_decoded_at_once(three, tmp_path, monkeypatch):
-    together, read = threading.Barrier(3, timeout=60), decode.read_track
-    monkeypatch.setattr(decode, "read_track", lambda path: together.wait() is None or read(path))
-    assert [track.name for track in decode.decode(three, tmp_path / "cache", workers=3)] == list(three)
+    together, read = threading.Barrier(3, timeout=60), read_track
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("lib.data.musdb.read_track", lambda path: together.wait() is None or read(path))
+    assert [track.name for track in decode(three, tmp_path / "cache")] == list(three)
 
 
 def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
     (tmp_path / "train").mkdir()
     for k in range(8):
         (tmp_path / "train" / f"Track {k}.stem.mp4").write_text("not decoded here")
-    files = decode.list_musdb(tmp_path)
+    files = list_musdb(tmp_path)
     assert list(files["valid"]) == ["Track 0", "Track 7"] and len(files["train"]) == 6
 
 
 def test_beyond_full_scale_samples_saturate():
     loud = np.array([[1.5, -1.5], [0.5, -1.0]], np.float32)
-    assert decode._quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
+    assert _quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
 
 
 def test_excerpts_are_normalised_slices(index):
-    sets, _ = data.read_index(index)
-    excerpts = data.Excerpts(sets["train"], samples=44_100, stride=22_050)
+    sets, _ = read_index(index)
+    excerpts = Excerpts(sets["train"], samples=44_100, stride=22_050)
     assert len(excerpts) == 4 * 7, "1 + (4 s - 1 s) / 0.5 s starts in each of four tracks"
     track, start = excerpts[8]
     assert (track, start) == (sets["train"][1], 22_050)

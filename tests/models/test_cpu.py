@@ -11,14 +11,14 @@ from torch import nn
 
 from lib.common.errors import UserError
 from lib.demucs import Demucs
-from lib.models import cpu as fast
-from lib.models.cpu import convolutions as products
+from lib.models.cpu import convolutions
 from lib.models.cpu.lstm import lstm
+from lib.models.cpu.prepare import Autocast, FastDemucs, bf16_error, prepare
 
 SHAPES = {
     "narrow": dict(channels=4, depth=3),  # gates halved apart, no oneDNN in the backward pass
     "tile": dict(channels=32, depth=2),  # the context's backward as products, gates in one piece
-    "wide": dict(channels=160, depth=2, lstm_layers=1),  # the second level is wider than `products.NARROW`
+    "wide": dict(channels=160, depth=2, lstm_layers=1),  # the second level is wider than `convolutions.NARROW`
     "no lstm, other stride": dict(channels=8, depth=2, lstm_layers=0, kernel_size=6, stride=3, context=5),
     "projection": dict(channels=8, depth=2, projection=True),
 }
@@ -46,8 +46,8 @@ def error(found, exact):
 @pytest.mark.parametrize("more", [0, 5])  # also a length that leaves samples over
 def test_outputs_and_gradients_are_those_of_the_plain_network(shape, more):
     model = Demucs(**SHAPES[shape])
-    net = fast.prepare(model)
-    assert isinstance(net, fast.FastDemucs)
+    net = prepare(model)
+    assert isinstance(net, FastDemucs)
     mixture = torch.randn(2, 2, model.valid_length(700) + more)
     exact = copy.deepcopy(model).double()
     reference = results(exact, mixture.double(), exact)
@@ -69,7 +69,7 @@ def test_lstm_is_the_librarys(time, batch, width):
 
 def test_the_fast_network_shares_the_weights_and_shows_the_attributes():
     model = Demucs(channels=4, depth=2)
-    net = fast.prepare(model)
+    net = prepare(model)
     assert all(a is b for a, b in zip(net.parameters(), model.parameters(), strict=True))
     assert net.sources == 4 and net.valid_length(1000) == model.valid_length(1000)
     with pytest.raises(AttributeError, match="nothing"):
@@ -78,22 +78,22 @@ def test_the_fast_network_shares_the_weights_and_shows_the_attributes():
 
 def test_estimates_under_autocast_are_float32():
     model = Demucs(channels=4, depth=2)
-    assert fast.Autocast(model)(torch.randn(1, 2, model.valid_length(100))).dtype == torch.float32
+    assert Autocast(model)(torch.randn(1, 2, model.valid_length(100))).dtype == torch.float32
 
 
 @pytest.mark.parametrize("other", [dict(glu=False), dict(rewrite=False), dict(upsample=True), dict(stride=2)])
 def test_networks_of_other_layers_stay_as_they_are(other):
     model = Demucs(channels=4, depth=2, **other)
-    assert fast.prepare(model) is model
+    assert prepare(model) is model
     with pytest.raises(UserError, match="bf16 is not tested for"):
-        fast.prepare(model, precision="bf16")
+        prepare(model, precision="bf16")
 
 
 @pytest.mark.parametrize("channels", [8, 16, 32])
 def test_bf16_is_within_rounding_layer_by_layer(channels):
     """Also where torch's own layers are wrong: strided convolutions of 16 to 24 channels, LSTMs of 1024."""
     said = []
-    net = fast.prepare(Demucs(channels=channels), precision="bf16", report=said.append)
+    net = prepare(Demucs(channels=channels), precision="bf16", report=said.append)
     assert said == [] and len(net.bf16) == 24  # 12 convolutions each side, LSTM and linear, without first and last
     x = torch.randn(1, 2, net.valid_length(3000))
     with torch.no_grad():
@@ -102,15 +102,15 @@ def test_bf16_is_within_rounding_layer_by_layer(channels):
 
 
 def test_a_wrong_bf16_layer_stays_in_fp32_and_is_named(monkeypatch):
-    right = products.up
+    right = convolutions.up
 
     def wrong(x, conv):
         y = right(x, conv)
         return y * (1.05 if x.dtype == torch.bfloat16 and conv.in_channels == 8 else 1)
 
-    monkeypatch.setattr(products, "up", wrong)
+    monkeypatch.setattr(convolutions, "up", wrong)
     said, model = [], Demucs(channels=4, depth=3)
-    net = fast.prepare(model, precision="bf16", report=said.append)
+    net = prepare(model, precision="bf16", report=said.append)
     assert len(said) == 1 and "decoder.1.2 (5%)" in said[0] and "decoder.0.2" not in said[0]
     assert "decoder.1.2" not in net.bf16 and "decoder.0.2" in net.bf16
 
@@ -125,12 +125,12 @@ def test_a_wrong_bf16_gradient_alone_is_found(monkeypatch):
         def backward(ctx, gradient):
             return gradient * 1.05
 
-    right = products.gated
+    right = convolutions.gated
     monkeypatch.setattr(
-        products, "gated", lambda x, conv: right(Wrong.apply(x) if x.dtype == torch.bfloat16 else x, conv)
+        convolutions, "gated", lambda x, conv: right(Wrong.apply(x) if x.dtype == torch.bfloat16 else x, conv)
     )
     layer = Demucs(channels=4, depth=2).encoder[1][2]
-    assert fast.bf16_error(layer, "encoder.1.2") == pytest.approx(0.05, abs=0.01)
+    assert bf16_error(layer) == pytest.approx(0.05, abs=0.01)
 
 
 def test_training_in_bf16_follows_training_in_fp32():
@@ -138,7 +138,7 @@ def test_training_in_bf16_follows_training_in_fp32():
     mixture = torch.randn(2, 2, model.valid_length(2000))
     losses = {}
     for precision in ("fp32", "bf16"):
-        net = fast.prepare(copy.deepcopy(model), precision=precision)
+        net = prepare(copy.deepcopy(model), precision=precision)
         optimizer = torch.optim.Adam(net.parameters(), 1e-3)
         for _ in range(10):
             loss = net(mixture).abs().mean()
@@ -154,19 +154,19 @@ def test_training_in_bf16_follows_training_in_fp32():
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 def test_compilation_is_of_the_plain_network():
-    net = fast.prepare(Demucs(channels=4, depth=2), compile=True)  # compiled when it is first used
+    net = prepare(Demucs(channels=4, depth=2), compile=True)  # compiled when it is first used
     assert isinstance(net, torch._dynamo.OptimizedModule) and isinstance(net._orig_mod, Demucs)
 
 
 def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(UserError, match="no-such-compiler was not found"):
-        fast.prepare(Demucs(channels=4, depth=2), compile=True)
+        prepare(Demucs(channels=4, depth=2), compile=True)
 
 
 BUFFERS = """
 import resource, sys, torch
-from lib.models.cpu import keep_buffers
+from lib.models.cpu.prepare import keep_buffers
 if sys.argv[1] == "keep":
     keep_buffers()
 for _ in range(10):

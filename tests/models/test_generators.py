@@ -11,7 +11,7 @@ from torch import nn
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.data import tracks as data
+from lib.data.tracks import read_index
 from lib.demucs import Demucs, center_trim
 from lib.models.generators import GENERATORS, build
 from lib.models.weights import load_weights, save_weights
@@ -182,7 +182,7 @@ def test_a_peer_trains_with_l1_then_in_the_game_and_separates_a_track(index, tmp
         errors[arm] = [json.loads(line) for line in (tmp_path / arm / "metrics.jsonl").read_text().splitlines()]
     assert errors["l1-1"][-1]["l1_heldout"] < errors["l1-1"][0]["l1_heldout"], "two more steps lower the held-out error"
     assert all(np.isfinite(line["adversarial"]) and line["discriminator"] > 0 for line in errors["gan-1"])
-    track = data.read_index(index)[0]["test"][0]
+    track = read_index(index)[0]["test"][0]
     before, after = (load_weights(tmp_path / arm / "model.safetensors") for arm in ("l1-1", "gan-1"))
     assert type(after) is GENERATORS[name] and after.arguments == small(name).arguments
     estimates = [separate(model, track.mixture(), seconds=1.0) for model in (before, after)]

@@ -117,11 +117,11 @@ CASES = [
     Case("a song with infinite samples", SEPARATE, "…/song.wav holds NaN or infinite samples; export it again.",
          song(np.full((99, 2), np.inf))),
     Case("the folder for stems is a file", SEPARATE.replace("out …/out", "out …/data.json"), "Cannot write "
-         "…/data.json (File exists); free some space or choose another folder."),
+         "…/data.json: File exists; free some space or choose another folder."),
     Case("the folder for stems lies below a file", SEPARATE.replace("…/out", "…/data.json/out"), "Cannot write "
-         "…/data.json/out (Not a directory); free some space or choose another folder."),
-    Case("the folder for stems is read-only", SEPARATE.replace("…/out", "…/locked"), "Cannot write …/locked "
-         "(Permission denied); free some space or choose another folder."),
+         "…/data.json/out: Not a directory; free some space or choose another folder."),
+    Case("the folder for stems is read-only", SEPARATE.replace("…/out", "…/locked"), "Cannot write …/locked: "
+         "Permission denied; free some space or choose another folder."),
     Case("a song in the notebook that is missing", LISTEN.replace("song.wav", "no.wav").replace("START", "0.0"),
          "Cannot read …/no.wav (No such file or directory); give the path of a song."),
     Case("a song in the notebook that is over before its excerpt", LISTEN.replace("START", "9.0"), "…/song.wav "

@@ -26,11 +26,11 @@ from support import RATE, SOURCES, count_samples, legacy
 from lib import config, pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data import musdb as decode
-from lib.data import tracks as data
+from lib.data.musdb import list_musdb, read_track
+from lib.data.tracks import Track, read_index
 from lib.demucs import Demucs
 from lib.evaluation import results
-from lib.models import weights
+from lib.models.weights import load_weights
 from lib.runs import checkpoint
 
 MEMORY = 500e6  # bytes; thirty times the largest JSON is 250 MB, and the least of these bombs unpacks to 3 GB
@@ -50,12 +50,12 @@ def wav_track(path):
     for name in ("mixture", *SOURCES):
         if name != path.stem:
             soundfile.write(path.parent / f"{name}.wav", np.full((100, 2), 0.1), RATE)
-    return decode.read_track(path.parent)
+    return read_track(path.parent)
 
 
 def musdb(path):
     (path.parent / "train" / "A - B").mkdir(parents=True)
-    return decode.list_musdb(path.parent)
+    return list_musdb(path.parent)
 
 
 READERS = {  # {name: (reader of a path, the file's name)}
@@ -63,15 +63,15 @@ READERS = {  # {name: (reader of a path, the file's name)}
     "museval.gz": (lambda path: results.read_museval(path.parent), "A - B.json.gz"),
     "metrics": (lambda path: results.read_metrics(path.parent), "metrics.jsonl"),
     "config": (lambda path: config.parse([], path.parent), "config.json"),
-    "index": (data.read_index, "data.json"),
-    "audio": (lambda path: data.Track("A - B", str(path), 100, 0.0, 1.0, "").audio(), "audio.npy"),
+    "index": (read_index, "data.json"),
+    "audio": (lambda path: Track("A - B", str(path), 100, 0.0, 1.0, "").audio(), "audio.npy"),
     "profile": (profile, "profiles/bomb.yaml"),
     "musdb": (musdb, "musdb.yaml"),
     "wav": (wav_track, "A - B/drums.wav"),
-    "stem": (decode.read_track, "A - B.stem.mp4"),
+    "stem": (read_track, "A - B.stem.mp4"),
     "song": (count_samples, "song.wav"),
     "published": (Demucs.load_published, "demucs.th"),
-    "weights": (weights.load_weights, "model.safetensors"),
+    "weights": (load_weights, "model.safetensors"),
     "state": (lambda path: checkpoint.load_state(path, "cpu"), "state.pt"),
 }
 

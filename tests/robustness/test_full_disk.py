@@ -86,7 +86,7 @@ def run_without(out, *kinds):
     return shutil.copytree(ROOT / "results" / "quick", out, ignore=shutil.ignore_patterns(*kinds), dirs_exist_ok=True)
 
 
-one_song = dict(train=1, valid=0, test=0, shifted=0, seconds=4.0, progress=False)
+one_song = dict(train=1, valid=0, test=0, shifted=0, seconds=4.0)
 one_cell = dict(cells=[(4, "none", 1)], steps=1, seconds=0.1, width=2)
 WRITES = {  # what is written, and the call that writes it into the folder `out`; `a` gives a fixture by its name
     "a song of the corpus": lambda out, a: partial(corpus.generate, out / "corpus", **one_song),

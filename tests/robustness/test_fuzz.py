@@ -29,11 +29,12 @@ from support import RATE, SOURCES, count_samples, legacy, outcome, synthetic_ste
 from lib import config, pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data import musdb as decode
-from lib.data import tracks as data
+from lib.data.musdb import list_musdb, read_track
+from lib.data.tracks import Track, read_index
 from lib.demucs import Demucs
 from lib.evaluation import results
-from lib.models import generators, weights
+from lib.models.generators import GENERATORS
+from lib.models.weights import load_weights, save_weights
 from lib.report.guard import notebook_parameters
 from lib.runs import checkpoint
 
@@ -175,9 +176,9 @@ INDEX = {"digest": "12", "sets": {"train": [TRACK, TRACK], "valid": [TRACK]}}
 @examples(150)
 @given(content=either(INDEX))
 def test_index(folder, content):
-    read = outcome(data.read_index, folder / "data.json", content)
+    read = outcome(read_index, folder / "data.json", content)
     for tracks in read[0].values() if read else ():
-        assert all(isinstance(track, data.Track) and track.samples / track.std > 0 for track in tracks)
+        assert all(isinstance(track, Track) and track.samples / track.std > 0 for track in tracks)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +254,7 @@ def test_musdb_settings(folder, content):
         (folder / "train" / name).mkdir(parents=True, exist_ok=True)
         for stem in ("mixture", *SOURCES):
             (folder / "train" / name / f"{stem}.wav").write_bytes(b"RIFF")
-    found = outcome(lambda path: decode.list_musdb(path.parent), folder / "musdb.yaml", content)
+    found = outcome(lambda path: list_musdb(path.parent), folder / "musdb.yaml", content)
     assert found is None or len(found["train"]) + len(found["valid"]) == 3
 
 
@@ -273,7 +274,7 @@ def test_musdb_names(tmp_path_factory, names, kinds):
         path = root / "train" / os.fsdecode(name + b".stem.mp4" * (kind == "stem"))
         path.mkdir() if kind == "folder" else path.touch()
     try:
-        json.dumps(sorted(decode.list_musdb(root)["train"]), ensure_ascii=False).encode()
+        json.dumps(sorted(list_musdb(root)["train"]), ensure_ascii=False).encode()
     except UserError as error:
         assert str(root) in str(error) and str(error).isprintable()
 
@@ -294,7 +295,7 @@ def small():
 def written(folder, small):
     """{kind: bytes} of a published checkpoint in both containers, of weights of ours, and of a state."""
     original = type("Demucs", (), {"__module__": "demucs.model", "__qualname__": "Demucs"})
-    weights.save_weights(small, folder / "weights")
+    save_weights(small, folder / "weights")
     checkpoint.save_state(folder, {"step": 1, "generator": small.state_dict(), "sums": [{}]})
     found = {"weights": (folder / "weights").read_bytes(), "state": (folder / "state.pt").read_bytes()}
     with pytest.MonkeyPatch.context() as patch:
@@ -336,18 +337,18 @@ def test_published(folder, written, draw, kind, packed):
 @examples(150)
 @given(draw=st.data())
 def test_weights(folder, written, draw):
-    model = outcome(weights.load_weights, folder / "model.safetensors", draw.draw(mutated(written["weights"])))
+    model = outcome(load_weights, folder / "model.safetensors", draw.draw(mutated(written["weights"])))
     assert model is None or is_sound(model)
 
 
 @examples(60)
 @given(
     header=altered({"channels": 1, "depth": 1, "lstm_layers": 1, "growth": 2.0}),
-    name=st.sampled_from(sorted(generators.GENERATORS)),
+    name=st.sampled_from(sorted(GENERATORS)),
 )
 def test_arguments_of_weights(folder, small, header, name):
     content = safetensors.torch.save(small.state_dict(), {name: json.dumps(header)})
-    model = outcome(weights.load_weights, folder / "model.safetensors", content)
+    model = outcome(load_weights, folder / "model.safetensors", content)
     assert model is None or is_sound(model)
 
 
@@ -366,7 +367,7 @@ np.save(NPY, np.ones((5, 2, 100), np.int16))
 @examples(200)
 @given(content=mutated(NPY.getvalue(), [b"(" * 99, b"9" * 30, b"O", b"|", b"'", b"\xff", b"PK\3\4"]))
 def test_audio(folder, content):
-    read = data.Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio
+    read = Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio
     audio = outcome(lambda path: read(), folder / "a.npy", content)
     assert audio is None or (audio.dtype == np.int16 and audio.shape == (5, 2, 100))
 
@@ -391,7 +392,7 @@ def track(folder):
 @given(draw=st.data(), form=st.sampled_from(["WAV", "WAV", *FORMS]))
 def test_track(track, draw, form):
     content = draw.draw(mutated(FORMS[form], CHUNKS))
-    audio = outcome(lambda path: decode.read_track(path.parent), track / "drums.wav", content, names=str(track))
+    audio = outcome(lambda path: read_track(path.parent), track / "drums.wav", content, names=str(track))
     assert audio is None or (audio.dtype == np.int16 and audio.shape == (5, 2, 300))
 
 
@@ -407,7 +408,7 @@ def test_song(tmp_path_factory, draw, form):
 @given(draw=st.data())
 def test_stem_file(folder, real_excerpt, draw):
     content = draw.draw(mutated(real_excerpt.read_bytes()))
-    outcome(decode.read_track, folder / "A - B.stem.mp4", content)
+    outcome(read_track, folder / "A - B.stem.mp4", content)
 
 
 def test_what_is_mutated_is_valid(folder, profiles, written, track):
@@ -416,14 +417,14 @@ def test_what_is_mutated_is_valid(folder, profiles, written, track):
         (lambda path: results.read_museval(path.parent), folder / "valid" / "A - B.json", text(MUSEVAL)),
         (lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", lines(LINES)),
         (lambda path: config.parse([], path.parent), folder / "config.json", text(CONFIG)),
-        (data.read_index, folder / "data.json", text(INDEX)),
+        (read_index, folder / "data.json", text(INDEX)),
         (lambda path: pipeline.read_profile(path.stem), profiles / "mine.yaml", yaml.safe_dump(PROFILE).encode()),
         (Demucs.load_published, folder / "demucs.th", written["zip"]),
         (Demucs.load_published, folder / "demucs.th", written["older"]),
-        (weights.load_weights, folder / "model.safetensors", written["weights"]),
+        (load_weights, folder / "model.safetensors", written["weights"]),
         (lambda path: checkpoint.load_state(path, "cpu"), folder / "state.pt", written["state"]),
-        (lambda path: decode.read_track(path.parent), track / "drums.wav", FORMS["WAV"]),
-        (data.Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio, folder / "a.npy", NPY.getvalue()),
+        (lambda path: read_track(path.parent), track / "drums.wav", FORMS["WAV"]),
+        (Track("A - B", str(folder / "a.npy"), 100, 0.0, 1.0, "").audio, folder / "a.npy", NPY.getvalue()),
     ):
         path.parent.mkdir(exist_ok=True)
         assert outcome(read if path.suffix != ".npy" else lambda _, read=read: read(), path, content) is not None
@@ -481,7 +482,7 @@ def test_nothing_in_a_pickle_runs(tmp_path, call, container):
             path = tmp_path / f"{k}.th"
             for read in (
                 Demucs.load_published,
-                weights.load_weights,
+                load_weights,
                 lambda path: checkpoint.load_state(path, "cpu"),
             ):
                 assert outcome(read, path, content) is None

@@ -59,15 +59,14 @@ def test_shifts_are_drawn_from_half_a_second(model, monkeypatch):
     monkeypatch.setattr(
         module, "_chunks", lambda samples, offset, *more: offsets.add(offset) or chunks(samples, offset, *more)
     )
-    separate(model, noise(500), shifts=5, seed=1)
-    assert offsets == set(np.random.RandomState(1).randint(22_050, size=5))
+    separate(model, noise(500), shifts=5)
+    assert offsets == set(np.random.RandomState(0).randint(22_050, size=5))
 
 
 def test_shifts_average_and_are_reproducible(model):
     mixture = noise(60_000)
-    a, b, other = (separate(model, mixture, shifts=3, seed=seed) for seed in (1, 1, 2))
+    a, b = (separate(model, mixture, shifts=3) for _ in range(2))
     torch.testing.assert_close(a, b, rtol=0, atol=0)
-    assert not torch.equal(a, other)
     assert a.shape == (4, 2, 60_000) and not torch.equal(a, separate(model, mixture))
 
 

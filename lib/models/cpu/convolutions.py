@@ -1,41 +1,39 @@
-"""The convolutions of Demucs on a CPU, channels last and mostly as sums of matrix products without copies.
+"""The convolutions of Demucs on a CPU, with channels last, mostly as sums of matrix products without copies.
 
-Tensors are (batch, time, channels), so that a frame of `stride` samples is a row, and a convolution with a kernel of
-two strides is the sum of two matrix products of the same memory, one row apart. The weights are those of
-`nn.Conv1d` and `nn.ConvTranspose1d`, unchanged; results differ from theirs by rounding alone. Every function works in
-the type of its input, float32 or bfloat16, and returns it.
+Tensors are (batch, time, channels). A frame of `stride` samples is then a row, and a convolution whose kernel is two
+strides long is the sum of two matrix products on the same memory, one row apart. The weights are those of `nn.Conv1d`
+and `nn.ConvTranspose1d`; results differ from theirs by rounding alone. Each function computes and returns the dtype of
+its input, float32 or bfloat16.
 """
 
 import torch
 from torch.nn import functional as F
 
-NARROW = 256  # up to so many channels products beat oneDNN's convolutions; beyond, re-ordering weights costs more
-LINE = 128  # bytes of a frame below which both halves of a gated unit are made apart: short rows are slow to halve
-WIDE_ENOUGH = 32  # input channels from which the backward pass of a float32 convolution is faster as products
+NARROW = 256  # most channels for which products beat oneDNN's convolutions; beyond, reordering the weights costs more
+LINE = 128  # bytes; for shorter frames the two halves of a gated unit are computed separately, as splitting is slow
+WIDE_ENOUGH = 32  # fewest input channels for which products speed up the backward pass of a float32 convolution
 
 
 def cover(arguments):
-    """Whether a `Demucs` of these arguments is made of the layers below."""
+    """Whether the layers below can compute a `Demucs` with these arguments."""
     a = arguments
-    return a["rewrite"] and a["glu"] and not a["upsample"] and a["kernel_size"] == 2 * a["stride"]
+    return a["rewrite"] and a["glu"] and not a["upsample"] and a["kernel_size"] == 2 * a["stride"] > 2
 
 
 def down(x, conv):
-    """`conv`, an `nn.Conv1d` of two strides' kernel, of x (batch, time, channels)."""
+    """Output of an `nn.Conv1d` whose kernel is two strides long, for x (batch, time, channels)."""
     width, channels, stride = conv.out_channels, conv.in_channels, conv.stride[0]
     if width > NARROW:
         return _last(F.conv1d(_last(x), conv.weight.to(x.dtype), conv.bias.to(x.dtype), stride))
     if channels < 8:
         return _convolve(x, conv.weight, conv.bias, stride)
     frames = (x.shape[1] - 2 * stride) // stride + 1
-    if x.shape[1] != (frames + 1) * stride:
-        x = x[:, : (frames + 1) * stride]
-    rows = x.reshape(len(x), frames + 1, stride * channels)
+    rows = x[:, : (frames + 1) * stride].reshape(len(x), frames + 1, stride * channels)
     return _Windows.apply(rows, _pack(conv.weight, x.dtype), conv.bias.to(x.dtype))
 
 
 def up(x, conv):
-    """`conv`, an `nn.ConvTranspose1d` of two strides' kernel, of x (batch, time, channels)."""
+    """Output of an `nn.ConvTranspose1d` whose kernel is two strides long, for x (batch, time, channels)."""
     stride, weight, bias = conv.stride[0], conv.weight.to(x.dtype), conv.bias.to(x.dtype)
     if conv.in_channels > NARROW:
         return _last(F.conv_transpose1d(_last(x), weight, bias, stride))
@@ -44,38 +42,39 @@ def up(x, conv):
 
 
 def gated(x, conv):
-    """Gated linear unit of `conv`, an `nn.Conv1d` without stride, of x (batch, time, channels)."""
+    """Gated linear unit after `conv`, an `nn.Conv1d` of stride 1, for x (batch, time, channels)."""
     weight, bias = conv.weight, conv.bias
     if conv.in_channels > NARROW:
         return _last(F.glu(F.conv1d(_last(x), weight.to(x.dtype), bias.to(x.dtype)), 1))
     if conv.in_channels * x.element_size() >= LINE:
         return F.glu(_flat(x, weight, bias), -1)
-    return _Gate.apply(*(_flat(x, *half) for half in zip(weight.chunk(2), bias.chunk(2), strict=True)))
+    a, b = (_flat(x, *half) for half in zip(weight.chunk(2), bias.chunk(2), strict=True))
+    return a * b.sigmoid()
 
 
 def _flat(x, weight, bias):
-    """A convolution without stride."""
+    """A convolution of stride 1, before its gate."""
     if weight.shape[-1] == 1:
         return F.linear(x, weight[..., 0].to(x.dtype), bias.to(x.dtype))
     if x.dtype == torch.float32 and weight.shape[1] >= WIDE_ENOUGH:
-        return _Context.apply(x, weight, bias)
+        return _Context.apply(x, weight.permute(2, 0, 1).contiguous(), bias)
     return _convolve(x, weight, bias, 1)
 
 
 def _convolve(x, weight, bias, stride):
-    """oneDNN's convolution; a 2-d one, for only that leaves the channels last."""
+    """oneDNN's 2-d convolution: unlike the 1-d one, it keeps the channels last."""
     weight, bias = weight.to(x.dtype).unsqueeze(2), bias.to(x.dtype)
     y = F.conv2d(x.transpose(1, 2).unsqueeze(2), weight, bias, (1, stride))
     return y.squeeze(2).transpose(1, 2)
 
 
 def _last(x):
-    """Time and channels in each other's place, in memory too: operations on both orders at once are slow."""
+    """Swap time and channels, in memory too: operations that mix both orders are slow."""
     return x.transpose(1, 2).contiguous()
 
 
 def _pack(weight, dtype):
-    """(a, b, two strides) -> (2, a, stride × b), the order of rows; one copy."""
+    """Weight (a, b, two strides) -> (2, a, stride × b), the order of the rows, in one copy."""
     a, b, _ = weight.shape
     return weight.to(dtype).view(a, b, 2, -1).permute(2, 0, 3, 1).reshape(2, a, -1)
 
@@ -96,6 +95,15 @@ class _Windows(torch.autograd.Function):
         return by_x, _correlate(gradient, x, weight), gradient.sum((0, 1))
 
 
+class _Context(_Windows):
+    """The same, with oneDNN's convolution in the forward pass."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        return _convolve(x, weight.permute(1, 2, 0), bias, 1)
+
+
 class _Spread(torch.autograd.Function):
     """y[:, t + j] += x[:, t] @ weight[j], plus bias."""
 
@@ -111,38 +119,7 @@ class _Spread(torch.autograd.Function):
         return _gather(gradient, weight, gradient.new_zeros(())), _correlate(x, gradient, weight), gradient.sum((0, 1))
 
 
-class _Context(torch.autograd.Function):
-    """A convolution without stride: forward by oneDNN, backward by products."""
-
-    @staticmethod
-    def forward(ctx, x, weight, bias):
-        ctx.save_for_backward(x, weight)
-        return _convolve(x, weight, bias, 1)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, weight = ctx.saved_tensors
-        gradient, weight = gradient.contiguous(), weight.permute(2, 0, 1).contiguous()
-        by_weight = _correlate(gradient, x, weight).permute(1, 2, 0)
-        return _scatter(gradient, weight, gradient.new_zeros(())), by_weight, gradient.sum((0, 1))
-
-
-class _Gate(torch.autograd.Function):
-    """a * sigmoid(b)."""
-
-    @staticmethod
-    def forward(ctx, a, b):
-        gate = b.sigmoid()
-        ctx.save_for_backward(a, gate)
-        return a * gate
-
-    @staticmethod
-    def backward(ctx, gradient):
-        a, gate = ctx.saved_tensors
-        return gradient * gate, torch.ops.aten.sigmoid_backward(gradient * a, gate)
-
-
-# Sums of products of rows: x (batch, frames + k - 1, wide), y (batch, frames, narrow), weight (k, narrow, wide)
+# Sums of matrix products of rows: x (batch, frames + k - 1, wide), y (batch, frames, narrow), weight (k, narrow, wide)
 
 
 def _gather(x, weight, bias):
@@ -167,7 +144,7 @@ def _scatter(y, weight, bias):
 
 
 def _correlate(y, x, weight):
-    """The gradient by `weight`, float32: a sum over batch and frames."""
+    """Gradient with respect to `weight`, float32: a sum over batch and frames."""
     total = torch.zeros_like(weight, dtype=torch.float32)
     frames = y.shape[1]
     for one, other in zip(y, x, strict=True):

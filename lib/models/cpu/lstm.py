@@ -1,23 +1,23 @@
-"""A bidirectional LSTM layer with its large products outside the loop over time.
+"""A bidirectional LSTM whose large matrix products stand outside the loop over time.
 
-The same mathematics as `torch.nn.LSTM` (Hochreiter & Schmidhuber 1997, with forget gates), for its weights. Only the
-products with the previous hidden state wait for each other; those with the input, and in the backward pass those for
-the gradients of weights and input, are one product over all frames. Both directions take their steps together.
+Same mathematics and weights as `torch.nn.LSTM` (Hochreiter & Schmidhuber 1997, with forget gates). Only the products
+with the previous hidden state are sequential. The products with the input, and those for the gradients of weights and
+input, cover all frames at once. Both directions step together.
 """
 
 import torch
 
-WORTH_TURNING = 64  # steps from which the faster products with a transposed copy of the weights pay for copying
+WORTH_TURNING = 64  # fewest steps for which a transposed copy of the weights saves more time than it costs
 
 sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
 
 def lstm(module, x, dtype=torch.float32):
-    """What `module`, a bidirectional `nn.LSTM` without projection or dropout, makes of x (time, batch, width).
+    """Output (time, batch, 2 × hidden), float32, of a bidirectional `nn.LSTM` for x (time, batch, width).
 
-    dtype: of the factors of products, float32 or bfloat16; gates, cells and sums are float32. Returns (time, batch,
-    2 × hidden), float32.
+    module: an LSTM without projection or dropout; dtype: of the factors of the matrix products, float32 or bfloat16.
+    Gates, cells and sums are float32.
     """
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for layer in range(module.num_layers):
@@ -26,7 +26,7 @@ def lstm(module, x, dtype=torch.float32):
 
 
 class _Layer(torch.autograd.Function):
-    """One layer. Inside, time runs as the steps are taken: backwards for the second of both directions."""
+    """One layer. Inside, time is in the order of the steps: reversed for the second direction."""
 
     @staticmethod
     def forward(ctx, x, dtype, *weights):
@@ -64,7 +64,7 @@ class _Layer(torch.autograd.Function):
         forget = gates.chunk(4, -1)[1]
         by_out = torch.stack([gradient[..., :width], gradient[..., width:].flip(0)])
         by_cell = None
-        for t in reversed(range(time)):  # `change` becomes the loss's gradient by the gates before their functions
+        for t in reversed(range(time)):  # `change` becomes the loss's gradient by the gates' inputs
             by_hidden = by_out[:, t]
             if t < time - 1:
                 for way in (0, 1):
@@ -89,9 +89,9 @@ class _Layer(torch.autograd.Function):
 
 
 def _derivatives(gates, cells):
-    """(of the output by the cell, of the gates' inputs on cell and output), shaped as `cells` and `gates`.
+    """Local derivatives that the backward pass multiplies by the gradients from later frames.
 
-    What the backward pass multiplies by the gradients that come from later frames.
+    Returns those of the output by the cell, shaped as `cells`, and of cell and output by the gates' inputs, as `gates`.
     """
     enter, forget, new, leave = gates.chunk(4, -1)
     onto_cell, change = torch.empty_like(cells), torch.empty_like(gates)
@@ -107,7 +107,7 @@ def _derivatives(gates, cells):
 
 
 def _accumulate(total, a, b):
-    """total += a @ b, where `total` may be of higher precision."""
+    """total += a @ b, where `total` may have a higher precision than a and b."""
     if total.dtype == a.dtype:
         total.addmm_(a, b)
     else:
