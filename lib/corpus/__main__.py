@@ -1,7 +1,7 @@
-"""The process that writes tracks of the corpus for `lib.corpus.generate`: `python -m lib.corpus`.
+"""The worker process of `lib.corpus.generate`: `python -m lib.corpus`.
 
-It reads jobs, a JSON list [root, split, seed, k, seconds, soundfont] per line, and answers each with a line: `done`
-or what went wrong.
+It reads one job per line, a JSON list [root, split, seed, k, seconds, soundfont], writes the track and answers with
+one line: `done` or the error.
 """
 
 import json
@@ -16,6 +16,6 @@ for line in sys.stdin:
         answer = "done"
     except UserError as error:
         answer = str(error)
-    except Exception as error:  # whatever it is, the process that waits must hear of it
+    except Exception as error:  # the parent waits for an answer
         answer = " ".join(f"{type(error).__name__}: {error}".split())
     print(answer, flush=True)
