@@ -160,7 +160,7 @@ def pull(ratios, λ, share):
     """Sentences: what λ and a share mean for the discriminators of a run. ratios: {<arm>-<seed>: `gradient_ratio`}."""
     if not ratios:
         return "In this run no generator has been trained against a discriminator yet."
-    given = join(f"{share_of(ratio, λ):.0%} in {name}" for name, ratio in ratios.items())
+    given = join(f"{plain(share_of(ratio, λ))} in {name}" for name, ratio in ratios.items())
     needed = join(f"λ = {ratio * (1 - share) / share:,.0f} in {name}" for name, ratio in ratios.items())
     return (
         f"With the gradients of the last evaluation, λ = {λ:.3g} (a weight of {1 / λ:.2g}) gives the discriminator a "
@@ -185,4 +185,4 @@ def drawn(run, drawing, seconds):
         display(players(rows, SAMPLERATE, seconds))
         display(spectrograms(part, [stem]))
 
-    return controls(show, button="Separate my sound", stem=choice("stem that it plays", ["other", "bass"], "other"))
+    return controls(show, button="Separate my sound", stem=choice("played stem", ["other", "bass"], "other"))

@@ -235,7 +235,7 @@ def test_lambda_and_share_are_two_names_of_one_balance(run, shown):
     shown.clear()
     controls.f(λ=20.0, share=0.5)
     # the ratio is 5: λ = 20 gives 5 / 25, and a share of 0.5 needs λ = 5
-    assert "a share of 20% in gan-9" in shown[1].data and "λ = 5 in gan-9" in shown[1].data
+    assert "a share of 0.20 in gan-9" in shown[1].data and "λ = 5 in gan-9" in shown[1].data
     assert "no generator has been trained" in explore.pull({}, 100, 0.1)
 
 
