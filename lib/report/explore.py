@@ -39,24 +39,24 @@ def slider(label, value, low, high, step):
     return kind(value=value, min=low, max=high, step=step, description=label, continuous_update=False, **_LAYOUT)
 
 
-def controls(show, *, button=None, **knobs):
-    """Show the widgets `knobs` and, below them, what `show` displays for their values.
+def controls(show, *, button=None, **widgets):
+    """Show the `widgets` and, below them, what `show` displays for their values.
 
     With a `button` (its label), `show` runs once at first and then whenever the button is pressed.
     """
     if not attended():  # with live widgets, a client that executes notebooks sometimes waits for ever
-        values = (f"{escape(knob.description)}: <b>{escape(str(_value(knob)))}</b>" for knob in knobs.values())
+        values = (f"{escape(widget.description)}: <b>{escape(str(_value(widget)))}</b>" for widget in widgets.values())
         display(HTML(f'<p class="turned {NO_MATH}">{" · ".join(values)}</p>'))
-        show(**{name: knob.value for name, knob in knobs.items()})
+        show(**{name: widget.value for name, widget in widgets.items()})
         return None
-    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **knobs)
+    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **widgets)
     if button:
         made.update()
     return made
 
 
-def _value(knob):
-    return knob.label if isinstance(knob, Dropdown) else f"{knob.value:g}"
+def _value(widget):
+    return widget.label if isinstance(widget, Dropdown) else f"{widget.value:g}"
 
 
 def attended():
