@@ -1,14 +1,16 @@
-"""The embedded corpus: songs composed from a seed and rendered from samples and a sung voice, in musdb's layout.
+"""The embedded corpus: songs composed from a seed, rendered with sampled instruments and synthetic singers.
 
-It stands in for MUSDB18 on a machine that has none, so that everything runs on music; it is no substitute for it.
+It stands in for MUSDB18 on a machine without it, so that every step runs on music. Scores on it do not predict scores
+on MUSDB18. It has musdb's folder layout.
 
     from lib.corpus import generate
     root = generate("data/corpus", train=40, valid=8, test=8, shifted=4, seconds=17.0, seed=1)
     musdb.DB(root, setup_file="musdb.yaml", is_wav=True, subsets="train", split="valid")
     musdb.DB(root / "shifted", setup_file="musdb.yaml", is_wav=True, subsets="test")
 
-`compose.py` turns `styles.py` into notes, `synth.py`, `voice.py` and `effects.py` turn notes into sound, `render.py`
-mixes and `track.py` writes a track. The package imports numpy, scipy and `lib.common` only: no torch.
+`compose.py` turns `styles.py` into notes; `soundfont.py`, `synth.py`, `voice.py` and `effects.py` turn notes into
+sound; `render.py` mixes the stems; `track.py` writes a track. The package imports numpy, scipy and `lib.common` only:
+no torch.
 """
 
 import contextlib
@@ -28,13 +30,13 @@ from lib.common.progress import progress
 from lib.corpus.render import STEMS
 from lib.corpus.track import SPLITS, folder, name, write
 
-CORPUS_VERSION = "1"  # another number for any change that changes a sample
+CORPUS_VERSION = "1"  # change it with every change that alters a sample
 SECONDS = 4, 600  # shortest and longest track
 SEEDS = 0, 2**32 - 1
 
 
 def default_soundfont() -> Path:
-    """TimGM6mb.sf2 inside the wheel of pretty_midi, which is not imported. Raises `UserError` where it is missing."""
+    """Path of TimGM6mb.sf2 in the package pretty_midi, which is not imported. Raises `UserError` if it is missing."""
     spec = find_spec("pretty_midi")
     for place in spec.submodule_search_locations if spec else ():
         if (path := Path(place) / "TimGM6mb.sf2").exists():
@@ -45,7 +47,7 @@ def default_soundfont() -> Path:
 
 
 def setup(valid):
-    """musdb's set-up (a dictionary for YAML) that names the `valid` tracks, in the form of musdb's own mus.yaml."""
+    """musdb's configuration as a dictionary, in the format of its mus.yaml; `valid` names the validation tracks."""
     stems = {stem: {stem: 1} for stem in STEMS}
     return {
         "sample_rate": 44100.0,
@@ -70,24 +72,24 @@ def generate(
     soundfont=None,
     workers: int | None = None,
 ) -> Path:
-    """Compose and render the corpus into the folder `root`; returns its path.
+    """Compose and render the corpus into the folder `root`; return its path.
 
-    Written are `train/` (training and validation tracks), `test/` and `shifted/test/` (styles that no other track
-    has): a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz per track, and `musdb.yaml` (in `root` and
-    in `shifted/`), which names the validation tracks. `corpus.json` (parameters, version, hash) comes last: a finished
-    corpus returns at once, an unfinished one goes on with the tracks it lacks.
+    Writes `train/` (training and validation tracks), `test/` and `shifted/test/` (in styles that no other track has).
+    Each track is a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz. `musdb.yaml`, in `root` and in
+    `shifted/`, names the validation tracks. `corpus.json` (parameters, version, hash) is written last: if it is
+    there, `generate` returns at once; otherwise it renders the missing tracks.
 
-    `train`, `valid`, `test` and `shifted` count tracks of `seconds` each. The same `seed` makes the same bytes on a
-    machine, whatever the `workers` (processes; all cores by default); track k depends on nothing but the seed,
-    its split and k. `soundfont` is the path of another .sf2 file.
+    `train`, `valid`, `test` and `shifted` are numbers of tracks, each `seconds` long. On one machine the same `seed`
+    gives the same bytes for any number of `workers` (processes; by default one per core); track k depends only on
+    the seed, its split and k. `soundfont` is the path of another .sf2 file.
 
-    Raises `UserError` for impossible parameters, a folder that holds a corpus of other parameters or that
-    another process works on, a full disk.
+    Raises `UserError` if a parameter is out of range, `root` holds a corpus with other parameters, another process
+    is writing to it, or the disk is full.
     """
     root = Path(root)
     counts = {"train": train, "valid": valid, "test": test, "shifted": shifted}
     if min(counts.values()) < 0 or not sum(counts.values()):
-        raise UserError(f"The corpus cannot have {counts} tracks: counts are 0 or more, and at least one is not 0.")
+        raise UserError(f"The corpus cannot have {counts} tracks: counts are 0 or more, and at least one is above 0.")
     for name_, value, (low, high) in (("seconds", seconds, SECONDS), ("seed", seed, SEEDS)):
         if not low <= value <= high:
             raise UserError(f"The corpus cannot have {name_}={value}: choose {low} to {high}.")
@@ -130,7 +132,7 @@ def _generate(root, wanted, counts, seed, seconds, soundfont, workers):
 
 
 def check_same(root, wanted):
-    """Raise `UserError` when `root` holds a corpus, finished or begun, of other parameters than `wanted`."""
+    """Raise `UserError` if `root` holds a corpus, complete or not, with other parameters than `wanted`."""
     for path in (root / "corpus.json", root / "corpus.partial.json"):
         if path.exists():
             found = read_json(path)

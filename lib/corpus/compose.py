@@ -1,6 +1,6 @@
-"""From a seed to a song: sections, chords, grooves, lines and a melody, all as notes in seconds.
+"""Compose a song from a random stream: sections, chords, grooves, bass, accompaniment and melody, as notes.
 
-A note is a tuple (start, duration, pitch, velocity): seconds, seconds, MIDI key, 1-127.
+A note is a tuple (start, duration, pitch, velocity) in seconds, seconds, MIDI key and 1-127.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from lib.corpus.notes import DRUMS, PERCUSSION, PHRASES, VELOCITY, Grid, Harmony
 
 @dataclass
 class Part:
-    """One instrument: `source` is a General MIDI program, ("kit", number) or the name of a synthesised wave."""
+    """One instrument and its notes; `source` is a General MIDI program, ("kit", number) or one of `synth.WAVES`."""
 
     stem: str
     kind: str
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass
 class Song:
-    """What is to be rendered; `lines` are the voices: (name, notes, syllable places) of lead, harmonies and doubles."""
+    """A song to be rendered; `lines` are the sung lines: (name, notes, index of the syllable of each note)."""
 
     style: str
     tempo: float
@@ -37,7 +37,7 @@ class Song:
 
 
 class Composer:
-    """Composes one song; every method draws from the same random stream."""
+    """Composes one song. All methods draw from one random stream, so their order matters."""
 
     def __init__(self, name, seconds, centre, random):
         self.style, self.name, self.random = styles.STYLES[name], name, random
@@ -62,7 +62,7 @@ class Composer:
         self.sections = self.plan()
 
     def plan(self):
-        """Sections: (kind, first bar, bars, absent stems). A stem rests now and then, never for long."""
+        """List the sections: (kind, first bar, bars, {stem: bars for which it rests at the start})."""
         size = 4 if self.grid.bar * self.grid.step < 2.3 else 2
         order = ("verse", "chorus", "verse", "bridge", "chorus", "verse", "chorus", "chorus")
         offset, sections, rested = self.random.randint(len(order)), [], dict.fromkeys(("drums", "bass", "vocals"), 0)
@@ -78,14 +78,14 @@ class Composer:
         return sections
 
     def sounding(self, stem):
-        """(bar of the song, bar of the section, kind, bars of the section) where `stem` plays."""
+        """Yield (bar in the song, bar in the section, kind, bars of the section) for the bars in which `stem` plays."""
         for kind, first, bars, absent in self.sections:
             for bar in range(bars):
                 if bar >= absent.get(stem, 0):
                     yield first + bar, bar, kind, bars
 
     def drums(self):
-        """The kit as parts: kick, snare, cymbals with toms, percussion."""
+        """The drum kit as four parts: kick, snare, cymbals with toms, percussion."""
         r, style, grid = self.random, self.style, self.grid
         kit = ("kit", pick(r, style["kits"]))
         parts = {
@@ -132,7 +132,7 @@ class Composer:
         return list(parts.values())
 
     def bass(self):
-        """The bass line."""
+        """The bass part."""
         r, grid = self.random, self.grid
         part = Part("bass", "bass", pick(r, self.style["bass_programs"]), 0.0)
         late, gate, low = r.uniform(-0.003, 0.009), r.uniform(0.6, 1.0), r.randint(26, 33)
@@ -161,7 +161,7 @@ class Composer:
         return part
 
     def layer(self, kind, programs, rhythms, gain, always):
-        """One accompanying instrument of the stem `other`, playing in some kinds of section, or `always`."""
+        """One instrument of the stem `other`; it plays in some kinds of section, or in all if `always`."""
         r, grid = self.random, self.grid
         part = Part("other", kind, pick(r, programs), gain + 1.5 * r.randn())
         where = {k for k in self.harmony if r.rand() < (0.85 if k == "chorus" else 0.6) or always} or set(self.harmony)
@@ -198,7 +198,7 @@ class Composer:
         return part
 
     def melody(self, centre, only=None):
-        """A tune around MIDI key `centre` for the singing sections, or for the sections `only`: notes in order."""
+        """A melody around MIDI key `centre`, as notes in order: for the vocals, or for sections of the kind `only`."""
         r, grid = self.random, self.grid
         rapped = only is None and r.rand() < self.style.get("rap", 0.0)
         speed = "dense" if grid.tempo < 88 else "sparse" if grid.tempo > 135 else "middle"
@@ -218,7 +218,7 @@ class Composer:
         return sorted(notes)
 
     def tune(self, kind, centre, question, answer, reach):
-        """Four bars as (bar, step, steps, key): chord tones on strong beats, steps between, `reach` semitones wide."""
+        """A four-bar tune (bar, step, steps, key) around `centre` ± `reach` semitones; strong beats get chord tones."""
         r, harmony = self.random, self.harmony[kind]
         notes = []
         degree = 7 * ((centre - self.key) // 12) + pick(r, (0, 2, 4))
@@ -239,7 +239,7 @@ class Composer:
         return notes
 
     def voices(self):
-        """Lead, and for some songs doubles and harmonies: (name, notes, place in the lead's text of each note)."""
+        """The lead and, in some songs, doubles, harmonies and a choir: (name, notes, index of each note's syllable)."""
         r = self.random
         lead = self.melody(self.centre)
         lines = [("lead", lead, list(range(len(lead))))]
@@ -275,7 +275,7 @@ class Composer:
         return lines
 
     def song(self):
-        """The finished `Song`."""
+        """Compose and return the `Song`."""
         r = self.random
         menu = [n for n, layer in enumerate(self.style["layers"])]
         chosen = sorted(r.permutation(menu)[: r.randint(2, min(len(menu), 4) + 1)])

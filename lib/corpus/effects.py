@@ -6,20 +6,20 @@ import numpy as np
 from scipy import fft, ndimage, signal
 
 RATE = 44_100
-CURVE = 1024  # points, over the octaves from 1 Hz on, at which an equaliser's response is computed
-BLOCK = 64  # samples of a gain step of the dynamics
+CURVE = 1024  # points of an equaliser's response, evenly spaced in octaves from 1 Hz to half the sample rate
+BLOCK = 64  # samples per gain step of compressor and limiter
 
 
 def decibels(value):
-    """The amplitude factor of `value` decibels."""
+    """Convert decibels to an amplitude factor."""
     return np.float32(10 ** (value / 20))
 
 
 def equaliser(bands, size):
-    """Magnitude response (size // 2 + 1,) of `bands`: (kind, hertz, decibels) with kind low, high, peak, cut or rumble.
+    """Magnitude response (size // 2 + 1,) of an equaliser with `bands` (kind, hertz, decibels).
 
-    `low` and `high` are shelves, `peak` is an octave wide, `cut` and `rumble` are low-pass and high-pass filters of
-    12 dB per octave and need no decibels.
+    Kinds: `low` and `high` are shelves, `peak` is an octave wide, `cut` and `rumble` are low-pass and high-pass
+    filters of 12 dB per octave, which ignore the decibels.
     """
     octave = np.linspace(0, np.log2(RATE / 2), CURVE)
     total = np.zeros(CURVE)
@@ -38,14 +38,14 @@ def equaliser(bands, size):
 
 @functools.lru_cache(maxsize=4)
 def places(size):
-    """Where the bins of a transform of `size` lie on an equaliser's curve: index and fraction (size // 2 + 1,)."""
+    """Positions of an FFT's bins on the equaliser's curve: index and fraction, each (size // 2 + 1,)."""
     octave = np.log2(np.maximum(np.arange(size // 2 + 1) * (RATE / size), 1.0))
     place = np.minimum(octave / np.log2(RATE / 2) * (CURVE - 1), CURVE - 1.001)
     return place.astype(np.int32), (place % 1).astype(np.float32)
 
 
 def filtered(sound, bands, room=None, wet=0.0):
-    """`sound` through an equaliser, plus its reverberation in the response `room` (2, taps), `wet` in dB."""
+    """Apply an equaliser to `sound`, and add its reverberation in the impulse response `room` (2, taps) at `wet` dB."""
     samples = sound.shape[-1]
     size = fft.next_fast_len(samples + (room.shape[1] if room is not None else 2048), real=True)
     spectrum = fft.rfft(sound, size) * equaliser(bands, size)
@@ -55,7 +55,7 @@ def filtered(sound, bands, room=None, wet=0.0):
 
 
 def impulse_response(seconds, random):
-    """A room or plate (2, taps) of unit energy: a few early reflections, noise that darkens as it dies (RT60)."""
+    """Impulse response (2, taps) of a room with RT60 `seconds`: early reflections, then noise that darkens."""
     taps = int(min(seconds, 3.0) * RATE)
     time = np.arange(taps, dtype=np.float32) / RATE
     noise = random.randn(2, taps).astype(np.float32)
@@ -72,7 +72,7 @@ def impulse_response(seconds, random):
 
 
 def compressed(sound, threshold, ratio, release):
-    """Compression above `threshold` (dB, of the mean square), with `release` in seconds."""
+    """Compress `sound` above `threshold` (dB of the mean square); `release` in seconds."""
     blocks = -(-sound.shape[1] // BLOCK)
     power = np.zeros(blocks * BLOCK, np.float32)
     power[: sound.shape[1]] = (sound**2).mean(axis=0)
@@ -93,18 +93,18 @@ def limiter(sound, ceiling):
 
 
 def curve(gain, samples):
-    """Steps of `BLOCK` samples as a smooth line (samples,)."""
+    """Interpolate a gain per `BLOCK` to a gain per sample (samples,)."""
     return np.interp(np.arange(samples), np.arange(len(gain)) * BLOCK + BLOCK / 2, gain).astype(np.float32)
 
 
 def driven(sound, gain):
-    """Saturation: `gain` in dB into a curve with even and odd harmonics, level kept roughly."""
+    """Saturate `sound` with `gain` dB, adding even and odd harmonics; the level stays roughly the same."""
     factor = decibels(gain)
     return (np.tanh(factor * sound + 0.1) - np.float32(np.tanh(0.1))) / np.tanh(factor) if gain > 0 else sound
 
 
 def excited(sound, level):
-    """`sound` and, `level` dB below it, the treble that rectifying its slope makes: samples of 22 kHz lack it."""
+    """Add treble, made by rectifying the slope of `sound`, at `level` dB: instruments sampled at 22 kHz lack it."""
     slope = np.abs(np.diff(sound, prepend=sound[:, :1]))
     treble = np.diff(slope, n=2, prepend=slope[:, :2])
     power = [float(np.mean(part[:, ::4] ** 2)) + 1e-12 for part in (sound, treble)]
@@ -112,14 +112,14 @@ def excited(sound, level):
 
 
 def panned(sound, place):
-    """`sound` (2, samples) or (samples,) at `place` from -1 (left) to 1 (right), at constant power."""
+    """Pan `sound` (2, samples) or (samples,) to `place`, -1 (left) to 1 (right), at constant power."""
     angle = (place + 1) * np.pi / 4
     gains = np.float32(np.sqrt(2)) * np.array([[np.cos(angle)], [np.sin(angle)]], np.float32)
     return gains * sound
 
 
 def echo(sound, delay, feedback, repeats=3):
-    """Ping-pong repeats of the middle, `delay` in samples."""
+    """Add ping-pong repeats of the mono sum; `delay` in samples."""
     middle, result = sound.mean(axis=0), sound.copy()
     for n in range(1, repeats + 1):
         if n * delay < len(middle):
@@ -128,7 +128,7 @@ def echo(sound, delay, feedback, repeats=3):
 
 
 def chorus(sound, random, depth=0.0015):
-    """Both channels against delayed copies whose delay (seconds) sways: width."""
+    """Widen `sound`: add to each channel a copy whose delay sways around 1.6 × `depth` seconds."""
     samples = sound.shape[1]
     time = np.arange(samples)
     result = np.empty_like(sound)
@@ -139,25 +139,25 @@ def chorus(sound, random, depth=0.0015):
 
 
 def opened(sound, gain, corner):
-    """What lies above `corner` (hertz) follows `gain` (samples,): a filter that opens and closes."""
+    """Apply a filter that opens and closes: the range above `corner` (hertz) is multiplied by `gain` (samples,)."""
     dark = filtered(sound, [("cut", corner, 0), ("cut", 1.3 * corner, 0)])
     return dark + (sound - dark) * gain
 
 
 def tremolo(sound, rate, depth):
-    """Loudness swaying at `rate` (hertz), the channels against each other."""
+    """Modulate the level at `rate` (hertz), with the two channels in opposition."""
     sway = (0.5 * depth * np.sin(2 * np.pi * rate * np.arange(sound.shape[1]) / RATE)).astype(np.float32)
     return sound * np.stack([1 + sway, 1 - sway])
 
 
 def pump(samples, beat, depth):
-    """Gain (samples,) that ducks on every beat (`beat` in seconds), as a side chain does."""
+    """Gain (samples,) that ducks on every beat, like a side-chain compressor; `beat` in seconds."""
     inside = np.arange(samples) / RATE % beat / beat
     return (1 - depth * np.exp(-((inside / 0.3) ** 2))).astype(np.float32)
 
 
 def loudness(sound):
-    """Level in dB of the parts of `sound` (2, samples) that are not silent; -120 for silence."""
+    """Level of `sound` (2, samples) in dB over its parts that are not silent; -120 if all is silent."""
     blocks = (sound[:, : sound.shape[1] // 4410 * 4410] ** 2).reshape(2, -1, 4410).mean(axis=(0, 2))
     active = blocks[blocks > 1e-3 * blocks.max(initial=0)]
     return 10 * np.log10(active.mean() + 1e-12) if len(active) else -120.0

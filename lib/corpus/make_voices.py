@@ -1,13 +1,13 @@
-"""Make `voices.npz`, the bank of syllables that the singers of the corpus sing (development time only).
+"""Make `voices.npz`, the bank of syllables for the singers of the corpus. Needed only to change the bank.
 
     apt-get install -y flite            # Debian's speech synthesiser with its voices
-    pip install pyworld-prebuilt        # the WORLD vocoder; neither is needed when songs are made
+    pip install pyworld-prebuilt        # the WORLD vocoder; generating songs needs neither
     python -m lib.corpus.make_voices
 
-Every voice of `VOICES` speaks the same syllables (onset, vowel, coda); WORLD (Morise et al., 2016) splits each
-into spectral envelope, aperiodicity and fundamental frequency every 8 ms. Kept are: the envelope in decibels
-at `FREQUENCIES`, the aperiodicity at 3 kHz in decibels and the voicing: 58 frames of 44 bytes for a syllable.
-The voices stop at 8 kHz; `extend` continues their envelopes to 20 kHz.
+Every voice of `VOICES` speaks the same syllables (onset, vowel, coda). Every 8 ms, WORLD (Morise et al., 2016)
+splits them into spectral envelope, aperiodicity and fundamental frequency. The bank holds the envelope in decibels at
+`FREQUENCIES`, the aperiodicity at 3 kHz in decibels and the voicing: about 58 frames of 44 bytes per syllable. The
+voices have nothing above 8 kHz; `extend` continues their envelopes to 20 kHz.
 
 Licence: Debian's /usr/share/doc/flite/copyright puts the voices slt, rms, kal16 and awb, as all files that it does
 not list otherwise, under the BSD-like terms of their authors (Language Technologies Institute, Carnegie Mellon
@@ -30,10 +30,10 @@ VOWELS = ("aa", "ae", "ah", "ao", "eh", "ih", "iy", "uw", "ow", "ey", "ay", "er"
 CODAS = ("", "", "n", "", "l", "m", "", "t", "ng", "", "s", "d", "", "z", "v", "k", "", "n-d", "r")
 SYLLABLES = 132  # per voice
 FRAME_SECONDS = 0.008
-RATE = 16_000  # of the flite voices, in hertz
+RATE = 16_000  # hertz, of the flite voices
 MELS = np.linspace(0, 2595 * np.log10(1 + 7600 / 700), 36)
 FREQUENCIES = np.r_[700 * (10 ** (MELS / 2595) - 1), 9000, 10_500, 12_000, 13_500, 15_000, 17_000, 20_000]
-ZERO = 180  # the code of 0 dB, the mean power of the syllable's vowel; a step is 1 dB
+ZERO = 180  # code of 0 dB, the mean power of the syllable's vowel; one step is 1 dB
 
 
 def syllables():
@@ -45,7 +45,7 @@ def syllables():
 
 
 def speak(voice, phones, folder):
-    """flite's rendering of `phones`: audio (time,) at `RATE` and the end of each phone in seconds."""
+    """Render `phones` with flite; return audio (time,) at `RATE` and the end of each phone in seconds."""
     import soundfile
 
     wav = Path(folder) / "syllable.wav"
@@ -59,9 +59,9 @@ def speak(voice, phones, folder):
 
 
 def extend(envelope, voiced):
-    """Fill the bands above 7 kHz of `envelope` (frames, bands) in dB: the voices have nothing there.
+    """Extrapolate `envelope` (frames, bands) in dB above 7 kHz, where the voices have nothing.
 
-    Noise of consonants falls slowly as sibilants do, voiced sound falls faster; both follow the level at 5.5-7 kHz.
+    It starts at the level of 5.5-7 kHz; unvoiced frames fall slowly, as sibilants do, voiced ones faster.
     """
     level = envelope[:, (FREQUENCIES > 5500) & (FREQUENCIES < 7000)].mean(axis=1, keepdims=True)
     octaves = np.log2(np.maximum(FREQUENCIES, 7000) / 7000)
@@ -70,10 +70,10 @@ def extend(envelope, voiced):
 
 
 def analyse(audio, ends, parts):
-    """Codes (frames, bands + 1) uint8, voiced (frames,) and the marks (4,) of one syllable.
+    """Analyse one syllable; return codes (frames, bands + 1) uint8, voiced (frames,) and marks (4,).
 
-    The last column of the codes is the aperiodicity. The marks are frames: nucleus start and end (the part of the
-    vowel that a singer stretches), coda start, end.
+    The last column of the codes is the aperiodicity. The marks are frame numbers: start and end of the nucleus (the
+    part of the vowel that a singer stretches), start of the coda, end.
     """
     import pyworld
 

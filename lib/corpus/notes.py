@@ -1,6 +1,6 @@
-"""What the composer thinks in: rhythms on a swinging grid, keys, modes and chords.
+"""The composer's vocabulary: rhythms on a grid with swing, keys, modes and chords.
 
-A note is a tuple (start, duration, pitch, velocity): seconds, seconds, MIDI key, 1-127.
+A note is a tuple (start, duration, pitch, velocity) in seconds, seconds, MIDI key and 1-127.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ PERCUSSION = {
     "clap": ("....X.......X...",),
     "rim": ("...x..x...x..x..", "..x...x....x..x."),
 }
-PHRASES = {  # two-bar rhythms of melodies: dense ones for slow songs, sparse ones for fast ones
+PHRASES = {  # two-bar rhythms of melodies: dense for slow songs, sparse for fast ones
     "dense": (
         "x-x-x-xxx-x-x---x-x-xx-xx-----..",
         "..xxx-x-xxx-x---..xxx-x-x-x-----",
@@ -51,7 +51,7 @@ PHRASES = {  # two-bar rhythms of melodies: dense ones for slow songs, sparse on
 
 
 class Grid:
-    """Sixteenths to seconds, with swing, and human deviations from both."""
+    """Converts sixteenths to seconds, with swing and human deviations in time and velocity."""
 
     def __init__(self, style, random):
         self.tempo = random.uniform(*style["tempo"])
@@ -65,7 +65,7 @@ class Grid:
         self.random = random
 
     def seconds(self, step):
-        """Time of `step` (sixteenths from the start, may be fractional)."""
+        """Time of `step`, in sixteenths from the start; it may be fractional."""
         for unit, swing in zip((4, 2), self.swing, strict=True):
             beat, inside = divmod(step / unit, 1.0)
             middle = 0.5 + swing / 2
@@ -74,19 +74,19 @@ class Grid:
         return step * self.step
 
     def note(self, start, steps, pitch, velocity, late=0.0, gate=0.95):
-        """A played note: `start` and `steps` on the grid, `late` in seconds, velocity and time loosened."""
+        """A note at `start` for `steps` sixteenths, `late` in seconds, with random deviations in time and velocity."""
         begin = self.seconds(start) + late + self.loose * self.random.randn()
         length = max(gate * (self.seconds(start + steps) - self.seconds(start)), 0.04)
         return max(begin, 0.0), length, int(pitch), int(np.clip(velocity + 7 * self.random.randn(), 8, 127))
 
 
 def pick(random, options):
-    """One of `options`."""
+    """Draw one of `options`."""
     return options[random.randint(len(options))]
 
 
 def hits(pattern, bar):
-    """(step, steps, mark) of the notes of a pattern; `-` prolongs the note before it."""
+    """Yield (step, steps, mark) for each note of a pattern; `-` prolongs the note before it."""
     pattern = pattern[:bar].ljust(bar, ".")
     starts = [n for n, mark in enumerate(pattern) if mark not in ".-"]
     for n in starts:
@@ -104,19 +104,19 @@ class Harmony:
         self.tones, self.dominant = styles.TONES[style["tones"]], style["tones"] == "dominant"
 
     def scale_tone(self, degree):
-        """Semitones above the key note of scale step `degree` (any integer)."""
+        """Semitones of scale step `degree` (any integer) above the key note."""
         octave, step = divmod(int(degree), 7)
         return 12 * octave + self.scale[step]
 
     def chord(self, bar):
-        """Pitch classes of the chord of `bar`, the root first."""
+        """Pitch classes of the chord in `bar`, root first."""
         degree = self.progression[bar % len(self.progression)]
         if self.dominant:
             return [(self.key + self.scale_tone(degree) + n) % 12 for n in (0, 4, 7, 10)]
         return [(self.key + self.scale_tone(degree + n)) % 12 for n in self.tones]
 
     def voicing(self, bar, centre, voices=4):
-        """Close voicing of the chord of `bar` around `centre`, without the root where the chord has a ninth."""
+        """MIDI keys of the chord in `bar`, close to `centre`; a chord with a ninth loses its root."""
         classes = self.chord(bar)
         classes = (classes[1:] if len(classes) > 4 else classes)[:voices]
         return sorted(centre - 6 + (c - centre + 6) % 12 for c in classes)

@@ -1,4 +1,4 @@
-"""From a song to four stems: instruments, effects and the mix."""
+"""Render a song to four stems: instruments, effects and the mix."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ STEMS = ("drums", "bass", "other", "vocals")
 
 
 def instrument(part, notes, font, samples, random):
-    """`notes` on the instrument of `part`: (2, samples)."""
+    """Play `notes` on the instrument of `part`: (2, samples)."""
     if part.source in synth.WAVES:
         return synth.waves(part.source, notes, samples, random)
     return soundfont.play(font, part.source, notes, samples)
 
 
 def tone(random, amount=3.0):
-    """Random settings of a gentle equaliser that lets no offset through."""
+    """Draw the bands of a gentle equaliser that removes any DC offset."""
     u = random.uniform
     return [
         ("rumble", u(16, 30), 0),
@@ -28,7 +28,7 @@ def tone(random, amount=3.0):
 
 
 def drums(song, parts, font, samples, random):
-    """The kit: sampled pieces, more or less synthesised ones, equaliser, room, compression and saturation."""
+    """The drum kit: samples mixed with synthesised drums, then compression, saturation, equaliser and room."""
     sounds = synth.drum_sounds(random)
     electronic = random.rand() < (0.8 if parts[0].source[1] in (24, 25) else 0.15)
     colours = {
@@ -68,7 +68,7 @@ def drums(song, parts, font, samples, random):
 
 
 def bass(song, parts, font, samples, random):
-    """The bass: its low end, a driven copy for the middle, the noise of fingers or pick, compression."""
+    """The bass: the instrument, a saturated copy for the midrange and finger or pick noise, then compression."""
     part = parts[0]
     sound = instrument(part, part.notes, font, samples, random).mean(axis=0, keepdims=True)
     sound = sound * decibels(-16 - effects.loudness(np.repeat(sound, 2, axis=0)))
@@ -95,7 +95,7 @@ def bass(song, parts, font, samples, random):
 
 
 def guitar(part, notes, font, samples, random):
-    """A driven guitar: saturation into a loudspeaker's response."""
+    """A distorted guitar: saturation, then the response of a loudspeaker."""
     sound = instrument(part, notes, font, samples, random).mean(axis=0, keepdims=True)
     sound = filtered(sound, [("rumble", 120, 0), ("high", 1500, random.uniform(0, 8))])
     sound = np.tanh(decibels(random.uniform(12, 34)) * sound / (np.abs(sound).max() + 1e-6) * 0.7)
@@ -112,7 +112,7 @@ def guitar(part, notes, font, samples, random):
 
 
 def other(song, parts, font, samples, random):
-    """The accompaniment: each instrument with its own place, colour and effects, in one common room."""
+    """The accompaniment: each instrument with its own panning, equaliser and effects, all in one room."""
     room = effects.impulse_response(random.uniform(0.6, 2.6), random)
     beat = int(60 / song.tempo * RATE)
     total = np.zeros((2, samples), np.float32)
@@ -151,7 +151,7 @@ def other(song, parts, font, samples, random):
 
 
 def vocals(song, singer, samples, random):
-    """Lead, doubles and harmonies of one singer, compressed, coloured, in echo and plate."""
+    """All sung lines of one singer, with compression, saturation, echo, equaliser and reverberation."""
     words = voice.lyrics(random, singer["voice"], 1 + max(place for _, _, places in song.lines for place in places))
     total = np.zeros((2, samples), np.float32)
     side = 1.0
@@ -189,10 +189,9 @@ def vocals(song, singer, samples, random):
 
 
 def mix(song, singer, font, random):
-    """The stems of `song` as 16-bit integers (samples, 2) by name, `font` a `SoundFont`; their sum never clips.
+    """Render `song` with the `SoundFont` `font`; return {stem: int16 (samples, 2)}, whose sum never clips.
 
-    The balance between the stems is random; compression of the whole and a limiter are one gain for all stems, so
-    that the mixture stays their sum.
+    The levels of the stems are random. The limiter applies one gain to all stems, so the mixture remains their sum.
     """
     samples = int(round(song.seconds * RATE))
     groups = {stem: [part for part in song.parts if part.stem == stem] for stem in STEMS}

@@ -1,8 +1,8 @@
-"""A SoundFont 2 player in numpy: notes of a General MIDI program to audio.
+"""A SoundFont 2 player in numpy: it renders the notes of a General MIDI program.
 
-It exists because symusic 0.5.8 ignores the generators overridingRootKey and fineTune, and so plays most instruments
-of TimGM6mb.sf2 in wrong keys, and because a player of our own gives the same bytes whatever it played before.
-Source: SoundFont Technical Specification 2.04; of its modulators only velocity to loudness is followed.
+symusic 0.5.8 ignores the generators overridingRootKey and fineTune, so it plays most instruments of TimGM6mb.sf2
+at the wrong pitch. This player is also stateless: the same notes always give the same bytes.
+Source: SoundFont Technical Specification 2.04. Of its modulators, only velocity to loudness is implemented.
 """
 
 import functools
@@ -25,17 +25,17 @@ INSTRUMENT, KEYS, VELOCITIES, ATTENUATION, COARSE, FINE, SAMPLE, LOOP, SCALE, CL
 
 
 def seconds(timecents):
-    """Timecents as seconds; the minimum stands for none."""
+    """Convert timecents to seconds; the smallest values mean "none" and give 1 ms."""
     return 2 ** (timecents / 1200) if timecents > -11_000 else 0.001
 
 
 class SoundFont:
-    """The presets of the .sf2 file `path`. Raises `UserError` for a file of another kind."""
+    """The presets of the .sf2 file `path`. Raises `UserError` if it is not a SoundFont."""
 
     def __init__(self, path):
         content = Path(path).read_bytes()
         if content[:4] != b"RIFF" or content[8:12] != b"sfbk":
-            raise UserError(f"{path} is no SoundFont: pass the path of an .sf2 file.")
+            raise UserError(f"{path} is not a SoundFont: pass the path of an .sf2 file.")
         chunks = dict(self.chunks(content, 12))
         self.samples = np.frombuffer(chunks[b"smpl"], "<i2")
         table = {
@@ -61,7 +61,7 @@ class SoundFont:
             self.presets[a[2], a[1]] = self.zones(outer, instruments)
 
     def chunks(self, content, start):
-        """(name, bytes) of the chunks from `start` on, lists opened."""
+        """Yield (name, bytes) of the chunks from `start` on, and of those inside lists."""
         while start + 8 <= len(content):
             name, size = struct.unpack_from("<4sI", content, start)
             if name == b"LIST":
@@ -71,7 +71,7 @@ class SoundFont:
             start += 8 + size + size % 2
 
     def bags(self, table, bag, generators, first, last, needed):
-        """The zones `first` to `last` of one preset or instrument as dictionaries, its global zone merged in."""
+        """The zones `first` to `last` of a preset or instrument as dictionaries, each merged with its global zone."""
         common, zones = {}, []
         for number in range(first, last):
             values = table[generators][table[bag][number][0] : table[bag][number + 1][0]]
@@ -86,7 +86,7 @@ class SoundFont:
         return zones
 
     def zones(self, outer, instruments):
-        """The playable zones of a preset: instrument values, preset values added, ranges cut."""
+        """The zones of a preset: the instrument's values plus the preset's, and the intersection of their ranges."""
         result = []
         for preset in outer:
             for inner in instruments[preset[INSTRUMENT]]:
@@ -104,13 +104,13 @@ class SoundFont:
         return result
 
     def preset(self, program, drums):
-        """The zones of a General MIDI program, or of drum kit `program`; a font that lacks it plays its first one."""
+        """The zones of a General MIDI program or drum kit; if the font lacks it, those of its first one."""
         bank = 128 if drums else 0
         return self.presets.get((bank, program)) or self.presets.get((bank, 0)) or next(iter(self.presets.values()))
 
 
 def struck(font, zone, key, length):
-    """`zone` of `font` held at `key` for `length` samples, with its envelope up to the release: (samples,)."""
+    """Play `key` on a `zone` for `length` samples, with the envelope before the release: (samples,)."""
     _, start, end, loop, loop_end, rate, original, cents, _, _ = font.headers[zone[SAMPLE]]
     root = zone[ROOT] if zone[ROOT] >= 0 else original
     tune = zone[COARSE] + (zone[FINE] + cents) / 100
@@ -141,7 +141,7 @@ def struck(font, zone, key, length):
 
 
 def lowpass(sound, cents):
-    """`sound` below the corner of `cents` above 8.176 Hz, as SoundFonts count."""
+    """Low-pass `sound`; its corner is `cents` above 8.176 Hz, the unit of SoundFonts."""
     corner = 8.176 * 2 ** (cents / 1200)
     if corner > 15_000:
         return sound
@@ -150,12 +150,12 @@ def lowpass(sound, cents):
 
 @functools.lru_cache(maxsize=1)
 def load(path):
-    """The `SoundFont` in the file `path`."""
+    """Load the `SoundFont` in the file `path`; the last one is cached."""
     return SoundFont(path)
 
 
 def play(font, program, notes, samples, drums=False):
-    """`notes`, a list of (start, duration, pitch, velocity) in order of time, played by `program`: (2, samples)."""
+    """Play `notes`, tuples (start, duration, pitch, velocity) in order of time, on `program`: (2, samples)."""
     sound = np.zeros((2, samples), np.float32)
     for zone in font.preset(program, drums):
         (lowest, highest), (softest, loudest) = zone[KEYS], zone[VELOCITIES]

@@ -1,9 +1,9 @@
-"""Styles of the songs: data only.
+"""The styles of the songs, as data.
 
 A rhythm is one bar, a character per sixteenth (16 of them in 4/4, 12 in 3/4 and 12/8-like feels with `swing`):
-`X` accent, `x` normal, `o` soft, `g` ghost note, `-` the note before goes on, `.` rest. In bass lines `R` is the
-chord's root, `3 5 7` its tones, `8` the octave, `a` a semitone or tone below the next root, `g` a dead note.
-`swing` delays every second eighth (or sixteenth with `swing16`) by this share of it. A layer of the stem `other`
+`X` accent, `x` normal, `o` soft, `g` ghost note, `-` prolongs the last note, `.` rest. In bass lines `R` is the
+chord's root, `3 5 7` its tones, `8` the octave, `a` a semitone or tone from the next root, `g` a dead note.
+`swing` delays every second eighth (`swing16`: sixteenth) by this share of it. A layer of the stem `other`
 is (kind, programs, rhythms, gain in dB); programs are General MIDI numbers or names of `synth.WAVES`.
 """
 
@@ -278,7 +278,7 @@ MODES = {
     "major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10), "dorian": (0, 2, 3, 5, 7, 9, 10),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10), "phrygian": (0, 1, 3, 5, 7, 8, 10),
 }  # fmt: skip
-# Degrees of the chords, a bar each, by mode (`minor` serves dorian and phrygian too).
+# Degrees of the chords, one per bar, by mode (`minor` also serves dorian and phrygian).
 PROGRESSIONS = {
     "major": ((0, 4, 5, 3), (0, 5, 3, 4), (0, 3, 4, 4), (0, 3, 0, 4), (5, 3, 0, 4), (0, 2, 3, 4), (1, 4, 0, 0),
               (0, 1, 3, 0), (3, 4, 2, 5), (0, 4, 3, 4)),

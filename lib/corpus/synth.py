@@ -1,4 +1,4 @@
-"""Instruments without samples: synthesised waves and drum sounds.
+"""Synthesised instruments: waves and drum sounds.
 
 All audio is float32 (2, samples) or (samples,) at 44,100 Hz; notes are (start, duration, pitch, velocity).
 """
@@ -14,7 +14,7 @@ TABLE = 2048
 
 
 def cycle(harmonics, amplitudes):
-    """One period (TABLE,) of a sum of sines."""
+    """One period (TABLE,) of the sum of sines with these harmonics and amplitudes."""
     spectrum = np.zeros(TABLE // 2 + 1, complex)
     spectrum[harmonics] = -1j * amplitudes
     return np.fft.irfft(spectrum).astype(np.float32) * TABLE / 2
@@ -41,7 +41,7 @@ def tables(wave, pitch, bright):
 
 
 def waves(wave, notes, samples, random):
-    """Notes of a synthesiser: `saw`, `square`, `hollow`, `sub`, `fm` (electric piano) or `pluck`: (2, samples)."""
+    """Play `notes` on a synthesiser, one of `WAVES` (`fm` is an electric piano): (2, samples)."""
     sound = np.zeros((2, samples + RATE), np.float32)
     bright, attack, release = random.uniform(1500, 6000), random.uniform(0.002, 0.02), random.uniform(0.05, 0.25)
     decay, sustain, detune = random.uniform(0.15, 0.8), random.uniform(0.4, 0.9), random.uniform(0, 0.12)
@@ -76,7 +76,7 @@ def waves(wave, notes, samples, random):
 
 
 def drum_sounds(random):
-    """One-shot drum sounds of one electronic kit: a dictionary from name to (samples,)."""
+    """Draw the sounds of an electronic drum kit: {name: (samples,)}."""
 
     def noise(seconds, decay, low, high, attack=0.0005):
         time = np.arange(int(seconds * RATE)) / RATE
@@ -138,7 +138,7 @@ NAMES = {
 
 
 def drums(sounds, notes, samples):
-    """Drum notes played with `sounds` of `drum_sounds`; keys that it lacks are left out: (samples,)."""
+    """Play drum notes with `sounds` from `drum_sounds`; notes without a sound are skipped: (samples,)."""
     result = np.zeros(samples + 4 * RATE, np.float32)
     for start, _, pitch, velocity in notes:
         if pitch in NAMES:

@@ -1,4 +1,4 @@
-"""One track of the corpus: its name, its style and its singer, and how it gets into its folder."""
+"""One track of the corpus: its name, style and singer, and the folder that it is written to."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from lib.corpus.soundfont import load
 
 SPLITS = ("train", "valid", "test", "shifted")
 PLACES = {"train": "train", "valid": "train", "test": "test", "shifted": "shifted/test"}
-# Voices of the bank (slt, rms, kal, awb) and factors of their formants: nobody sings in two splits.
+# Voices of the bank (slt, rms, kal16, awb) and factors of their formants. No singer occurs in two splits.
 SINGERS = {
     "train": ((0, 1, 2), (1.0, 0.92, 1.08, 1.16, 0.86, 1.24)),
     "valid": ((0, 1, 2), (0.96, 1.04, 1.12)),
@@ -31,12 +31,12 @@ FOURTH = ("River", "Light", "Summer", "Letter", "Station", "Garden", "Fire", "Mo
 
 
 def generator(seed, split, k, stream=0):
-    """The random numbers of track `k` of `split`; no two tracks share them."""
+    """The random stream of track `k` of `split`; no two tracks share one."""
     return np.random.RandomState([seed, SPLITS.index(split), k, stream])
 
 
 def name(split, seed, k):
-    """`Artist - Title` of a track, unique in the corpus."""
+    """The name `Artist - Title` of a track, unique in the corpus."""
     random = generator(seed, split, k, 1)
     artist, title = (
         [words[random.randint(len(words))] for words in pair] for pair in ((FIRST, SECOND), (THIRD, FOURTH))
@@ -50,7 +50,7 @@ def folder(root, split, seed, k):
 
 
 def plan(split, seed, k):
-    """Style and singer of a track: every style and every singer of the split once before any comes again."""
+    """The style and the singer of a track; each of the split's is used once before any is used again."""
     menu = styles.HELD_OUT if split == "shifted" else styles.FAMILIAR
     order = generator(seed, split, k // len(menu), 2).permutation(len(menu))
     voices, shifts = SINGERS[split]
@@ -66,9 +66,9 @@ def compose(split, seed, k, seconds):
 
 
 def write(root, split, seed, k, seconds, font):
-    """Render a track into a temporary folder of `root` and move it to its place.
+    """Render a track into a temporary folder of `root` and move it to its own folder.
 
-    Raises `UserError` when it cannot be written.
+    Raises `UserError` if it cannot be written.
     """
     stems = mix(*compose(split, seed, k, seconds), load(font), generator(seed, split, k, 5))
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)

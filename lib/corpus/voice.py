@@ -1,8 +1,8 @@
-"""Singers: melodies with words, sung from the bank of syllables `voices.npz` by source and filter.
+"""Singers: a source-filter synthesis that sings melodies with the syllables of `voices.npz`.
 
-The bank holds what WORLD (Morise et al., 2016) finds in speech; `make_voices.py` makes it and states its licence.
-Here a syllable is stretched to a note, its envelope is decoded for every pitch period and turned into a
-minimum-phase pulse (real cepstrum, Oppenheim & Schafer), and pulses and shaped noise are overlapped and added.
+The bank holds a WORLD analysis (Morise et al., 2016) of spoken syllables; `make_voices.py` makes it and states its
+licence. A syllable is stretched to a note. For every pitch period its envelope is decoded and turned into a
+minimum-phase pulse (real cepstrum, Oppenheim & Schafer). Pulses and shaped noise are added with overlap.
 """
 
 import functools
@@ -12,32 +12,32 @@ import numpy as np
 from scipy import fft
 
 RATE = 44_100  # hertz
-FRAME_SECONDS = 0.008  # of the bank
-PULSE = 1536  # samples of a pulse's Fourier transform
-NOISE = 512  # samples of a noise frame; its hop is a half
-CHUNK = 512  # pulses transformed together: stays in cache
-ZERO = 180  # the bank's code of 0 dB
-TILT = (0.3, 0.0, 0.3, 1.2)  # dB per octave that the recordings of slt, rms, kal16 and awb lack
-HUSKY = ((0, 4000, 8000, 14_000), (0, 0, -5, -14))  # Hz, dB: the upper band of a voice is noise
+FRAME_SECONDS = 0.008  # length of a frame of the bank
+PULSE = 1536  # FFT size of a pulse
+NOISE = 512  # samples of a noise frame; the hop is half of it
+CHUNK = 512  # pulses transformed together; they fit in the cache
+ZERO = 180  # code of 0 dB in the bank
+TILT = (0.3, 0.0, 0.3, 1.2)  # dB per octave, added to slt, rms, kal16 and awb
+HUSKY = ((0, 4000, 8000, 14_000), (0, 0, -5, -14))  # Hz, dB: the upper band of a voice is mostly noise
 INHALE = (
     (0, 300, 900, 1700, 2600, 3600, 7000, 12_000, 20_000),
     (-60, -40, -22, -12, -20, -12, -18, -26, -50),
-)  # Hz, dB
+)  # Hz, dB: spectrum of a breath
 
 
 @functools.cache
 def bank():
-    """The bank as a dictionary of arrays, and for each voice the numbers of its syllables."""
+    """The bank: {name: array}, and for each voice the numbers of its syllables."""
     with np.load(Path(__file__).with_name("voices.npz")) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return arrays, [np.flatnonzero(arrays["owner"] == v) for v in range(len(arrays["voices"]))]
 
 
 def decoder(size, style, colour):
-    """Matrix (bands, size // 2 + 1) and offset (size // 2 + 1,) from a frame in dB to a spectrum in dB.
+    """Matrix (bands, size // 2 + 1) and offset (size // 2 + 1,) that turn a frame in dB into a spectrum in dB.
 
-    The singer's `shift` moves the formants (1.1 = up by 10 %), `tilt` in dB per octave above 500 Hz and `colour`
-    (hertz, dB) are added.
+    The singer's `shift` moves the formants (1.1: up by 10 %). The offset is the singer's `tilt`, in dB per octave
+    above 500 Hz, plus `colour` (hertz, dB).
     """
     known = bank()[0]["frequencies"].astype(float)
     wanted = np.arange(size // 2 + 1) * RATE / size
@@ -48,9 +48,9 @@ def decoder(size, style, colour):
 
 
 def minimum_phase(decibels):
-    """Logarithms and minus the phases (..., PULSE // 2 + 1) of minimum-phase spectra with magnitudes `decibels`.
+    """Minimum-phase spectra with magnitudes `decibels`: log magnitudes and negated phases (..., PULSE // 2 + 1).
 
-    The map is linear: real cepstrum, its causal half doubled, transformed back (Oppenheim & Schafer).
+    The real cepstrum with its causal half doubled, transformed back (Oppenheim & Schafer); a linear map.
     """
     log = decibels * np.log(10) / 20
     cepstrum = fft.irfft(log, PULSE)
@@ -60,11 +60,10 @@ def minimum_phase(decibels):
 
 
 def timeline(notes, words, samples):
-    """For every frame of a line, the row of the bank (fractional), the gain and the voicing.
+    """For every frame of a line: the row of the bank (fractional) and the gain, two arrays (frames,).
 
-    `notes` is a list of (start, duration, pitch, velocity) in seconds; `words` the syllable of each. A note is
-    onset (before its start), vowel nucleus (stretched) and coda (inside its end). Returns arrays of length
-    frames: row, gain.
+    `notes`: list of (start, duration, pitch, velocity), times in seconds; `words`: the syllable of each note. The
+    onset precedes the start of the note, the vowel's nucleus is stretched, and the coda lies before the note's end.
     """
     arrays, _ = bank()
     frames = int(samples / RATE / FRAME_SECONDS) + 2
@@ -94,7 +93,7 @@ def timeline(notes, words, samples):
 
 
 def pitch_curve(notes, style, random, samples):
-    """Fundamental frequency (samples,) in hertz: glides into the notes, vibrato on long ones, slow drift."""
+    """Fundamental frequency (samples,) in hertz, with glides between notes, vibrato on long ones and slow drift."""
     hop = 64
     time = np.arange(0, samples + hop, hop) / RATE
     keys = np.full(len(time), float(notes[0][2]))
@@ -116,7 +115,7 @@ def pitch_curve(notes, style, random, samples):
 
 
 def frames_at(row, position):
-    """Decoded frames (n, bands + 1) in dB of the bank at fractional frame `position` of the line."""
+    """Frames of the bank (n, bands + 1), decoded to dB, at the fractional frames `position` (n,) of a line."""
     codes = bank()[0]["codes"]
     row = row[np.clip(np.round(position).astype(int), 0, len(row) - 1)]
     low = np.minimum(row.astype(int), len(codes) - 2)
@@ -132,10 +131,10 @@ def add_at(sound, starts, pieces):
 
 
 def sing(notes, words, style, random, samples):
-    """Mono audio (samples,) of `style`'s singer with `words` on `notes`.
+    """Sing `words` on `notes` as the singer `style`; return mono audio (samples,).
 
-    `notes`: list of (start, duration, pitch, velocity) in seconds, MIDI keys and 1-127, in order of time. `words`: for
-    each note the number of a syllable, or None where the syllable before goes on.
+    `notes`: list of (start, duration, pitch, velocity) in seconds, seconds, MIDI key and 1-127, in order of time.
+    `words`: the number of a syllable for each note; None continues the syllable before it.
     """
     spoken = []
     for (start, duration, key, velocity), word in zip(notes, words, strict=True):
@@ -177,7 +176,7 @@ def sing(notes, words, style, random, samples):
 
 
 def breath(row, gain, voicing, style, random, samples):
-    """The noise of a line: consonants, breathiness and the upper band, white noise shaped by the bank's envelopes."""
+    """The noise of a line (consonants, breathiness, the upper band): white noise shaped by the bank's envelopes."""
     hop = NOISE // 2
     count = samples // hop + 4
     white = random.randn(samples + 2 * NOISE).astype(np.float32)
@@ -213,10 +212,10 @@ def breath(row, gain, voicing, style, random, samples):
 
 
 def singer(random, voices, shifts, number):
-    """The style of singer `number` (a dictionary that `sing` takes) among `voices` (numbers of the bank's voices).
+    """The `style` of singer `number`, as `sing` takes it.
 
-    `shifts` are the factors of the formants to choose from. Singer k of a list is always the same person: voice and
-    formants follow from the number, the manner of the song from `random`.
+    `voices` (numbers in the bank) and `shifts` (factors of the formants) are combined in a fixed order, so a number
+    always means the same singer; only the way of singing is drawn from `random`.
     """
     voice = voices[number % len(voices)]
     shift = shifts[number // len(voices) % len(shifts)]
@@ -241,7 +240,7 @@ def singer(random, voices, shifts, number):
 
 
 def lyrics(random, voice, count):
-    """`count` syllables of `voice` for `sing`; words recur, as they do in songs, and some last for several notes."""
+    """Draw `count` syllables of `voice` for `sing`; words recur, and some last for several notes."""
     own = bank()[1][voice]
     verse = own[random.randint(len(own), size=max(count // 2, 6))]
     return [

@@ -1,12 +1,12 @@
-"""DRAW AUDIO: an instrument to hear and see the basic waveforms from which synthesizers combine tones, and one's own.
+"""DRAW AUDIO: an instrument that plays and shows the basic waveforms of synthesisers, and waves drawn by hand.
 
     from lib.draw_audio import DrawAudio
     widget = DrawAudio()     # mix, draw, play
     widget.wave              # one cycle, float32 (2048,), for lib.draw_audio.render
 
 `python -m lib.draw_audio OUT.html` writes the same instrument as one page that needs neither Jupyter nor a network.
-`signal.js` computes, `player.js` sounds, `pictures.js` paints, `piano.js` and `pen.js` are played with the hands, and
-`widget.js` joins them.
+`signal.js` computes, `player.js` plays, `pictures.js` draws, `piano.js` and `pen.js` handle input, and `widget.js`
+connects them.
 """
 
 import re
@@ -35,22 +35,24 @@ if (window.frameElement) new ResizeObserver(fit).observe(document.body); // insi
 
 
 def module() -> str:
-    """The instrument as one ES module: the files without the imports that join them, because anywidget and a page
-    opened from disk can load one script only."""
+    """The instrument as one ES module: all files, without the imports between them.
+
+    anywidget, and a page opened from disk, can load only one script.
+    """
     text = "\n".join((HERE / f"{name}.js").read_text() for name in FILES)
     return re.sub(r'^import \{[^}]*\} from "\./\w+\.js";\n', "", text, flags=re.MULTILINE)
 
 
 def standalone_page() -> str:
-    """The instrument as one HTML page, for a file or the `srcdoc` of an iframe; it loads nothing from elsewhere."""
+    """The instrument as one self-contained HTML page, for a file or the `srcdoc` of an iframe."""
     return PAGE.format(css=(HERE / "widget.css").read_text(), module=module())
 
 
 class DrawAudio(anywidget.AnyWidget):
     """The instrument in a notebook.
 
-    wave: one cycle, float32 (2048,), which travels as bytes and can be set; envelope: attack, decay and release in
-    seconds (decay and release to -60 dB), sustain in 0 ... 1. `traitlets.TraitError` is raised for another wave.
+    wave: one cycle, float32 (2048,), sent as bytes; it can be set. envelope: attack, decay and release in seconds
+    (decay and release to -60 dB), sustain from 0 to 1. Raises `traitlets.TraitError` for a wave of another form.
     """
 
     _esm = module()

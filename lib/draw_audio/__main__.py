@@ -11,6 +11,6 @@ parser.add_argument("page", metavar="OUT.html", help="the file to write; it need
 try:
     page = parser.parse_args().page
     write_bytes(page, standalone_page().encode())
-    print(f"The instrument: {page}; open it in a browser.")
+    print(f"Wrote {page}; open it in a browser.")
 except UserError as error:
     sys.exit(str(error))

@@ -1,4 +1,4 @@
-// The pen of DRAW AUDIO: it draws on the canvas of the wave with mouse, finger or arrow keys.
+// The pen of DRAW AUDIO: mouse, finger or arrow keys draw on the canvas of the wave.
 
 import { SIZE, line } from "./signal.js";
 import { RANGE } from "./pictures.js";
@@ -8,9 +8,9 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowD
 
 export class Pen {
   cursor = null; // index at which the arrow keys bend the wave
-  last = null; // [index, value] where a stroke in progress has come to
+  last = null; // [index, value]: the end of the stroke in progress
 
-  /** `begin()` returns the wave to draw into, `moved()` hears of every change, `ended()` of a finished stroke. */
+  /** Callbacks: `begin()` returns the wave to draw into, `moved()` follows every change, `ended()` every stroke. */
   constructor(canvas, { begin, moved, ended }) {
     Object.assign(this, { canvas, begin, moved, ended });
     canvas.addEventListener("pointerdown", (event) => this.down(event));
@@ -20,7 +20,7 @@ export class Pen {
     canvas.addEventListener("blur", () => { this.cursor = null, moved(); });
   }
 
-  /** [index, value] under a pointer. */
+  /** The point [index, value] under a pointer. */
   point({ clientX, clientY }) {
     const box = this.canvas.getBoundingClientRect();
     return [(clientX - box.left) / box.width * SIZE, (1 - 2 * (clientY - box.top) / box.height) * RANGE];
@@ -45,7 +45,7 @@ export class Pen {
     this.moved();
   }
 
-  /** Left and right move the cursor, up and down raise or lower the wave around it by a small tent. */
+  /** Arrow keys: left and right move the cursor; up and down add a small triangle to the wave around it. */
   bend(event) {
     if (!(event.key in ARROWS)) return;
     event.preventDefault();

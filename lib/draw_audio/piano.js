@@ -1,20 +1,20 @@
-// The keyboard of DRAW AUDIO: keys on the screen for mouse, fingers and focus, and letters of the computer's keyboard.
+// The piano of DRAW AUDIO: keys on the screen for mouse and fingers, and letters of the computer's keyboard.
 
 const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
-const PLACES = [0, 0.5, 1, 1.5, 2, 3, 3.5, 4, 4.5, 5, 5.5, 6]; // of an octave's keys, in widths of a white key
+const PLACES = [0, 0.5, 1, 1.5, 2, 3, 3.5, 4, 4.5, 5, 5.5, 6]; // positions of an octave's keys, in widths of a white key
 const LETTERS = ["KeyA", "KeyW", "KeyS", "KeyE", "KeyD", "KeyF", "KeyT", "KeyG", "KeyY", "KeyH", "KeyU", "KeyJ", "KeyK",
-  "KeyO", "KeyL", "KeyP", "Semicolon"]; // a semitone each, by their place on the keyboard, whatever its layout
-const KEYS = 29; // on the screen, from C to E; the letters play from the second C on
-const LOWEST = 24, HIGHEST = 84; // MIDI keys that the first key on the screen can be
+  "KeyO", "KeyL", "KeyP", "Semicolon"]; // one semitone each, by position on the keyboard, in any layout
+const KEYS = 29; // number of keys on the screen, from C to E; the letters start at the second C
+const LOWEST = 24, HIGHEST = 84; // range of the first key on the screen, in MIDI keys
 
 /** Name of a MIDI key: 69 is A4. */
 export const keyName = (key) => `${NAMES[key % 12]}${Math.floor(key / 12) - 1}`;
 
 export class Piano {
   first = 48; // MIDI key of the first key on the screen
-  fingers = new Map(); // place of the key under each pointer
+  fingers = new Map(); // index of the key under each pointer
 
-  /** Put the keys into `element`; `press` and `release` are called with a MIDI key. */
+  /** Build the keys in `element`; `press` and `release` are called with a MIDI key. */
   constructor(element, press, release) {
     Object.assign(this, { element, pressed: press, released: release });
     element.innerHTML = Array.from({ length: KEYS }, (_, n) => {
@@ -55,7 +55,7 @@ export class Piano {
     this.keys.forEach((_, n) => this.release(n));
   }
 
-  /** Shift the keys by so many semitones: the new octave of the letters; false where there is no more. */
+  /** Shift the keys by so many semitones, within their range. */
   move(by) {
     this.releaseAll();
     this.first = Math.min(HIGHEST, Math.max(LOWEST, this.first + by));
@@ -65,7 +65,7 @@ export class Piano {
     });
   }
 
-  /** A pointer slides from key to key, as a hand does. */
+  /** Play the key under a pointer; it can slide from key to key. */
   slide({ pointerId, clientX, clientY }) {
     const n = this.keys.indexOf(document.elementFromPoint(clientX, clientY)?.closest("button"));
     if (n === this.fingers.get(pointerId)) return;
@@ -74,7 +74,7 @@ export class Piano {
     this.press(n);
   }
 
-  /** Arrow keys move the focus over the keys, which are one stop of the tab key. */
+  /** Arrow keys move the focus between the keys; the Tab key stops at them once. */
   focused(event) {
     const n = this.keys.indexOf(event.target), next = this.keys[n + ({ ArrowLeft: -1, ArrowRight: 1 }[event.key] ?? 0)];
     if (this.plays(event.key) && !event.repeat) this.press(n);
@@ -84,7 +84,7 @@ export class Piano {
     next.focus();
   }
 
-  /** A key of the computer's keyboard went down or up. */
+  /** Handle a key of the computer's keyboard, pressed or released. */
   typed({ code, type }) {
     const n = LETTERS.indexOf(code) + 12;
     if (n >= 12) this[type === "keydown" ? "press" : "release"](n);

@@ -1,11 +1,11 @@
-// The pictures of DRAW AUDIO: each paints a canvas whole, in the colours that the style sheet gives it.
+// The pictures of DRAW AUDIO. Each function repaints a whole canvas in the colours of the style sheet.
 
 import { SIZE, constant, level } from "./signal.js";
 
-export const RANGE = 1.2; // the wave's panel shows -RANGE ... RANGE
+export const RANGE = 1.2; // the panel of the wave shows -RANGE to RANGE
 const BARS = 32;
 
-/** Clear a canvas at the screen's resolution; returns its context in CSS pixels, its size and the page's colours. */
+/** Clear a canvas at the screen's resolution; return its context in CSS pixels, its size and the page's colours. */
 function sheet(canvas) {
   const { clientWidth: width, clientHeight: height } = canvas, dots = devicePixelRatio || 1;
   canvas.width = Math.round(width * dots), canvas.height = Math.round(height * dots);
@@ -24,7 +24,7 @@ function rule(pen, colour, ...points) {
   pen.stroke();
 }
 
-/** A curve of samples over the whole width, `fill`ed down to `base` where that is given. */
+/** Draw samples as a curve over the whole width, and fill it down to `base` if that is given. */
 function curve(pen, colour, samples, width, y, base) {
   pen.beginPath();
   samples.forEach((value, n) => pen.lineTo((n * width) / (samples.length - 1), y(value)));
@@ -70,7 +70,7 @@ export function paintBars(canvas, amplitudes) {
   }
 }
 
-/** 20 ms of what sounds now; the picture stands still, because it begins where the sound rises through zero. */
+/** Draw 20 ms of the current sound from a rising zero crossing, which keeps the picture still. */
 export function paintScope(canvas, samples, rate) {
   const { pen, width, height, colour } = sheet(canvas);
   const range = samples.reduce((most, x) => Math.max(most, 1.15 * Math.abs(x)), 0.3);

@@ -1,11 +1,11 @@
-// The sound of DRAW AUDIO: voices of the browser's own band-limited oscillator, and what keeps them below full scale.
+// The sound of DRAW AUDIO: voices of the browser's band-limited oscillator, and a limiter that prevents clipping.
 
 import { audible, constant, frequency, level } from "./signal.js";
 
-const LOUD = 0.25; // peak of one voice: two of them reach the limiter, four full scale
+const LOUD = 0.25; // peak of one voice: two reach the limiter, four reach full scale
 
-/** Volume, limiter, clamp at full scale: what stands between the voices and the loudspeaker. One voice stays below the
- *  limiter's threshold, because a gain that moves within a cycle adds what no oscillator made (-55 dB at -12 dB). */
+/** The output stage: volume, limiter, clamp at full scale. A single voice stays below the limiter's threshold, because a
+ *  gain that changes within a cycle distorts (-55 dB at -12 dB). */
 export function output(context, volume) {
   const gain = new GainNode(context, { gain: volume });
   const limiter = new DynamicsCompressorNode(context, { threshold: -6, knee: 6, ratio: 20, attack: 0.003 });
@@ -15,7 +15,7 @@ export function output(context, volume) {
   return { gain, analyser };
 }
 
-/** Start a voice at `time` into `target`; returns what ends it and what gives it another wave. */
+/** Start a voice at `time` into `target`; return functions that end it and that change its wave. */
 export function voice(context, target, spectrum, key, envelope, time) {
   const hertz = frequency(key), oscillator = new OscillatorNode(context, { frequency: hertz });
   const gain = new GainNode(context, { gain: 0 });
@@ -45,7 +45,7 @@ export function voice(context, target, spectrum, key, envelope, time) {
   };
 }
 
-/** The player: voices by MIDI key. It asks for an audio device with the first note, as browsers demand. */
+/** The voices, by MIDI key. The audio device is opened at the first note, as browsers require. */
 export class Player {
   held = new Map();
   sounding = new Set();
@@ -82,7 +82,7 @@ export class Player {
     return this.context?.sampleRate ?? 48000;
   }
 
-  /** The samples that leave the limiter just now: Float32Array(4096). */
+  /** The samples that leave the limiter now: Float32Array(4096). */
   samples() {
     const now = new Float32Array(4096);
     this.out?.analyser.getFloatTimeDomainData(now);

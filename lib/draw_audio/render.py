@@ -1,4 +1,4 @@
-"""A drawn wave as an instrument of the corpus: its notes without aliasing, and a song in which it plays a stem."""
+"""A drawn wave as an instrument of the corpus: its notes, without aliasing, and a song in which it plays a stem."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from lib.corpus.render import STEMS, mix
 from lib.corpus.track import compose, generator
 
 SIZE = 2048  # samples of a cycle
-FINE = 65_536  # points of a cycle as it is played: linear interpolation between them errs below -70 dB
+FINE = 65_536  # points of a cycle for playing: the error of linear interpolation is below -70 dB
 ENVELOPE = {"attack": 0.01, "decay": 0.4, "sustain": 0.7, "release": 0.3}  # seconds; sustain is a level
 
 
 def checked_wave(wave):
-    """`wave` as float32 (2048,); raises `UserError` when it is no such cycle."""
+    """Return `wave` as float32 (2048,); raise `UserError` if it is not one cycle of finite numbers."""
     wave = np.asarray(wave)
     if wave.shape != (SIZE,) or wave.dtype.kind not in "fiu" or not np.isfinite(wave).all():
         raise UserError(f"A wave is one cycle of {SIZE} finite numbers, not {wave.dtype} of shape {wave.shape}.")
@@ -22,7 +22,7 @@ def checked_wave(wave):
 
 
 def band_limited(wave, frequency, rate=RATE):
-    """One cycle (65536,) of `wave` with the harmonics that lie below half the sample rate at `frequency`, no offset."""
+    """One cycle (65536,) of `wave` without offset and without harmonics above half the sample rate at `frequency`."""
     spectrum = np.fft.rfft(wave)[: SIZE // 2]
     spectrum[0] = 0
     spectrum[np.arange(SIZE // 2) * frequency >= rate / 2] = 0
@@ -30,9 +30,9 @@ def band_limited(wave, frequency, rate=RATE):
 
 
 def level(envelope, time, held):
-    """Level in 0 ... 1 at `time` (samples,), in seconds, of a note that is `held` so long.
+    """Level (samples,), from 0 to 1, at `time` (samples,) of a note that is `held` for so many seconds.
 
-    A linear attack, an exponential fall to the sustain and one to silence; decay and release are the times to -60 dB.
+    The attack is linear, decay and release are exponential; their times are those to -60 dB.
     """
     attack, decay, sustain, release = (envelope[name] for name in ("attack", "decay", "sustain", "release"))
 
@@ -45,9 +45,9 @@ def level(envelope, time, held):
 
 
 def render_notes(wave, notes, samples, envelope=ENVELOPE):
-    """`notes`, tuples (start, duration, pitch, velocity) as the corpus has them, played by `wave`: float32 (samples,).
+    """Play `notes`, tuples (start, duration, pitch, velocity) as in the corpus, with `wave`: float32 (samples,).
 
-    It is what the instrument in the page plays and saves, at 44,100 Hz. Raises `UserError` for a wave that is none.
+    At 44,100 Hz, as the instrument in the page plays and saves it. Raises `UserError` as `checked_wave`.
     """
     wave, tables = checked_wave(wave), {}
     sound = np.zeros(samples, np.float32)
@@ -65,11 +65,11 @@ def render_notes(wave, notes, samples, envelope=ENVELOPE):
 
 
 def own_song(wave, stem="other", *, envelope=ENVELOPE, k=0, seed=0, seconds=10.0):
-    """Song `k` of a corpus' test set in which `wave` plays all notes of `stem`, "bass" or "other".
+    """Render song `k` of a corpus' test set with `wave` playing all notes of `stem`, "bass" or "other".
 
-    Returns the stems by name, float32 (2, samples) at 44,100 Hz; the mixture is their sum and does not clip. The
-    drawn stem is as loud as the one that it replaces, in the middle, and dry. `seed` and `k` choose the song as in
-    `lib.corpus.generate`. Raises `UserError` for another stem, or a wave that is none.
+    Returns {stem: float32 (2, samples)} at 44,100 Hz; the mixture is their sum and does not clip. The drawn stem is
+    as loud as the one that it replaces, centred and without effects. `seed` and `k` choose the song as in
+    `lib.corpus.generate`. Raises `UserError` for another stem, and as `checked_wave`.
     """
     if stem not in ("bass", "other"):
         raise UserError(f"A drawn wave can play the stem bass or other, not {stem}.")

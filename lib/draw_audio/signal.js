@@ -1,11 +1,11 @@
-// The computing of DRAW AUDIO: series, harmonics, envelope, a band-limited note, a wav file. No page, no audio device.
-// A wave is one cycle, Float32Array(SIZE), sample i at phase i / SIZE: it holds the harmonics below SIZE / 2.
+// The mathematics of DRAW AUDIO: waveforms, harmonics, envelope, a band-limited note, a wav file. It needs no page.
+// A wave is one cycle, Float32Array(SIZE), with sample i at phase i / SIZE; it can hold harmonics below SIZE / 2.
 
 export const SIZE = 2048;
 export const BASIC = ["sine", "square", "triangle", "saw"];
-const FINE = 65536; // points of a cycle as it is played: linear interpolation between them errs below -70 dB
+const FINE = 65536; // points of a cycle for playing: the error of linear interpolation is below -70 dB
 
-/** Sine amplitude of harmonic n >= 1 of a basic waveform with peaks at -1 and 1: its exact Fourier series. */
+/** Sine amplitude of harmonic n >= 1 of a basic waveform with peaks at -1 and 1, by its Fourier series. */
 export function series(kind, n) {
   const odd = n % 2;
   return {
@@ -48,12 +48,12 @@ export function harmonics(wave) {
   };
 }
 
-/** Amplitude of each harmonic, whatever its phase: Float64Array(SIZE / 2). */
+/** Amplitude of each harmonic, independent of its phase: Float64Array(SIZE / 2). */
 export function magnitudes({ cosines, sines }) {
   return cosines.map((c, n) => Math.hypot(c, sines[n]));
 }
 
-/** The harmonics that sound at `frequency`: those below half the sample rate, and no constant part. */
+/** Keep the harmonics that can sound at `frequency`: those below half the sample rate, without the offset. */
 export function audible({ cosines, sines }, frequency, rate) {
   const keep = (x, n) => (n > 0 && n * frequency < rate / 2 ? x : 0);
   return { cosines: cosines.map(keep), sines: sines.map(keep) };
@@ -72,7 +72,7 @@ const basic = Object.fromEntries(BASIC.map((kind) => {
   return [kind, cycle({ cosines: new Float64Array(SIZE / 2), sines }, SIZE)];
 }));
 
-/** The wave of `amounts` of the basic waveforms and of `drawn`; amounts of more than 1 in all are scaled down to 1. */
+/** Mix `amounts` of the basic waveforms and of `drawn`; amounts whose sum exceeds 1 are scaled down to a sum of 1. */
 export function mixed(amounts, drawn) {
   const parts = { ...basic, drawn };
   const total = Math.max(1, Object.values(amounts).reduce((sum, amount) => sum + amount, 0));
@@ -91,19 +91,19 @@ export function line(wave, from, to) {
   }
 }
 
-/** Hertz of a MIDI key. */
+/** Frequency of a MIDI key, in hertz. */
 export const frequency = (key) => 440 * 2 ** ((key - 69) / 12);
 
-/** Seconds to the time constant of an exponential that falls by 60 dB in them. */
+/** Time constant of an exponential that falls by 60 dB in so many seconds. */
 export const constant = (seconds) => seconds / Math.log(1000);
 
-/** Level of a held note `time` seconds after its start: a linear attack, then an exponential fall to the sustain. */
+/** Level of a held note `time` seconds after its start: linear attack, then exponential decay to the sustain. */
 export function level({ attack, decay, sustain }, time) {
   if (time < attack) return time / attack;
   return sustain + (1 - sustain) * Math.exp(-(time - attack) / constant(decay));
 }
 
-/** A note held for `held` seconds, and its release: Float32Array, band-limited, softer where it would clip. */
+/** A note held for `held` seconds, with its release: Float32Array, band-limited; scaled down if it would clip. */
 export function renderNote(wave, key, envelope, rate, held = 2) {
   const hertz = frequency(key), table = cycle(audible(harmonics(wave), hertz, rate), FINE);
   const peak = table.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
@@ -116,7 +116,7 @@ export function renderNote(wave, key, envelope, rate, held = 2) {
   });
 }
 
-/** A mono 16-bit wav file (ArrayBuffer) of samples in -1 ... 1. */
+/** A mono 16-bit wav file (ArrayBuffer) of samples from -1 to 1. */
 export function wavFile(samples, rate) {
   const file = new DataView(new ArrayBuffer(44 + 2 * samples.length));
   const text = (at, word) => [...word].forEach((letter, n) => file.setUint8(at + n, letter.charCodeAt(0)));

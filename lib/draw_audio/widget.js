@@ -1,5 +1,5 @@
-// DRAW AUDIO: mix and draw one cycle of a wave, see its harmonics, play it. `mount` builds the instrument in an element
-// of any page; the default export is the same for anywidget, which calls `render` with the model of `DrawAudio`.
+// DRAW AUDIO: mix and draw one cycle of a wave, see its harmonics, play it. `new DrawAudio(element)` builds the
+// instrument in any page; the default export is for anywidget, which calls `render` with the model of `DrawAudio`.
 
 import { BASIC, SIZE, harmonics, magnitudes, mixed, renderNote, wavFile } from "./signal.js";
 import { Player } from "./player.js";
@@ -13,8 +13,8 @@ const ICONS = {
 };
 const ENVELOPE = { attack: 0.01, decay: 0.4, sustain: 0.7, release: 0.3 };
 const LIMITS = { attack: [0.002, 2], decay: [0.01, 3], release: [0.01, 4] }; // seconds, on logarithmic sliders
-const LEVELS = 100; // of undo
-const RATE = 44100; // of a saved file
+const LEVELS = 100; // of undo, at most
+const RATE = 44100; // Hz, of a saved file
 
 const slider = (name, icon = "") => `<label class="row">${icon}<span>${name}</span>
   <input type="range" name="${name}" min="0" max="1" step="0.01"><output></output></label>`;
@@ -24,7 +24,7 @@ const PAGE = `<div class="desk">
   <div class="tools"><button name="undo" title="Ctrl+Z">Undo</button><button name="reset">Reset</button>
   <button name="save">Save WAV</button></div></header>
 <div class="panel wave"><h2>Wave <small>one cycle: draw on it</small></h2>
-  <canvas tabindex="0" role="slider" aria-label="Wave: left and right choose a place, up and down bend the wave there"
+  <canvas tabindex="0" role="slider" aria-label="Wave: left and right move the cursor, up and down bend the wave there"
   aria-valuemin="-1" aria-valuemax="1"></canvas></div>
 <div class="panel mix"><h2>Mix</h2>${Object.keys(ICONS).map((kind) => slider(kind, icon(kind))).join("")}</div>
 <div class="panel keys"><div class="bar"><h2>Keyboard</h2>
@@ -34,22 +34,22 @@ const PAGE = `<div class="desk">
   <div class="piano" role="group" aria-label="Piano: arrow keys choose a key, space plays it"></div></div>
 <div class="panel bars"><h2>Harmonics <small>dB</small></h2><canvas role="img"></canvas></div>
 <div class="panel scope"><h2>Oscilloscope <small>20 ms</small></h2>
-  <canvas role="img" aria-label="The sound of this moment"></canvas></div>
-<div class="panel envelope"><h2>Envelope</h2><canvas role="img" aria-label="Loudness of a note in time"></canvas>
+  <canvas role="img" aria-label="The current sound"></canvas></div>
+<div class="panel envelope"><h2>Envelope</h2><canvas role="img" aria-label="Level of a note over time"></canvas>
   ${Object.keys(ENVELOPE).map((name) => slider(name)).join("")}</div></div>`;
 
 export class DrawAudio {
   past = []; // states to go back to
   state = { mix: {}, drawn: new Float32Array(SIZE), envelope: {} };
-  key = 60; // the last one played
+  key = 60; // the last key played
   ending = new AbortController();
 
-  /** Build the instrument in the element `host`. `model`, where there is one, carries wave and envelope to Python. */
+  /** Build the instrument in the element `host`. An optional `model` carries wave and envelope to Python. */
   constructor(host, model) {
     this.model = model, this.player = new Player();
     this.root = document.createElement("section");
     this.root.className = "draw-audio", this.root.tabIndex = -1;
-    this.root.innerHTML = PAGE, this.root.instrument = this; // the page's own way to it
+    this.root.innerHTML = PAGE, this.root.instrument = this; // so that a page can reach the instrument
     host.append(this.root);
     this.canvas = this.find(".wave canvas");
     this.pen = new Pen(this.canvas, {
@@ -66,7 +66,7 @@ export class DrawAudio {
 
   listen() {
     const { signal } = this.ending;
-    this.root.addEventListener("mousedown", (event) => { // letters play after it, without a frame around what was hit
+    this.root.addEventListener("mousedown", (event) => { // letters play from now on, without a focus ring around the target
       if (!event.target.closest(".wave canvas, .piano")) return;
       event.preventDefault();
       this.root.focus({ preventScroll: true });
@@ -74,7 +74,7 @@ export class DrawAudio {
     this.root.addEventListener("click", ({ target }) => this.actions[target.name]?.());
     this.root.addEventListener("input", ({ target }) => this.slide(target.name, Number(target.value)));
     this.root.addEventListener("change", () => { this.sliding = false, this.tell(); });
-    const desk = this.model ? this.root : document; // on a page of its own the letters play wherever the focus is
+    const desk = this.model ? this.root : document; // on its own page, letters play wherever the focus is
     desk.addEventListener("keydown", (event) => this.typed(event), { signal });
     desk.addEventListener("keyup", (event) => this.piano.typed(event), { signal });
     window.addEventListener("blur", () => this.piano.releaseAll(), { signal });
@@ -107,7 +107,7 @@ export class DrawAudio {
   };
 
   typed(event) {
-    if (this.model) event.stopPropagation(); // JupyterLab's own keys would add and delete cells while somebody plays
+    if (this.model) event.stopPropagation(); // JupyterLab's shortcuts would add and delete cells
     const { code, repeat, altKey } = event, command = event.ctrlKey || event.metaKey;
     if (command && code === "KeyZ") event.preventDefault(), this.actions.undo();
     if (command || altKey || repeat) return;
@@ -115,7 +115,7 @@ export class DrawAudio {
     this.piano.typed(event);
   }
 
-  // ---- changes, and the way back
+  // ---- changes and undo
 
   start() {
     this.state.mix = { sine: 1, square: 0, triangle: 0, saw: 0, drawn: 0 };
@@ -127,7 +127,7 @@ export class DrawAudio {
     if (this.past.length > LEVELS) this.past.shift();
   }
 
-  /** Make a copy of `wave` the drawn wave, and that the only one; returns it. */
+  /** Make a copy of `wave` the drawn wave and the only one in the mix; return it. */
   replace(wave) {
     this.state.mix = { sine: 0, square: 0, triangle: 0, saw: 0, drawn: 1 };
     return (this.state.drawn = Float32Array.from(wave));
@@ -143,7 +143,7 @@ export class DrawAudio {
     return this.refresh();
   }
 
-  // ---- to Python and from it
+  // ---- exchange with Python
 
   tell() {
     if (!this.model) return;
@@ -160,7 +160,7 @@ export class DrawAudio {
     this.refresh();
   }
 
-  // ---- to ear and eye
+  // ---- sound and pictures
 
   press(key) {
     this.key = key;
@@ -194,7 +194,7 @@ export class DrawAudio {
     this.paint();
   }
 
-  /** Set a slider to `share` of its way. */
+  /** Set a slider to the fraction `share` of its range. */
   show(name, share, text) {
     const input = this.find(`[name=${name}]`);
     input.value = share, input.ariaValueText = input.nextElementSibling.value = text;

@@ -1,8 +1,8 @@
-"""Turn the knobs: what stands behind the controls of 06-explore.
+"""The controls of 06-explore.
 
-A control shows what a function displays for the values chosen. Where nobody sits at the notebook (papermill, the
-pipeline) the first values and what they show stand in its place, so that a page without Python loses the knob and
-nothing else.
+A group of controls calls a function with the chosen values and shows what it displays. When a notebook is executed
+without a user (papermill, the pipeline), the first values and their result are displayed instead: a page without
+Python loses the controls and nothing else.
 """
 
 from html import escape
@@ -18,73 +18,67 @@ from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.draw_audio.render import own_song
 from lib.evaluation.results import ARMS, read_metrics
-from lib.models.weights import load_weights
-from lib.report import listen
 from lib.report.audio import NO_MATH, players
-from lib.report.figures import explore as plots_explore
-from lib.report.figures import listen as plots_listen
-from lib.separate import separate
+from lib.report.figures.explore import separated, share_of, shares, waveforms_and_spectra
+from lib.report.figures.listen import spectrograms
+from lib.report.listen import Excerpt, excerpt, heard_arms, liveliest, separate_all
 
-DRAWS = 3  # random operators side by side
+DRAWS = 3  # random draws of the augmentation, side by side
+OPERATORS = 8  # of joint augmentation
 _LAYOUT = {"style": {"description_width": "8em"}, "layout": Layout(width="min(30em, 98%)")}
 
 
 def choice(label, options, value):
-    """A control for one of `options`: a list, or {name: value}."""
+    """A control that chooses one of `options`: a list, or {name: value}."""
     return Dropdown(options=options, value=value, description=label, **_LAYOUT)
 
 
 def slider(label, value, low, high, step):
-    """A control for a number; it acts when it is let go."""
+    """A control for a number; it acts when it is released."""
     kind = IntSlider if isinstance(step, int) else FloatSlider
     return kind(value=value, min=low, max=high, step=step, description=label, continuous_update=False, **_LAYOUT)
 
 
-def log_slider(label, value, low, high):
-    """A control for a number from 10^low to 10^high."""
-    return FloatLogSlider(
-        value=value, min=low, max=high, step=0.05, description=label, continuous_update=False, readout_format=".3g",
-        **_LAYOUT,
-    )  # fmt: skip
+def controls(show, *, button=None, **widgets):
+    """Show the `widgets` and, below them, what `show` displays for their values.
 
-
-def controls(show, *, button=None, **knobs):
-    """`knobs` (widgets), and under them what `show` displays of their values; with a `button` when it is pressed."""
-    if not attended():  # with live widgets, the client that executes a notebook now and then waits for ever
-        values = (f"{escape(knob.description)}: <b>{escape(str(_value(knob)))}</b>" for knob in knobs.values())
+    With a `button` (its label), `show` runs once at first and then whenever the button is pressed.
+    """
+    if not attended():  # with live widgets, a client that executes notebooks sometimes waits for ever
+        values = (f"{escape(widget.description)}: <b>{escape(str(_value(widget)))}</b>" for widget in widgets.values())
         display(HTML(f'<p class="turned {NO_MATH}">{" · ".join(values)}</p>'))
-        show(**{name: knob.value for name, knob in knobs.items()})
+        show(**{name: widget.value for name, widget in widgets.items()})
         return None
-    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **knobs)
+    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **widgets)
     if button:
-        made.update()  # once without
+        made.update()
     return made
 
 
-def _value(knob):
-    return knob.label if isinstance(knob, Dropdown) else f"{knob.value:g}"
+def _value(widget):
+    return widget.label if isinstance(widget, Dropdown) else f"{widget.value:g}"
 
 
 def attended():
-    """Whether somebody may turn a knob: a kernel whose client takes no input executes a notebook from top to end."""
+    """Whether a user can operate the controls. A client that takes no input only executes the notebook."""
     kernel = getattr(get_ipython(), "kernel", None)
     return kernel is None or kernel._allow_stdin
 
 
 def separation(run, seconds, audible):
-    """Controls: which track, arm, stem and moment; they show its players, spectrograms and difference."""
+    """Choose a track, arm, stem and start; show players, spectrograms and their difference."""
     tracks = read_index(run / "data.json")[0]["test"]
-    arms = listen.heard_arms(run)
+    arms = heard_arms(run)
 
     def show(track, arm, stem, start):
-        part = listen.excerpt(run, tracks[track], start, seconds, arms={arm: arms[arm]})
+        part = excerpt(run, tracks[track], start, seconds, arms={arm: arms[arm]})
         if audible:
             sounds = {"mixture": part.mixture, "true stem": part.references[stem]}
             sounds |= {"estimate": part.estimates[arm][stem], "residual": part.residual(arm, stem)}
             display(players({f"{part.name}, {stem}, {ARMS.get(arm, arm)}": sounds}, SAMPLERATE, seconds))
-        display(plots_explore.separated(part, arm, stem))
+        display(separated(part, arm, stem))
 
-    begin = listen.liveliest(tracks[0].stems(), round(seconds * SAMPLERATE)) / SAMPLERATE
+    begin = liveliest(tracks[0].stems(), round(seconds * SAMPLERATE)) / SAMPLERATE
     latest = max(begin, min(track.samples for track in tracks) / SAMPLERATE - seconds)
     return controls(
         show,
@@ -96,16 +90,16 @@ def separation(run, seconds, audible):
 
 
 def augmentation(run, seconds, audible):
-    """Controls: how probable joint augmentation is; they show a stem as the discriminator gets to see it."""
+    """Choose p of the joint augmentation; show a stem as the discriminator sees it."""
     tracks = read_index(run / "data.json")[0]["test"]
 
     def show(stem, p, draw):
-        part = listen.excerpt(run, tracks[0], None, seconds, arms={})
-        sounds = {"as it is": part.references[stem]}
+        part = excerpt(run, tracks[0], None, seconds, arms={})
+        sounds = {"unchanged": part.references[stem]}
         sounds |= {f"draw {k}": augmented(part.references[stem], p, k) for k in range(draw, draw + DRAWS)}
         if audible:
             display(players({f"{stem}, p = {p:g}": sounds}, SAMPLERATE, seconds))
-        display(plots_explore.waveforms_and_spectra(sounds, f"{stem.capitalize()}: what p = {p:g} makes of it"))
+        display(waveforms_and_spectra(sounds, f"{stem.capitalize()}: what does the discriminator see at p = {p:g}?"))
         display(Markdown(chances(p)))
 
     return controls(
@@ -117,83 +111,78 @@ def augmentation(run, seconds, audible):
 
 
 def augmented(audio, p, draw):
-    """`audio` (channels, samples) under the `draw`-th joint augmentation of probability p.
+    """`audio` (channels, samples) after joint augmentation with probability p and the seed `draw`.
 
-    The same draw with a higher p holds the same operators, and more.
+    With the same `draw`, a higher p keeps the operators of a lower one and adds others.
     """
     samples = audio.shape[-1]
     operator = JointAugmentation(np.random.RandomState(draw), p, 1, slice(0, 1), samples, SAMPLERATE)
     return operator(torch.from_numpy(audio)[None, None])[0, 0].numpy()
 
 
-def chances(p, operators=8):
-    """What a probability per operator means for an excerpt, in words."""
+def chances(p):
+    """A sentence: what p means for an excerpt."""
     return (
-        f"With p = {p:g}, {operators * p:.1f} of {operators} operators act on an excerpt on average, and "
-        f"{(1 - p) ** operators:.0%} of the excerpts stay as they are."
+        f"With p = {p:g}, {OPERATORS * p:.1f} of {OPERATORS} operators act on an excerpt on average, and "
+        f"{(1 - p) ** OPERATORS:.0%} of the excerpts stay unchanged."
     )
 
 
 def gradient_share(run):
-    """Controls: λ, or a share; they show how hard the discriminators of `run` would pull at the generator."""
-    gan_runs = {name: read_metrics(run / name) for name in listen.heard_arms(run).values()}
+    """Choose λ and a share; show how hard the discriminators of `run` pulled, and would have pulled with this λ."""
+    gan_runs = {name: read_metrics(run / name) for name in heard_arms(run).values()}
     ratios = {name: ratio for name, rows in gan_runs.items() if (ratio := gradient_ratio(rows))}
 
     def show(λ, share):
-        display(plots_explore.shares(gan_runs, ratios, λ, share))
+        display(shares(gan_runs, ratios, λ, share))
         display(Markdown(pull(ratios, λ, share)))
 
-    return controls(show, λ=log_slider("λ", 100, 0, 4), share=slider("share", 0.1, 0.01, 0.9, 0.01))
+    decades = {"min": 0, "max": 4, "step": 0.05, "readout_format": ".3g"}
+    λ = FloatLogSlider(value=100, **decades, description="λ", continuous_update=False, **_LAYOUT)
+    return controls(show, λ=λ, share=slider("share", 0.1, 0.01, 0.9, 0.01))
 
 
 def gradient_ratio(metrics):
-    """Norm of the adversarial gradient at the estimates over that of L1, both unweighted, at the last evaluation at
-    which the generator played; None where it never did."""
+    """Norm of the adversarial gradient at the estimates over that of L1, both unweighted.
+
+    It is taken at the last evaluation with an adversarial term; None if there is none.
+    """
     if "adversarial_share" not in metrics:
         return None
-    played = metrics[(metrics["adversarial_share"] > 0) & (metrics["adversarial_weight"] > 0)]
-    if played.empty:
+    adversarial = metrics[(metrics["adversarial_share"] > 0) & (metrics["adversarial_weight"] > 0)]
+    if adversarial.empty:
         return None
-    share, weight = played.iloc[-1][["adversarial_share", "adversarial_weight"]]
+    share, weight = adversarial.iloc[-1][["adversarial_share", "adversarial_weight"]]
     return share / (1 - share) / weight
 
 
-def share_of(ratio, λ):
-    """The adversarial share of the gradient when L1 counts λ times as much as the discriminator."""
-    return ratio / (λ + ratio)
-
-
 def pull(ratios, λ, share):
-    """What λ and share mean for the discriminators of a run, in words. ratios: {<arm>-<seed>: `gradient_ratio`}."""
+    """Sentences: what λ and a share mean for the discriminators of a run. ratios: {<arm>-<seed>: `gradient_ratio`}."""
     if not ratios:
-        return "No discriminator of this run has pulled at its generator yet."
-    shares = join(f"{share_of(ratio, λ):.0%} of the gradient in {name}" for name, ratio in ratios.items())
+        return "In this run no generator has been trained against a discriminator yet."
+    given = join(f"{plain(share_of(ratio, λ))} in {name}" for name, ratio in ratios.items())
     needed = join(f"λ = {ratio * (1 - share) / share:,.0f} in {name}" for name, ratio in ratios.items())
     return (
-        f"With λ = {λ:.3g} (a weight of {1 / λ:.2g}) the discriminator would have, as the gradients stood at the last "
-        f"evaluation, {shares}. A share of {plain(share)} would have needed {needed}: **one λ is not one strength.** "
-        "This is why `adversarial_share` sets the share and lets the weight follow."
+        f"With the gradients of the last evaluation, λ = {λ:.3g} (a weight of {1 / λ:.2g}) gives the discriminator a "
+        f"share of {given}. A share of {plain(share)} needs {needed}. **One λ is not one strength**: the parameter "
+        "`adversarial_share` therefore sets the share, and the weight follows from it."
     )
 
 
 def drawn(run, drawing, seconds):
-    """Controls: which stem of a corpus song a drawn wave plays; they show what every arm makes of the song.
+    """Choose the stem that a drawn wave plays in a song of the corpus; show how every arm separates the song.
 
-    drawing: a `lib.draw_audio.DrawAudio`, whose wave and envelope are taken when the button is pressed.
+    drawing: a `lib.draw_audio.DrawAudio`; its wave and envelope are read when the button is pressed.
     """
-    arms = listen.heard_arms(run)
-    models = {arm: load_weights(run / name / "model.safetensors") for arm, name in arms.items()}
 
     def show(stem):
         stems = own_song(drawing.wave, stem, envelope=drawing.envelope, seconds=seconds)
         mixture = sum(stems.values())
-        estimates = {
-            arm: dict(zip(SOURCES, separate(model, mixture).numpy(), strict=True)) for arm, model in models.items()
-        }
-        part = listen.Excerpt("your sound in a song", 0, mixture, stems, estimates)
+        estimates = separate_all(run, mixture)
+        part = Excerpt("your sound in a song", 0, mixture, stems, estimates)
         rows = {part.name: {"mixture": mixture, "your sound alone": stems[stem]}}
-        rows["what comes out"] = {ARMS.get(arm, arm): estimates[arm][stem] for arm in arms}
+        rows["estimates of your sound"] = {ARMS.get(arm, arm): sounds[stem] for arm, sounds in estimates.items()}
         display(players(rows, SAMPLERATE, seconds))
-        display(plots_listen.spectrograms(part, [stem]))
+        display(spectrograms(part, [stem]))
 
-    return controls(show, button="Separate my sound", stem=choice("it plays", ["other", "bass"], "other"))
+    return controls(show, button="Separate my sound", stem=choice("played stem", ["other", "bass"], "other"))

@@ -1,4 +1,4 @@
-"""Hear and see what the arms of a run make of a track: excerpts, their estimates, and the scores second by second."""
+"""What 05-listen and 06-explore show: excerpts of test tracks, the arms' estimates of them, scores per second."""
 
 import tempfile
 from dataclasses import dataclass
@@ -21,29 +21,31 @@ from lib.runs.folders import arm_and_seed
 from lib.runs.launch import trained
 from lib.separate import separate
 
+TONE = SAMPLERATE / 4  # Hz
+
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A few seconds of a track. Audio: float32, (channels, samples); residuals are estimate − reference."""
+    """A few seconds of a track. Audio: float32, (channels, samples)."""
 
     name: str
-    begin: int  # sample of the track at which it starts
+    begin: int  # first sample, counted within the track
     mixture: np.ndarray
     references: dict  # {stem: audio}
     estimates: dict  # {arm: {stem: audio}}
 
     def residual(self, arm, stem):
-        """What is wrong with an estimate: what it holds too much, and, with the sign turned, what it lacks."""
+        """Estimate − reference: all that is wrong with an estimate."""
         return self.estimates[arm][stem] - self.references[stem]
 
     @property
     def seconds(self):
-        """(first, last) second within the track."""
+        """(start, end) within the track, in seconds."""
         return self.begin / SAMPLERATE, (self.begin + self.mixture.shape[-1]) / SAMPLERATE
 
 
 def heard_arms(run):
-    """{arm: <arm>-<seed>} of a run's folder: every trained arm with its lowest seed, in the order of the report."""
+    """{arm: <arm>-<seed>} of the run in folder `run`: every trained arm with its lowest seed, in the report's order."""
     first = {}
     for name in trained(run):  # sorted
         first.setdefault(arm_and_seed(name)[0], name)
@@ -52,7 +54,7 @@ def heard_arms(run):
 
 
 def pick_track(run, number):
-    """Test track `number` of a run; raises `UserError` where there is none."""
+    """Return test track `number` of a run; raise `UserError` if there is no such track."""
     tracks = read_index(run / "data.json")[0]["test"]
     if not -len(tracks) <= number < len(tracks):
         raise UserError(f"There is no test track {number}: this run has {len(tracks)}, counted from 0.")
@@ -60,7 +62,7 @@ def pick_track(run, number):
 
 
 def known_stems(names):
-    """`names`, which must be stems; raises `UserError` for another, or none."""
+    """Return `names`; raise `UserError` unless they are stems, at least one."""
     unknown = [name for name in names if name not in SOURCES]
     if unknown or not names:
         raise UserError(f"There is no stem {unknown[0] if unknown else ''!r}; choose from {', '.join(SOURCES)}.")
@@ -68,11 +70,10 @@ def known_stems(names):
 
 
 def excerpt(run, track, start, seconds, shifts=0, arms=None):
-    """The `Excerpt` of a test track that arms of `run` have separated whole, as for their scores.
+    """Return an `Excerpt` of a test track; the arms of `run` separate the whole track, as for their scores.
 
-    start: second of the track, or None: where all four stems sound. shifts: as in `lib.separate.separate`.
-    arms: {arm: <arm>-<seed>}, by default all of `heard_arms`.
-    Raises `UserError` unless seconds are above 0.
+    start: in seconds; None chooses a place where all four stems sound. shifts: see `lib.separate.separate`.
+    arms: {arm: <arm>-<seed>}, by default `heard_arms`. Raises `UserError` unless `seconds` is above 0.
     """
     if seconds <= 0:
         raise UserError(f"An excerpt of {seconds:g} s cannot be heard; choose seconds above 0.")
@@ -91,34 +92,41 @@ def excerpt(run, track, start, seconds, shifts=0, arms=None):
     )
 
 
-def liveliest(stems, length, hop=SAMPLERATE // 4):
-    """First of the `length` samples of which the quietest quarter of the quietest of `stems` is loudest.
+def liveliest(stems, length):
+    """Start of the window of `length` samples in which even the quietest quarter of the quietest stem is loudest.
 
-    stems: (sources, channels, time); each is as loud as the others over the whole track.
+    stems: (sources, channels, time). Loudness is relative to each stem's energy over the whole track.
     """
     length = min(length, stems.shape[-1])
     power = np.square(stems).mean(axis=1)
     energy = (power / power.sum(axis=-1, keepdims=True).clip(1e-12)).cumsum(axis=-1)
-    starts = np.arange(0, max(1, stems.shape[-1] - length), hop)
+    starts = np.arange(0, max(1, stems.shape[-1] - length), SAMPLERATE // 4)
     corners = np.linspace(starts, starts + length - 1, 5).astype(int)  # (5, starts)
     quarters = np.diff(energy[:, corners], axis=1)  # (sources, 4, starts)
     return int(starts[quarters.min(axis=(0, 1)).argmax()])
 
 
 @lru_cache(maxsize=8)
-def estimate(arm_folder, track, shifts=0):
-    """Estimates (sources, channels, samples) of a whole track by the weights in an arm's folder."""
+def estimate(arm_folder, track, shifts):
+    """Estimates (sources, channels, samples) of a whole track with the weights in an arm's folder."""
     return separate(load_weights(arm_folder / "model.safetensors"), track.mixture(), shifts=shifts).numpy()
 
 
-def scores(run, track, test_set="test"):
-    """BSSEval of every heard arm on a track, window by window: DataFrame arm, target, second, SDR, ISR, SIR, SAR.
+def separate_all(run, mixture):
+    """{arm: {stem: audio}}: the estimates of every heard arm for a `mixture` (channels, samples)."""
+    models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run).items()}
+    return {arm: dict(zip(SOURCES, separate(model, mixture).numpy(), strict=True)) for arm, model in models.items()}
 
-    A window without sound in reference or estimate holds NaN. Raises `UserError` where 03-sdr-table has not scored it.
+
+def scores(run, track):
+    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR.
+
+    A window in which the reference or the estimate is silent holds NaN. Raises `UserError` if 03-sdr-table has not
+    scored the track.
     """
     rows = []
     for arm, name in heard_arms(run).items():
-        file = run / name / "eval" / test_set / f"{track.name}.json"
+        file = run / name / "eval" / "test" / f"{track.name}.json"
         if not file.exists():
             raise UserError(f"{name} has no score on {track.name}; run the notebook 03-sdr-table for this run first.")
         for target in read_json(file)["targets"]:
@@ -130,9 +138,9 @@ def scores(run, track, test_set="test"):
 
 
 def detail(part, stem):
-    """How much fine detail each arm left in an excerpt's `stem`: DataFrame, a row per arm.
+    """How much fine detail each arm left in a stem of an `Excerpt`: DataFrame, one row per arm.
 
-    Columns are those of `lib.evaluation.spectral` and `tone`, see there.
+    Columns: `lib.evaluation.spectral.MEASURES`, and by how many dB `tone` exceeds that of the true stem.
     """
     reference = part.references[stem]
     rows = {arm: spectral_measures(stems[stem], reference) for arm, stems in part.estimates.items()}
@@ -140,31 +148,33 @@ def detail(part, stem):
     return pd.DataFrame(rows).T.assign(tone=tones)
 
 
-def tone(audio, hertz=SAMPLERATE / 4):
-    """How far (dB) `audio` (channels, samples) stands out at `hertz`, by default a quarter of the sampling rate.
+def tone(audio):
+    """Level in dB of the tone at `TONE` in `audio` (channels, samples), relative to the spectrum around it.
 
-    Loudest bin within 60 Hz over the median within 2 kHz. Transposed convolutions of stride 4, as the decoder has, tend
-    to hum there. Source: Pons et al., "Upsampling artifacts in neural audio synthesis" (arXiv 2010.14356).
+    The loudest bin within 60 Hz over the median within 2 kHz. Transposed convolutions of stride 4, such as the
+    decoder's, tend to hum at a quarter of the sampling rate. Source: Pons et al., "Upsampling artifacts in neural
+    audio synthesis" (arXiv 2010.14356).
     """
     frequencies, power = signal.welch(audio, SAMPLERATE, nperseg=min(4096, audio.shape[-1]))
-    power, distance = power.mean(axis=0) + 1e-14, np.abs(frequencies - hertz)
+    power, distance = power.mean(axis=0) + 1e-14, np.abs(frequencies - TONE)
     return 10 * np.log10(power[distance < 60].max() / np.median(power[distance < 2000]))
 
 
 def compared(part, stem):
-    """{row: {name: audio}} for `lib.report.audio.players`: a stem's reference, estimates and residuals."""
-    arms = {arm: ARMS.get(arm, arm) for arm in part.estimates}
+    """Return the rows of `lib.report.audio.players` for a stem of an `Excerpt`: its estimates and their residuals."""
+    estimates = {ARMS.get(arm, arm): sounds[stem] for arm, sounds in part.estimates.items()}
+    residuals = {ARMS.get(arm, arm): part.residual(arm, stem) for arm in part.estimates}
     return {
-        f"{stem}: the true stem and its estimates": {"true stem": part.references[stem]}
-        | {arms[arm]: part.estimates[arm][stem] for arm in arms},
-        f"{stem}: residuals (estimate − true stem)": {arms[arm]: part.residual(arm, stem) for arm in arms},
+        f"{stem}: the true stem and its estimates": {"true stem": part.references[stem]} | estimates,
+        f"{stem}: residuals (estimate − true stem)": residuals,
     }
 
 
 def separate_song(run, path, start, seconds):
-    """{row: {name: audio}} of `seconds` of a song file, from second `start`: itself, and its stems by every arm.
+    """Separate `seconds` of a song file from second `start`; return the rows of `lib.report.audio.players`.
 
-    path: from here or from the repository. Raises `UserError` for what is no song, or is over before `start`.
+    path: absolute, or relative to the repository. Raises `UserError` for a file that is not a song, or that ends
+    before `start`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Song(ROOT / Path(path).expanduser(), Path(scratch))
@@ -172,8 +182,5 @@ def separate_song(run, path, start, seconds):
         mixture = np.concatenate(list(file.blocks()), axis=1)[:, begin : begin + round(seconds * SAMPLERATE)]
     if not mixture.shape[1]:
         raise UserError(f"{path} lasts {file.seconds:.1f} s; choose a song_start before {start:g} s.")
-    rows = {"your song": {"as it is": mixture}}
-    for arm, name in heard_arms(run).items():
-        estimates = separate(load_weights(run / name / "model.safetensors"), mixture).numpy()
-        rows[ARMS.get(arm, arm)] = dict(zip(SOURCES, estimates, strict=True))
-    return rows
+    estimates = separate_all(run, mixture)
+    return {"your song": {"mixture": mixture}} | {ARMS.get(arm, arm): stems for arm, stems in estimates.items()}

@@ -59,8 +59,10 @@ def with_finger(page, places):
 
 
 def draw(page, canvas, points, stroke=with_mouse):
-    """Draw through `points` (share of the width, value); returns the wave of that path, NaN outside it, and how far a
-    wave may be from it: what a pixel is worth, and half a sample's change on the steepest line."""
+    """Draw through `points` (share of the width, value); return the wave of that path (NaN outside) and a tolerance.
+
+    The tolerance is one pixel plus half a sample's change on the steepest line.
+    """
     box = canvas.bounding_box()
     places = [
         (round(box["x"] + x * box["width"]), round(box["y"] + (1 - y / 1.2) / 2 * box["height"])) for x, y in points
@@ -85,7 +87,7 @@ def test_the_page_holds_what_the_mouse_drew(page):
     path, tolerance = draw(page, page.locator(".wave canvas"), STROKE)
     wave = shown_wave(page)
     assert_drawn(wave, path, tolerance)
-    assert np.array_equal(wave[:30], sine[:30]), "what the pen did not touch stays"
+    assert np.array_equal(wave[:30], sine[:30]), "samples outside the stroke must not change"
     assert page.locator("[name=drawn]").input_value() == "1" and page.locator("[name=sine]").input_value() == "0"
 
 
@@ -153,9 +155,12 @@ def rendered(page, rate, keys, wave):
     return [np.array(sound) for sound in page.evaluate(RENDER, [source, rate, keys, wave.tolist()])]
 
 
-def alien(sound, rate, frequency):
-    """Level in dB, against the fundamental, of the loudest that is no multiple of `frequency`, and of the loudest
-    harmonic after the fundamental, in the middle half second of `sound`."""
+def inharmonic(sound, rate, frequency):
+    """Levels in dB relative to the fundamental, in the middle half second of `sound`.
+
+    The first is that of the loudest component that is not a multiple of `frequency`, the second that of the loudest
+    overtone.
+    """
     part = sound[rate // 4 : rate * 3 // 4]
     spectrum = np.abs(np.fft.rfft(part * get_window("blackmanharris", len(part))))
     hertz = np.fft.rfftfreq(len(part), 1 / rate)
@@ -167,10 +172,10 @@ def alien(sound, rate, frequency):
 
 @pytest.mark.parametrize("rate", [44_100, 48_000])
 def test_no_aliasing(page, rate):
-    saw = 2 * np.arange(2048) / 2048 - 1  # not band-limited: every harmonic that the cycle can hold
+    saw = 2 * np.arange(2048) / 2048 - 1  # not band-limited: all harmonics that a cycle can hold
     for key in (HIGHEST, 60, 36):
         for sound in rendered(page, rate, [key], saw):
-            aliases, overtones = alien(sound, rate, 440 * 2 ** ((key - 69) / 12))
+            aliases, overtones = inharmonic(sound, rate, 440 * 2 ** ((key - 69) / 12))
             assert aliases < -60 and overtones > -12  # a saw's second harmonic is at -6 dB: it was not filtered away
 
 
@@ -216,10 +221,10 @@ def test_the_saved_file_is_what_python_renders(page, tmp_path):
 
 
 def test_all_of_it_is_reached_and_played_with_the_keyboard(page):
-    page.locator("[name=saw]").fill("0.5")  # so that there is something to undo, and its button can be reached
+    page.locator("[name=saw]").fill("0.5")  # now the undo button is enabled
     wanted = {"wave", "piano", *page.evaluate("[...document.querySelectorAll('[name]:not(meta)')].map(e => e.name)")}
     reached = {}
-    for _ in range(len(wanted) + 2):  # the round passes the page itself
+    for _ in range(len(wanted) + 2):  # the cycle includes the page itself
         page.keyboard.press("Tab")
         name, outline, label = page.evaluate(
             "(e => [e.name || e.parentElement.className.replace('panel ', ''), getComputedStyle(e).outlineStyle,"
@@ -234,7 +239,7 @@ def test_all_of_it_is_reached_and_played_with_the_keyboard(page):
     for key in ["ArrowRight"] * 3 + ["ArrowDown"] * 4:
         page.keyboard.press(key)
     change = shown_wave(page) - before
-    place = 2048 // 4 + 3 * 32  # it begins at a quarter of the cycle and goes in 64 steps
+    place = 2048 // 4 + 3 * 32  # the cursor starts at a quarter of the cycle; a step is 1/64 of it
     assert change[place] == pytest.approx(-0.2, abs=1e-6) and not change[: place - 32].any()
     page.get_by_role("button", name="C4", exact=True).focus()
     page.keyboard.press("ArrowRight")
@@ -266,7 +271,7 @@ def test_it_works_in_a_frame_of_another_page(chromium, tmp_path):
         path, tolerance = draw(page, inside.locator(".wave canvas"), STROKE)
         wave = np.array(inside.locator("body").evaluate(f"() => Array.from({INSTRUMENT}.wave)"))
         assert_drawn(wave, path, tolerance)
-        page.wait_for_function("document.querySelector('iframe').clientHeight > 800")  # it makes itself room
+        page.wait_for_function("document.querySelector('iframe').clientHeight > 800")  # the frame fits its content
 
 
 def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):
@@ -277,7 +282,7 @@ def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):
     ])  # fmt: skip
     with watched_page(chromium, (address, "data:", "blob:", address.replace("http", "ws")), viewport=DESKTOP) as page:
         page.goto(f"{address}lab/tree/draw.ipynb?token=secret")
-        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=40_000)  # before that, keys come to nothing
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for(timeout=40_000)  # earlier keys are ignored
         page.locator(".jp-CodeCell .cm-content").nth(0).click()
         page.keyboard.press("Shift+Enter")
         canvas = page.locator(".draw-audio .wave canvas")
@@ -295,5 +300,7 @@ def test_a_drawn_wave_arrives_in_the_kernel_of_a_jupyterlab(chromium, lab):
         wave = np.load(folder / "wave.npy")
         assert wave.dtype == np.float32 and np.array_equal(wave, held)
         assert_drawn(wave, path, tolerance)
-        page.wait_for_function(f"{INSTRUMENT}.wave[1024] === {-held[1024]}")  # what the kernel sets is shown
+        page.wait_for_function(
+            f"{INSTRUMENT}.wave[1024] === {-held[1024]}"
+        )  # the page shows the wave that the kernel set
         assert np.array_equal(shown_wave(page), -held)

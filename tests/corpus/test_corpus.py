@@ -1,4 +1,4 @@
-"""The embedded corpus: same bytes from the same seed, exact sums, a layout that musdb reads, a voice in tune."""
+"""The embedded corpus: reproducible bytes, exact sums, a layout that musdb reads, instruments and voices in tune."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ SOURCES = ("drums", "bass", "other", "vocals")
 
 
 def contents(root):
-    """Bytes of every file under `root` by relative path."""
+    """{relative path: bytes} of every file under `root`."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
@@ -50,7 +50,7 @@ def test_mixture_is_the_exact_sum_and_nothing_clips(corpus):
             info = soundfile.info(folder / f"{stem}.wav")
             assert (info.samplerate, info.channels, info.subtype, info.frames) == (44_100, 2, "PCM_16", 264_600)
             audio[stem] = soundfile.read(folder / f"{stem}.wav", dtype="int16")[0].astype(int)
-            assert np.abs(audio[stem]).max() < 32_767  # the ends of the range are not touched
+            assert np.abs(audio[stem]).max() < 32_767  # never the ends of the range
             assert abs(audio[stem].mean()) < 66, "an offset above -54 dB"
         assert np.array_equal(audio["mixture"], sum(audio[stem] for stem in SOURCES))
 
@@ -74,14 +74,14 @@ def test_musdb_reads_train_valid_test_and_shifted(corpus):
     assert len(shifted) == 1
     audio = shifted[0].audio
     assert audio.shape == (264_600, 2)
-    assert np.allclose(audio, shifted[0].stems[1:].sum(axis=0), atol=1e-4)  # musdb's own reading of the stems
+    assert np.allclose(audio, shifted[0].stems[1:].sum(axis=0), atol=1e-4)  # as musdb reads the stems
 
 
 def test_resumes_where_it_stopped(corpus, tmp_path):
     root = tmp_path / "half"
     shutil.copytree(corpus, root)
     before = contents(root)
-    (root / "corpus.json").rename(root / "corpus.partial.json")  # as if it had been stopped
+    (root / "corpus.json").rename(root / "corpus.partial.json")  # as after an interruption
     (root / "musdb.yaml").unlink()
     lost, *kept = tracks(root)
     shutil.rmtree(lost)
@@ -136,10 +136,10 @@ def test_splits_share_no_singer_no_style_and_no_song():
     assert singers["shifted"].isdisjoint(singers["train"] | singers["valid"] | singers["test"])
     assert singers["valid"].isdisjoint(singers["train"])
     voices = {split: {singer["voice"] for _, singer in songs(split, 60)} for split in track.SPLITS}
-    assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])  # the very speakers differ
+    assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])  # other speakers, not only other formants
     assert (
         len({singer["name"] for _, singer in songs("train", 18)}) == 18
-    )  # 3 speakers of 6 sizes: all before any again
+    )  # 3 speakers × 6 formant factors, each once before any repeats
     assert {style for style, _ in songs("shifted", 60)} == set(styles.HELD_OUT)
     assert {style for style, _ in songs("train", 60)} == set(styles.FAMILIAR)
     melodies = [
@@ -166,13 +166,13 @@ def test_every_style_gives_every_stem_notes(style):
 
 def test_swing_delays_the_off_beat_and_a_dash_prolongs_the_note():
     grid = Grid({"tempo": (60, 60)}, np.random.RandomState(0))
-    grid.swing = (0.5, 0.0)  # the off-beat at 0.75 of the beat, a second long
+    grid.swing = (0.5, 0.0)  # the off-beat at 0.75 of a beat of one second
     assert [grid.seconds(step) for step in (0, 2, 4, 6)] == pytest.approx([0, 0.75, 1, 1.75])
     assert list(hits("x--.o-X", 6)) == [(0, 3, "x"), (4, 2, "o")]
 
 
 def steady_pitch(sound, expected):
-    """Fundamental frequency in cents above `expected` hertz, from the phase advance of the first harmonic."""
+    """Fundamental frequency in cents relative to `expected` hertz, from the phase advance of the first harmonic."""
     hop, window = 441, np.hanning(4410)
     frames = np.lib.stride_tricks.sliding_window_view(sound, 4410)[::hop] * window
     phase = np.angle(frames @ np.exp(-2j * np.pi * expected * np.arange(4410) / 44_100))
@@ -193,7 +193,7 @@ def test_singer_is_in_tune(number):
     ]
     sound = voice.sing(notes, words, singer, random, 4 * 44_100 + 22_050)
     again = voice.sing(notes, words, singer, np.random.RandomState(9), 4 * 44_100 + 22_050)
-    assert not np.array_equal(sound, again), "another random stream breathes otherwise"
+    assert not np.array_equal(sound, again), "another random stream must sound different"
     for start, length, key, _ in notes:
         steady = sound[int((start + 0.35 * length) * 44_100) : int((start + 0.75 * length) * 44_100)]
         assert abs(steady_pitch(steady, 440 * 2 ** ((key - 69) / 12))) < 10  # cents, the just noticeable difference

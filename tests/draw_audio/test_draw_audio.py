@@ -1,4 +1,4 @@
-"""DRAW AUDIO in Python: the wave that it gives, and the same wave in a song of the corpus."""
+"""DRAW AUDIO in Python: its wave, notes and pages, and the wave in a song of the corpus."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from lib.corpus.track import compose
 from lib.draw_audio import FILES, DrawAudio, module
 from lib.draw_audio.render import ENVELOPE, band_limited, checked_wave, own_song, render_notes
 
-SAW = (2 * np.arange(2048) / 2048 - 1).astype(np.float32)  # a jump: every harmonic that a cycle can hold
+SAW = (2 * np.arange(2048) / 2048 - 1).astype(np.float32)  # a jump: all harmonics that a cycle can hold
 
 
 @pytest.mark.parametrize("key", [24, 69, 112])
@@ -55,7 +55,7 @@ def test_a_song_in_which_the_wave_plays_the_bass():
     assert all(audio.shape == (2, 4 * 44_100) and audio.dtype == np.float32 for audio in own.values())
     assert np.abs(sum(own.values())).max() <= 0.97 + 1e-6
     other = own_song(-np.cos(np.arange(2048) * np.pi / 1024), "bass", k=1, seed=3, seconds=4.0)
-    scale = own["vocals"].std() / other["vocals"].std()  # what keeps each of the two from clipping
+    scale = own["vocals"].std() / other["vocals"].std()  # each song is scaled so that it does not clip
     np.testing.assert_allclose(own["drums"], other["drums"] * scale, atol=1e-5)
     assert loudness(own["bass"]) == pytest.approx(loudness(other["bass"] * scale), abs=0.01)
     assert np.abs(own["bass"] - other["bass"] * scale).max() > 0.1  # another sound

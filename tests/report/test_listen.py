@@ -1,4 +1,4 @@
-"""What is heard and shown of an excerpt, on four seconds of synthetic music and an untrained separator."""
+"""The excerpts, players, figures, sentences and controls of 05-listen and 06-explore, with untrained separators."""
 
 import base64
 import io
@@ -21,8 +21,8 @@ from lib.models.generators import build
 from lib.models.weights import load_weights, save_weights
 from lib.report import explore, listen
 from lib.report.audio import players
-from lib.report.figures import listen as plots_listen
-from lib.report.sentences import listen as readings_listen
+from lib.report.figures.listen import differences, high_band, second_by_second, spectrograms
+from lib.report.sentences.listen import detail, summary, track
 from lib.separate import separate
 
 
@@ -37,8 +37,8 @@ def run(index, tmp_path_factory):
         (run / name / "eval" / "test").mkdir(parents=True)
         save_weights(build("demucs", channels=4, depth=3, lstm_layers=1), run / name / "model.safetensors")
         (run / name / "config.json").write_text('{"config": {}, "finished": true}')
-        figures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
-        (run / name / "eval" / "test" / f"{track.name}.json").write_text(museval_json(*figures))
+        measures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
+        (run / name / "eval" / "test" / f"{track.name}.json").write_text(museval_json(*measures))
     lines = [{"step": 2, "adversarial_share": None}, {"step": 4, "adversarial_share": 0.2, "adversarial_weight": 0.05}]
     (run / "gan-9" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "l1-9" / "metrics.jsonl").write_text('{"step": 4}\n')
@@ -96,12 +96,12 @@ def test_a_song_of_another_rate_is_separated_in_part(run, tmp_path):
     soundfile.write(tmp_path / "song.wav", sound, 48_000)
     rows = listen.separate_song(run, str(tmp_path / "song.wav"), 1.0, 1.0)
     assert list(rows) == ["your song", "L1", "L1 + GAN"] and list(rows["L1"]) == list(SOURCES)
-    assert rows["your song"]["as it is"].shape == rows["L1"]["drums"].shape == (2, RATE)
+    assert rows["your song"]["mixture"].shape == rows["L1"]["drums"].shape == (2, RATE)
     with pytest.raises(UserError, match="lasts 3.0 s; choose a song_start before 7 s"):
         listen.separate_song(run, str(tmp_path / "song.wav"), 7.0, 1.0)
 
 
-# --- figures of detail and words ---
+# --- detail and sentences ---
 
 
 def test_a_tone_at_a_quarter_of_the_rate_is_measured_and_named():
@@ -113,30 +113,30 @@ def test_a_tone_at_a_quarter_of_the_rate_is_measured_and_named():
     table = pd.DataFrame(
         {"lsd_8k_16k": [9.0, 8.0], "high_band_ratio": [-6.0, -5.95], "tone": [1.0, 16.0]}, index=["l1", "gan"]
     )
-    text = readings_listen.detail(table, "drums")
-    assert "**Nearest in energy: no arm plainly and in spectrum: L1 + GAN.**" in text
-    assert "stride 4 tend to leave: L1 + GAN (+16.00 dB)." in text
-    assert "stride 4" not in readings_listen.detail(table.assign(tone=0), "drums")
-    assert "stride 4" not in readings_listen.detail(table.assign(tone=-20), "drums")
+    text = detail(table, "drums")
+    assert "Nearest to the true stem: no single arm in energy and L1 + GAN in spectrum." in text
+    assert "that the true stem does not have, in L1 + GAN (+16.00 dB)." in text
+    assert "stride 4" not in detail(table.assign(tone=0), "drums")
+    assert "stride 4" not in detail(table.assign(tone=-20), "drums")
     bright = table.assign(high_band_ratio=[-6.0, 2.0])
-    assert "Nearest in energy: L1 + GAN and" in readings_listen.detail(bright, "drums")  # 2 dB off, not the lowest
-    assert "no detail to bring back" in readings_listen.detail(table * np.nan, "drums")
+    assert "Nearest to the true stem: L1 + GAN in energy and" in detail(bright, "drums")  # 2 dB off, not the lowest
+    assert "no detail to restore" in detail(table * np.nan, "drums")
 
 
-def test_the_words_follow_the_scores():
+def test_the_sentences_follow_the_scores():
     rows = []
     for arm, lift in (("l1", 0.0), ("gan", 1.0)):
         for second, sdr in enumerate((5.0, -2.0, 6.0)):
-            figures = {"SDR": sdr + lift, "ISR": 9.0, "SIR": 3.0 - 2 * lift, "SAR": 7.0 + lift / 20}
-            rows.append({"arm": arm, "target": "vocals", "second": float(second)} | figures)
+            values = {"SDR": sdr + lift, "ISR": 9.0, "SIR": 3.0 - 2 * lift, "SAR": 7.0 + lift / 20}
+            rows.append({"arm": arm, "target": "vocals", "second": float(second)} | values)
     table = pd.DataFrame(rows)
     silent = table.assign(target="bass", SDR=np.nan)
-    text = readings_listen.track(pd.concat([table, silent]))
+    text = track(pd.concat([table, silent]))
     assert "L1: SDR 5.00 dB. The largest part of the error is leakage" in text
     assert "worst second is 1 (−2.00 dB)" in text
     assert "L1 + GAN: SDR +1.00, more leakage (SIR −2.00)." in text  # ISR and SAR moved by less than 0.1 dB
-    assert "**bass**: silent here" in text
-    assert readings_listen.summary(table) == "with L1, the largest part of the error is leakage in vocals."
+    assert "**bass**: no score" in text
+    assert summary(table) == "with L1, the largest part of the error is leakage in vocals."
 
 
 # --- players and figures ---
@@ -154,27 +154,27 @@ def test_players_hold_each_sound_once_under_an_escaped_name():
 
 def test_a_perfect_estimate_differs_nowhere_and_shares_the_scale(part):
     perfect = listen.Excerpt(part.name, part.begin, part.mixture, part.references, {"l1": part.references})
-    figure = plots_listen.differences(perfect, ["drums", "vocals"])
+    figure = differences(perfect, ["drums", "vocals"])
     meshes = [axis.collections[0] for axis in figure.axes[:2]]
     assert all(np.abs(mesh.get_array()).max() == 0 for mesh in meshes)
-    figure = plots_listen.spectrograms(part, ["drums", "vocals"])
+    figure = spectrograms(part, ["drums", "vocals"])
     images = [axis.collections[0] for axis in figure.axes[:6]]
     assert {image.get_clim() for image in images} == {(-70, 0)}
     for row in (images[:3], images[3:]):  # one scale per row: the loudest point of the row is 0 dB
         assert max(image.get_array().max() for image in row) == pytest.approx(0, abs=1e-6)
 
 
-def test_the_high_band_is_enlarged_with_its_figures(part):
+def test_the_high_band_is_enlarged_above_its_values(part):
     table = listen.detail(part, "drums")
     assert list(table.index) == ["l1", "gan"] and {"lsd_8k_16k", "high_band_ratio", "tone"} <= set(table)
-    figure = plots_listen.high_band(part, "drums", table)
+    figure = high_band(part, "drums", table)
     for arm, axis in zip(table.index, figure.axes[4:], strict=True):
         assert f"log-spectral distance {table.loc[arm, 'lsd_8k_16k']:.1f} dB" in axis.get_xlabel()
         low, high = axis.get_ylim()
         assert 7_900 < low < 8_100 and 15_900 < high < 16_100
-    track = types.SimpleNamespace(stems=lambda: np.stack(list(part.references.values())), samples=66_150)
+    whole = types.SimpleNamespace(stems=lambda: np.stack(list(part.references.values())), samples=66_150)
     scores = pd.DataFrame({"arm": "l1", "target": list(SOURCES), "second": 0.0, "SDR": 3.0})
-    assert len(plots_listen.second_by_second(track, scores, (0, 1)).axes) == 8
+    assert len(second_by_second(whole, scores, (0, 1)).axes) == 8
 
 
 # --- controls ---
@@ -182,7 +182,7 @@ def test_the_high_band_is_enlarged_with_its_figures(part):
 
 @pytest.fixture
 def shown(monkeypatch):
-    """What the controls display."""
+    """All that the controls display."""
     things = []
     monkeypatch.setattr(explore, "display", things.append)
     return things
@@ -191,17 +191,17 @@ def shown(monkeypatch):
 def test_controls_show_what_was_chosen(run, shown):
     controls = explore.separation(run, 1.0, audible=True)
     assert [child.description for child in controls.children[:-1]] == ["track", "arm", "stem", "from second"]
-    shown.clear()  # what it showed at first
+    shown.clear()  # the first values
     controls.f(track=1, arm="gan", stem="bass", start=0.5)
     assert "Band 11 - Song, bass, L1 + GAN" in shown[0].data and len(bytes_of(shown[0].data)) == 4
     assert shown[1].axes[0].get_title() == "True stem"
     shown.clear()
     explore.separation(run, 1.0, audible=False)
-    assert len(shown) == 1  # no player, where the licence forbids one
+    assert len(shown) == 1  # the figure, without players
 
 
-def test_without_anybody_at_the_notebook_values_and_what_they_show_stand_there(run, shown, monkeypatch):
-    kernel = types.SimpleNamespace(_allow_stdin=False)  # as papermill's client asks for
+def test_without_a_user_the_first_values_and_their_result_are_displayed(run, shown, monkeypatch):
+    kernel = types.SimpleNamespace(_allow_stdin=False)  # as papermill's client sets it
     monkeypatch.setattr(explore, "get_ipython", lambda: types.SimpleNamespace(kernel=kernel))
     assert explore.augmentation(run, 1.0, audible=False) is None
     assert "stem: <b>vocals</b> · p: <b>0.3</b> · first draw: <b>0</b>" in shown[0].data and len(shown) == 3
@@ -215,7 +215,7 @@ def test_augmentation_grows_with_p_and_says_so(run, shown):
     np.testing.assert_array_equal(explore.augmented(sound, 0.0, 3), sound)
     assert not np.allclose(explore.augmented(sound, 1.0, 3), sound, atol=0.1)
     assert explore.chances(0.5) == (
-        "With p = 0.5, 4.0 of 8 operators act on an excerpt on average, and 0% of the excerpts stay as they are."
+        "With p = 0.5, 4.0 of 8 operators act on an excerpt on average, and 0% of the excerpts stay unchanged."
     )
     controls = explore.augmentation(run, 1.0, audible=True)
     shown.clear()
@@ -234,9 +234,9 @@ def test_lambda_and_share_are_two_names_of_one_balance(run, shown):
     controls = explore.gradient_share(run)
     shown.clear()
     controls.f(λ=20.0, share=0.5)
-    # the ratio is 5: λ = 20 gives 5 / 25, and equal pull needs λ = 5
-    assert "20% of the gradient in gan-9" in shown[1].data and "λ = 5 in gan-9" in shown[1].data
-    assert "No discriminator" in explore.pull({}, 100, 0.1)
+    # the ratio is 5: λ = 20 gives 5 / 25, and a share of 0.5 needs λ = 5
+    assert "a share of 0.20 in gan-9" in shown[1].data and "λ = 5 in gan-9" in shown[1].data
+    assert "no generator has been trained" in explore.pull({}, 100, 0.1)
 
 
 def test_a_drawn_wave_joins_a_song_and_is_separated(run, shown):
