@@ -96,7 +96,7 @@ class Config:
     evaluate_every: int = parameter(313, ABOVE_0)  # steps between evaluations and checkpoints
     evaluation_excerpts: int = parameter(64, ABOVE_0)  # excerpts of training tracks, and as many of held-out tracks
     keep: str = parameter("last", one_of(("last", "best")))  # weights written at the end; best: lowest held-out L1
-    keep_states: int = parameter(1, ABOVE_0)  # checkpoints kept; from 2 on, so many as state-<step>.pt
+    keep_states: int = parameter(1, ABOVE_0)  # checkpoints: the last; from 2 on also so many state-<step>.pt
     # filled in by the trainer
     data_digest: str = ""  # digest of what `data` held
     start_digest: str = ""  # digest of the weights in `start_from`

@@ -29,7 +29,7 @@ from lib.common.files import locked, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint_folder
-from lib.report.guard import check_names, check_type, check_values, code_cells, notebook_parameters
+from lib.report.guard import check, check_names, code_cells, notebook_parameters
 from lib.report.pages import settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -43,10 +43,8 @@ STEPS = {
     "05-listen": ["02-train", "03-sdr-table"],
     "06-explore": ["02-train"],
 }
-ASSETS = {
-    "lib.draw_audio": ("*.js", "*.css"),
-    "lib.report.pages": ("pages.css",),
-}  # files that a module reads from its folder
+# Files that a module reads from its folder.
+ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
 CHECKS = "lib.report.guard"  # every notebook imports it; it computes nothing, and read_profile calls it too
 
 
@@ -91,11 +89,9 @@ def read_profile(name, overrides=()):
     parameters = {"run": name} | parameters
     check_names(parameters, known)
     for parameter, value in parameters.items():
-        annotation, _ = known[parameter]
-        if ast.unparse(annotation) == "float":
-            value = _number(value)
-        parameters[parameter] = check_type(parameter, value, annotation)
-    check_values({parameter: default for parameter, (_, default) in known.items()} | parameters)
+        if ast.unparse(known[parameter][0]) == "float":
+            parameters[parameter] = _number(value)
+    check(known, parameters)
     return parameters
 
 

@@ -73,7 +73,7 @@ def check_parameters(history, notebooks_folder):
             values |= {name: default for name, (_, default) in sheet.items()}
         values |= _injected(source)
     check_names(values, set(declared).union(*map(notebook_parameters, sorted(Path(notebooks_folder).glob("*.ipynb")))))
-    return check_values({name: check_type(name, values[name], kind) for name, (kind, _) in declared.items()})
+    return check(declared, values)
 
 
 def check_names(names, known):
@@ -85,12 +85,19 @@ def check_names(names, known):
             raise UserError(f"No notebook has a parameter {name!r}; {hint}")
 
 
-def check_type(name, value, annotation):
-    """Return `value`; raises `UserError` when it does not fit the parameter's annotation (a syntax node)."""
-    if not _fits(value, annotation):
-        expected, kind = ast.unparse(annotation), type(value).__name__
-        raise UserError(f"Parameter '{name}' must be {expected}, but {reprlib.repr(value)} is {kind}; correct it.")
-    return value
+def check(declared, values):
+    """Check `values`, or the default where one is absent, and return the values of all `declared` parameters.
+
+    declared: {name: (annotation node, default)}. Raises `UserError` for a value that does not fit its annotation, or
+    that `check_values` refuses.
+    """
+    checked = {name: values.get(name, default) for name, (_, default) in declared.items()}
+    for name, (annotation, _) in declared.items():
+        if not _fits(value := checked[name], annotation):
+            expected, kind = ast.unparse(annotation), type(value).__name__
+            raise UserError(f"Parameter '{name}' must be {expected}, but {reprlib.repr(value)} is {kind}; correct it.")
+    check_values(checked)
+    return checked
 
 
 def notebook_parameters(path):
@@ -150,10 +157,9 @@ def _fits(value, annotation):
 
 
 def check_values(parameters):
-    """Return `parameters`, {name: value}, each of its type; a parameter that is absent is not checked.
+    """Raise `UserError`, with the name and the range, for a value that no notebook can use or that contradicts others.
 
-    Raises `UserError`, with the name and the range, for a value that no notebook can use, and for values that do not
-    go together.
+    parameters: {name: value}, each of its type; a parameter that is absent is not checked.
     """
     for rule, names in RULES:
         for name in names.split():
@@ -167,7 +173,6 @@ def check_values(parameters):
     _check_places(parameters)
     _check_training(parameters)
     _check_order(parameters)
-    return parameters
 
 
 def _check_places(p):
