@@ -120,18 +120,18 @@ class Config:
         return bool(self.adversarial_weight or self.adversarial_share)
 
     def without_adversary(self):
-        """The same run with L1 alone: every parameter of the adversary at its default."""
-        names = [field for field in dataclasses.fields(self) if field.name.startswith(("adversarial", "discriminator"))]
-        return dataclasses.replace(self, **{field.name: field.default for field in names})
+        """The same run with L1 alone: every field of the adversary and of its cures at its default."""
+        fields, names = dataclasses.fields(self), [field.name for field in dataclasses.fields(self)]
+        own = fields[names.index("adversarial_weight") : names.index("discriminator_patience") + 1]
+        return dataclasses.replace(self, **{field.name: field.default for field in own})
 
     @classmethod
     def from_dict(cls, values):
         """A Config of a dictionary; raises `UserError` for an unknown or a missing name."""
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise UserError(
-                f"Unknown training parameter {', '.join(sorted(map(str, unknown)))}; all names are in lib/config.py."
-            )
+            names = ", ".join(sorted(map(str, unknown)))
+            raise UserError(f"Unknown training parameter {names}; all names are in lib/config.py.")
         if "data" not in values:
             raise UserError("Training parameter data is missing: the index that 01-data wrote.")
         return cls(**values)
