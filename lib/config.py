@@ -1,12 +1,13 @@
 """All parameters of a training run, in one place.
 
-Notebook parameters, command-line words and config.json all become this dataclass; there is no other form.
+Notebook parameters, command-line words and config.json all become this dataclass; there is no other form. A new
+parameter takes one line: its default, its range if it has one, and a comment that explains it.
 """
 
 import dataclasses
 import math
+import reprlib
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from lib.common.errors import UserError
@@ -16,69 +17,94 @@ from lib.discriminator import DISCRIMINATORS
 from lib.losses import GAN_LOSSES
 from lib.models.generators import GENERATORS
 
+# A rule: whether a value is allowed, and the end of the sentence when it is not.
+ABOVE_0 = (lambda value: value > 0, "must be above 0")
+NOT_NEGATIVE = (lambda value: value >= 0, "must not be negative")
+SHARE = (lambda value: 0 <= value <= 1, "must be at least 0 and at most 1")
+BELOW_1 = (lambda value: 0 <= value < 1, "must be at least 0 and below 1")
+ONE_SAMPLE = (lambda value: value * SAMPLERATE >= 1, f"must be at least one sample, 1/{SAMPLERATE} s")
+BELOW_2_32 = (lambda value: value < 2**32, "must be below 2^32")
 
-@dataclass(kw_only=True)
+
+def one_of(choices):
+    """The rule that a value is one of `choices`."""
+    return (lambda value: value in choices), f"is unknown; choose one of {', '.join(choices)}"
+
+
+def require(name, value, *rules):
+    """Raise `UserError` unless `value`, or each element of a list, keeps all `rules`."""
+    for allowed, says in rules:
+        if not all(map(allowed, value if isinstance(value, list) else [value])):
+            raise UserError(f"{name} = {reprlib.repr(value)} {says}.")
+
+
+def parameter(default, *rules):
+    """A dataclass field with a default, and the rules that its value must keep."""
+    return dataclasses.field(default=default, metadata={"rules": rules})
+
+
+@dataclasses.dataclass(kw_only=True)
 class Config:
     """All parameters of one run; the defaults are those of Demucs v1's paper. Raises `UserError` on a bad value."""
 
     data: str  # index written by 01-data, relative to the repository
     start_from: str = ""  # folder of the run whose last state this one branches from
-    tracks: int = 0  # only the first so many training tracks; 0: all
-    seed: int = 42  # of initialisation, data order and augmentation
-    steps: int = 75_000  # optimizer steps
-    batch: int = 64  # excerpts per step over all processes
-    micro_batch: int = 0  # at a time on one process, to save memory, for one more forward; 0: its whole part
-    precision: str = "fp32"  # of the generator's layers: fp32, or bf16 where a test of each layer allows it
-    compile: bool = False  # the generator by torch.compile: minutes at the start, pays in long runs on GPUs
-    lr: float = 3e-4  # Adam, at the first step
-    lr_final: float = 3e-4  # at the last step; cosine in between
-    generator: str = "demucs"  # demucs, conv_tasnet or hdemucs; what its sizes mean to each: lib/models/generators.py
-    channels: int = 100  # of the first layer; doubles with each
-    depth: int = 6  # encoder and decoder layers
-    lstm_layers: int = 2
+    tracks: int = parameter(0, NOT_NEGATIVE)  # number of training tracks, from the first on; 0: all
+    seed: int = parameter(42, NOT_NEGATIVE, BELOW_2_32)  # seed of initialisation, data order and augmentation
+    steps: int = parameter(75_000, ABOVE_0)  # optimizer steps
+    batch: int = parameter(64, ABOVE_0)  # excerpts per step over all processes
+    micro_batch: int = parameter(0, NOT_NEGATIVE)  # excerpts at a time, to save memory; 0: a process's whole share
+    precision: str = parameter("fp32", one_of(("fp32", "bf16")))  # bf16 only where every layer is tested for it
+    compile: bool = False  # use torch.compile for the generator: minutes at the start, pays in long runs on GPUs
+    lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate at the first step
+    lr_final: float = parameter(3e-4, NOT_NEGATIVE)  # Adam's learning rate at the last step; cosine in between
+    generator: str = parameter("demucs", one_of(GENERATORS))  # demucs, conv_tasnet or hdemucs (lib/models)
+    channels: int = parameter(100, ABOVE_0)  # channels of the first layer; each further layer doubles them
+    depth: int = parameter(6, ABOVE_0)  # encoder layers, and as many decoder layers
+    lstm_layers: int = parameter(2, NOT_NEGATIVE)  # LSTM layers between encoder and decoder
     # excerpts
-    seconds: float = 10.0  # of output; the input is longer by the context
-    shift_seconds: float = 1.0  # largest random shift of a stem
-    stride_seconds: float = 1.0  # between the starts of excerpts
-    remix_group: int = 4  # stems are permuted within groups of this size; 0: not at all
-    projection: bool = False  # the estimates' sum is made the mixture, by an equal share to each
-    ema: float = 0.0  # decay of the running mean of the generator's weights that is evaluated and kept; 0: none
-    # adversarial part: played when one of the first two is above 0
-    adversarial_weight: float = 0.0  # against L1's 1; pix2pix has 0.01 (λ = 100)
-    adversarial_share: float = 0.0  # above 0, instead: share of the gradient at the estimates, kept by a balancer
-    adversarial_loss: str = "bce"  # bce, lsgan or hinge
-    feature_matching: float = 0.0  # weight of feature matching within the adversarial part
-    adversarial_start: int = 0  # until this step only the discriminator plays; the generator learns from L1
-    adversarial_ramp: int = 0  # steps over which the weight or share then grows to its full value
-    discriminator: str = "patch"  # patch, patch_pix2pix (pix2pix's own kernel), msstft or mpd
-    discriminator_width: int = 64  # channels of its first layer
-    discriminator_lr: float = 3e-4  # Adam
-    discriminator_updates: float = 1.0  # chance that a step updates it
+    seconds: float = parameter(10.0, ABOVE_0, ONE_SAMPLE)  # length of the output; the input is longer by the context
+    shift_seconds: float = parameter(1.0, NOT_NEGATIVE)  # largest random shift of a stem
+    stride_seconds: float = parameter(1.0, ABOVE_0, ONE_SAMPLE)  # time between the starts of excerpts
+    remix_group: int = parameter(4, NOT_NEGATIVE)  # size of the groups within which stems are permuted; 0: no remix
+    projection: bool = False  # make the estimates sum to the mixture: each gets an equal share of the residual
+    ema: float = parameter(0.0, BELOW_1)  # decay of the running mean of weights, which is evaluated and kept; 0: none
+    # adversarial part: active when one of the first two is above 0
+    adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
+    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0: share of the gradient, kept by a balancer, instead
+    adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan or hinge
+    feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
+    adversarial_start: int = parameter(0, NOT_NEGATIVE)  # first step of the adversarial loss; D trains from step 0
+    adversarial_ramp: int = parameter(0, NOT_NEGATIVE)  # steps over which the weight or share then grows to its value
+    discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix (its kernel), msstft or mpd
+    discriminator_width: int = parameter(64, ABOVE_0)  # channels of the discriminator's first layer
+    discriminator_lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate for the discriminator
+    discriminator_updates: float = parameter(1.0, SHARE)  # probability that a step updates the discriminator
     # cures of an overfitting or dominating discriminator
-    augment_p: float = 0.0  # chance of each joint augmentation; its first value where there is a target
-    augment_target: float = 0.0  # r_v (σ) on held-out tracks that p is driven to; 0: p stays
-    augment_steps: int = 1000  # in which a driven p goes from 0 to 1
-    r1: float = 0.0  # γ of the penalty on the gradient by recorded stems
-    r1_every: int = 16  # steps between its (accordingly larger) doses
-    lecam: float = 0.0  # weight of LeCam's regulariser
-    instance_noise: float = 0.0  # on all stems that it sees, relative to the mixture's standard deviation
-    dither: float = 0.0  # the same on recorded and generated stems, and its sum on the mixture
-    spectral_norm: bool = False  # of its convolutions
-    dropout: float = 0.0  # of its channels
-    discriminator_patience: int = 0  # evaluations without a lower held-out BCE until it stops learning; 0: never
+    augment_p: float = parameter(0.0, SHARE)  # probability of each joint augmentation; with a target, its first value
+    augment_target: float = parameter(0.0, SHARE)  # r_v (σ) on held-out tracks to which p is driven; 0: p is constant
+    augment_steps: int = parameter(1000, ABOVE_0)  # steps in which a driven p can go from 0 to 1
+    r1: float = parameter(0.0, NOT_NEGATIVE)  # γ of the penalty on the gradient with respect to real stems
+    r1_every: int = parameter(16, ABOVE_0)  # steps between R1 penalties, each larger by this factor
+    lecam: float = parameter(0.0, NOT_NEGATIVE)  # weight of LeCam's regulariser
+    instance_noise: float = parameter(0.0, NOT_NEGATIVE)  # noise on D's stems, relative to the mixture's deviation
+    dither: float = parameter(0.0, NOT_NEGATIVE)  # the same noise on real and generated stems, its sum on the mixture
+    spectral_norm: bool = False  # normalise the discriminator's convolutions by their spectral norm
+    dropout: float = parameter(0.0, BELOW_1)  # dropout of the discriminator's channels
+    discriminator_patience: int = parameter(0, NOT_NEGATIVE)  # evaluations without a lower BCE until D stops; 0: never
     # evaluation
-    evaluate_every: int = 313  # steps between evaluations and checkpoints
-    evaluation_excerpts: int = 64  # of training tracks, and as many of held-out tracks
-    keep: str = "last"  # weights written at the end: last, or best (lowest held-out L1)
-    keep_states: int = 1  # checkpoints: the last, and with 2 or more so many as state-<step>.pt
-    # filled in by the trainer: what `data` and `start_from` held
-    data_digest: str = ""
-    start_digest: str = ""
+    evaluate_every: int = parameter(313, ABOVE_0)  # steps between evaluations and checkpoints
+    evaluation_excerpts: int = parameter(64, ABOVE_0)  # excerpts of training tracks, and as many of held-out tracks
+    keep: str = parameter("last", one_of(("last", "best")))  # weights written at the end; best: lowest held-out L1
+    keep_states: int = parameter(1, ABOVE_0)  # checkpoints: the last; from 2 on also so many state-<step>.pt
+    # filled in by the trainer
+    data_digest: str = ""  # digest of what `data` held
+    start_digest: str = ""  # digest of the weights in `start_from`
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "float" or field.type is float:
+            if field.type is float:
                 if isinstance(value, int) and not isinstance(value, bool):
                     value = float(value) if abs(value) < sys.float_info.max else math.inf
                     setattr(self, field.name, value)
@@ -86,82 +112,39 @@ class Config:
                     raise UserError(f"{field.name} = {value!r} must be a finite number.")
             elif not isinstance(value, field.type) or (isinstance(value, bool) and field.type is not bool):
                 raise UserError(f"{field.name} = {value!r} must be of type {field.type.__name__}.")
-        positive = (
-            "steps",
-            "batch",
-            "lr",
-            "channels",
-            "depth",
-            "seconds",
-            "stride_seconds",
-            "discriminator_width",
-            "discriminator_lr",
-            "augment_steps",
-            "r1_every",
-            "evaluate_every",
-            "evaluation_excerpts",
-            "keep_states",
-        )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise UserError(f"{name} = {getattr(self, name)} must be above 0.")
-        for name in (
-            "tracks",
-            "seed",
-            "micro_batch",
-            "lr_final",
-            "lstm_layers",
-            "shift_seconds",
-            "remix_group",
-            "adversarial_weight",
-            "feature_matching",
-            "adversarial_start",
-            "adversarial_ramp",
-            "r1",
-            "lecam",
-            "instance_noise",
-            "dither",
-            "discriminator_patience",
-        ):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} = {getattr(self, name)} must not be negative.")
-        for name in ("seconds", "stride_seconds"):
-            if getattr(self, name) * SAMPLERATE < 1:
-                raise UserError(f"{name} = {getattr(self, name)} must be at least one sample, 1/{SAMPLERATE} s.")
-        if self.seed >= 2**32:
-            raise UserError(f"seed = {self.seed} must be below 2^32.")
-        for name in ("ema", "adversarial_share", "dropout", "augment_p", "augment_target", "discriminator_updates"):
-            value, full = getattr(self, name), name.startswith("augment") or name == "discriminator_updates"
-            if not 0 <= value <= 1 or (value == 1 and not full):
-                raise UserError(f"{name} = {value} must be at least 0 and {'at most' if full else 'below'} 1.")
-        for name, choices in (
-            ("keep", ("last", "best")),
-            ("precision", ("fp32", "bf16")),
-            ("generator", GENERATORS),
-            ("discriminator", DISCRIMINATORS),
-            ("adversarial_loss", GAN_LOSSES),
-        ):
-            if getattr(self, name) not in choices:
-                raise UserError(f"{name} = {getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}.")
+            require(field.name, value, *field.metadata.get("rules", ()))
 
     @property
     def adversarial(self):
         """Whether there is a discriminator."""
         return bool(self.adversarial_weight or self.adversarial_share)
 
+    def without_adversary(self):
+        """The same run with L1 alone: every field of the adversary and of its cures at its default."""
+        fields, names = dataclasses.fields(self), [field.name for field in dataclasses.fields(self)]
+        own = fields[names.index("adversarial_weight") : names.index("discriminator_patience") + 1]
+        return dataclasses.replace(self, **{field.name: field.default for field in own})
+
     @classmethod
     def from_dict(cls, values):
         """A Config of a dictionary; raises `UserError` for an unknown or a missing name."""
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise UserError(f"Unknown training parameter {', '.join(sorted(unknown))}; all names are in lib/config.py.")
+            names = ", ".join(sorted(map(str, unknown)))
+            raise UserError(f"Unknown training parameter {names}; all names are in lib/config.py.")
         if "data" not in values:
             raise UserError("Training parameter data is missing: the index that 01-data wrote.")
         return cls(**values)
 
+    @classmethod
+    def from_parameters(cls, parameters, **changes):
+        """A Config of those of a notebook's `parameters` {name: value} that are fields of it, with `changes` to it."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls.from_dict({name: value for name, value in parameters.items() if name in names} | changes)
+
 
 def read_note(folder):
-    """What a run's config.json holds: {"config": parameters, "made_by", "finished"}; {} where there is none.
+    """The content of a run's config.json: {"config": parameters, "made_by", "finished"}; {} if the file is missing.
 
     Raises `UserError` when it is malformed.
     """
@@ -173,7 +156,7 @@ def read_note(folder):
 
 
 def parse(pairs, folder):
-    """The Config of `name=value` words over those of the folder's config.json; raises `UserError` on a bad word."""
+    """The Config of the folder's config.json, changed by `name=value` words; raises `UserError` on a bad word."""
     values = read_note(folder).get("config", {})
     kinds = {field.name: field.type for field in dataclasses.fields(Config)}
     for pair in pairs:
@@ -181,15 +164,7 @@ def parse(pairs, folder):
         if not equals or name not in kinds:
             raise UserError(f"{pair!r} is not a parameter; write name=value, with a name of lib/config.py's Config.")
         try:
-            values[name] = _value(kinds[name], text)
-        except ValueError as error:
+            values[name] = {"true": True, "false": False}[text.lower()] if kinds[name] is bool else kinds[name](text)
+        except (ValueError, KeyError) as error:
             raise UserError(f"{name} = {text!r} must be of type {kinds[name].__name__}.") from error
     return Config.from_dict(values)
-
-
-def _value(kind, text):
-    if kind is not bool:
-        return kind(text)
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"

@@ -3,9 +3,11 @@
     python -m lib.pipeline PROFILE [name=value …]
 
 PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
-their HTML and index.html go to results/<run>/. A stamp per notebook holds the hash of its source, its parameters, the
-library and what came before it; a step whose stamp still fits is not repeated. All parameters are checked before the
-first step. One process at a time works on a run; if it is killed, everything that it started ends too.
+their HTML and index.html go to results/<run>/. A stamp per file holds a hash of what the file depends on: for an
+executed notebook its source, its parameters, the modules of lib that it imports, the data and the notebooks before it;
+for a page the notebook and the modules that write pages. A file whose stamp is current is not made again. All
+parameters are checked before the first step. One process at a time works on a run; if it is killed, its child
+processes end too.
 """
 
 import ast
@@ -17,7 +19,9 @@ import re
 import subprocess
 import sys
 import tempfile
+from functools import cache, partial
 
+from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
@@ -25,13 +29,11 @@ from lib.common.files import locked, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint_folder
-from lib.report.guard import check_type, nearest, notebook_parameters
-from lib.report.limits import check_values
+from lib.report.guard import check, check_names, code_cells, notebook_parameters
 from lib.report.pages import settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
-LIBRARY = (".py", ".js", ".css")
 # Each notebook, and those whose results it reads.
 STEPS = {
     "01-data": [],
@@ -41,12 +43,15 @@ STEPS = {
     "05-listen": ["02-train", "03-sdr-table"],
     "06-explore": ["02-train"],
 }
+# Files that a module reads from its folder.
+ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
+CHECKS = "lib.report.guard"  # every notebook imports it; it computes nothing, and read_profile calls it too
 
 
 class Kernel(AsyncKernelManager):
-    """The process of a notebook, reached by files that only this user can open instead of ports.
+    """A notebook's process, reached by files that only this user can open, not by ports.
 
-    What its own machinery has to say, mostly when it ends, means nothing to a reader.
+    Its error stream is discarded: it holds only messages of Jupyter, most of them from the end of the process.
     """
 
     def __init__(self, **options):
@@ -82,19 +87,16 @@ def read_profile(name, overrides=()):
         except ValueError as error:
             raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
     parameters = {"run": name} | parameters
+    check_names(parameters, known)
     for parameter, value in parameters.items():
-        if parameter not in known:
-            raise UserError(f"No notebook has a parameter {parameter!r}; {nearest(str(parameter), known)}")
-        annotation, _ = known[parameter]
-        if ast.unparse(annotation) == "float":
-            value = _number(value)
-        parameters[parameter] = check_type(parameter, value, annotation)
-    check_values({parameter: default for parameter, (_, default) in known.items()} | parameters)
+        if ast.unparse(known[parameter][0]) == "float":
+            parameters[parameter] = _number(value)
+    check(known, parameters)
     return parameters
 
 
 def _number(value):
-    """YAML takes 3e-4 for a text; people, and papermill, for a number."""
+    """Convert text to a number where it is one: YAML reads 3e-4 as text, people and papermill as a number."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:
@@ -102,50 +104,90 @@ def _number(value):
 
 
 def run(profile, overrides=()):
-    """Bring results/<run>/ up to date; returns that folder. Raises `UserError` when a step stops, with its cause."""
+    """Update results/<run>/ and return that folder. Raises `UserError` with the cause when a notebook stops."""
     parameters = read_profile(profile, overrides)
     folder = ROOT / "results" / parameters["run"]
     with locked(folder):
-        _bring_up_to_date(folder, parameters)
+        _update(folder, parameters)
     print(f"The report: {folder / 'index.html'}")
     return folder
 
 
-def _bring_up_to_date(folder, parameters):
-    library = _hash(*(path.read_bytes() for path in sorted((ROOT / "lib").rglob("*")) if path.suffix in LIBRARY))
-    keys, changed = {}, False
+def _update(folder, parameters):
+    keys, pages = {}, _module_hash("lib.report.pages")
     for step, needs in STEPS.items():
-        source = NOTEBOOKS / f"{step}.ipynb"
-        own = {name: value for name, value in parameters.items() if name in notebook_parameters(source)}
+        source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
+        own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
+        root = own.get("musdb_root", "embedded")
         keys[step] = _hash(
             source.read_bytes(),
-            json.dumps(own, sort_keys=True).encode(),
-            library.encode(),
-            *(keys[need].encode() for need in needs),
-            _fingerprint(own.get("musdb_root", "embedded")).encode(),
+            json.dumps(own, sort_keys=True),
+            _module_hash(*_notebook_imports(source)),
+            "" if root in ("embedded", "sample") else fingerprint_folder(root),
+            *(keys[need] for need in needs),
         )
-        stamp, page = folder / ".stamps" / f"{step}.json", folder / f"{step}.html"
-        if stamp.exists() and stamp.read_bytes() == _stamp(keys[step]) and page.exists():
+        if not _make(notebook, keys[step], partial(_execute, source, notebook, own)):
             print(f"{step}: up to date")
+        _make(page, _hash(keys[step], pages), partial(_render, notebook, page))
+    _make(folder / "index.html", _hash(*keys.values(), pages), partial(write_index, folder, STEPS))
+
+
+def _make(file, key, make):
+    """Call `make`, which writes `file`, unless the file's stamp is `key`; returns whether it was called."""
+    stamp = file.parent / ".stamps" / file.name
+    if file.exists() and stamp.exists() and stamp.read_bytes() == key.encode():
+        return False
+    make()
+    write_bytes(stamp, key.encode())
+    return True
+
+
+def _render(notebook, page):
+    settle(notebook)
+    write_page(notebook, page, STEPS)
+
+
+def _notebook_imports(path):
+    """Names of the modules of lib that the notebook at `path` computes with."""
+    cells = map(TransformerManager().transform_cell, code_cells(path))  # magics become Python
+    return sorted(set().union(*map(_imports, cells)) - {CHECKS})
+
+
+def _module_hash(*names):
+    """Hash of the modules `names`, of all that they import from lib, directly or not, and of their assets."""
+    files, waiting = {}, list(names)
+    while waiting:
+        name = waiting.pop()
+        path = ROOT.joinpath(*name.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in files or not path.is_file():  # a name in a module, or a module of another package
             continue
-        print(f"{step}: running", flush=True)
-        _execute(source, folder / f"{step}.ipynb", own)
-        settle(folder / f"{step}.ipynb")
-        write_page(folder / f"{step}.ipynb", page, STEPS)
-        write_bytes(stamp, _stamp(keys[step]))
-        changed = True
-    if changed or not (folder / "index.html").exists():
-        write_index(folder, STEPS)
+        files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
+        waiting += _imports(path.read_text())
+    return _hash(*(file.read_bytes() for name in sorted(files) for file in files[name]))
 
 
-def _stamp(key):
-    return json.dumps(key).encode() + b"\n"
+@cache
+def _imports(source):
+    """Names of the modules of lib that Python `source` may need: imported, or started as a program by their name."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=found):
+                names |= {alias.name for alias in found}
+            case ast.ImportFrom(module=str(module), names=found):
+                names |= {f"{module}.{alias.name}" for alias in found}
+            case ast.Constant(value=str(text)):
+                names |= {f"{text}.__main__"}
+    parts = [name.split(".") for name in names if re.fullmatch(r"lib(\.\w+)+", name)]
+    return {".".join(words[:count]) for words in parts for count in range(1, len(words) + 1)}
 
 
 def _execute(source, output, parameters):
     """Execute a notebook to `output`; on failure the previous `output` stays, and `output`.failed shows where."""
     import papermill
 
+    print(f"{source.stem}: running", flush=True)
     temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -169,15 +211,10 @@ def _execute(source, output, parameters):
             temporary.unlink(missing_ok=True)
 
 
-def _fingerprint(root):
-    """What the step depends on outside this repository."""
-    return "" if root in ("embedded", "sample") else fingerprint_folder(root)
-
-
 def _hash(*parts):
     digest = hashlib.sha256()
     for part in parts:
-        digest.update(hashlib.sha256(part).digest())
+        digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
     return digest.hexdigest()[:16]
 
 

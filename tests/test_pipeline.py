@@ -124,3 +124,71 @@ def test_impossible_values_are_refused_before_anything_is_made(report):
     with pytest.raises(UserError, match="arm = 'gan-42', which 04-discriminator looks at, is none of the runs"):
         pipeline.run("quick", [f"run={folder.name}-never", "seeds=[43]"])
     assert not list(folder.parent.glob(f"*{folder.name}-never*"))
+
+
+@pytest.fixture
+def rerun(tmp_path, monkeypatch):
+    """Update a copy of results/quick, by a copy of lib/ and notebooks/; a run returns (notebooks executed, pages).
+
+    An "executed" notebook is the committed one. `rerun.root` is the copy's folder.
+    """
+    for name in ("lib", "notebooks"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    folder = shutil.copytree(ROOT / "results" / "quick", tmp_path / "quick")
+    made = {"executed": [], "pages": []}
+
+    def execute(source, output, parameters):
+        made["executed"].append(source.stem)
+        shutil.copy(ROOT / "results" / "quick" / output.name, output)
+
+    monkeypatch.setattr(pipeline, "ROOT", tmp_path)
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(pipeline, "_execute", execute)
+    monkeypatch.setattr(pipeline, "write_page", lambda notebook, page, steps: page.write_text(page.stem))
+    monkeypatch.setattr(pipeline, "settle", lambda notebook: made["pages"].append(notebook.stem))
+    monkeypatch.setattr(pipeline, "write_index", lambda run, steps: (run / "index.html").write_text("index"))
+
+    def run(**parameters):
+        made.update(executed=[], pages=[])
+        pipeline._update(folder, parameters)
+        return made["executed"], made["pages"]
+
+    run.root = tmp_path
+    assert run() == ([*pipeline.STEPS], [*pipeline.STEPS])
+    assert run() == ([], [])
+    return run
+
+
+def append(file, text="\n# a change\n"):
+    file.write_text(file.read_text() + text)
+
+
+@pytest.mark.parametrize("file", ["pages.css", "pages.py"])
+def test_a_change_of_what_writes_pages_executes_nothing(rerun, file):
+    append(rerun.root / "lib" / "report" / file, "\n")
+    (rerun.root / "quick" / "index.html").write_text("old")
+    assert rerun() == ([], [*pipeline.STEPS])
+    assert (rerun.root / "quick" / "index.html").read_text() == "index"
+
+
+def test_a_module_executes_only_the_notebooks_that_import_it(rerun):
+    append(rerun.root / "lib" / "report" / "sentences" / "listen.py")  # which only 05 imports
+    executed, pages = rerun()
+    assert executed == pages == ["05-listen"]
+    append(rerun.root / "lib" / "draw_audio" / "piano.js")  # which 06 shows, and every page may
+    assert rerun() == (["06-explore"], [*pipeline.STEPS])
+    append(rerun.root / "lib" / "train.py")  # which launch starts by its name, and on whose results the others depend
+    assert rerun()[0] == [*pipeline.STEPS][1:]
+    append(rerun.root / "lib" / "report" / "guard.py")  # which computes nothing
+    append(rerun.root / "lib" / "separate" / "__main__.py")  # which no notebook starts
+    assert rerun() == ([], [])
+
+
+def test_a_notebook_executes_again_for_its_source_a_parameter_or_its_upstream(rerun):
+    assert rerun(song_start=1.0)[0] == ["05-listen"]
+    append(rerun.root / "notebooks" / "03-sdr-table.ipynb", "\n")
+    assert rerun(song_start=1.0)[0] == ["03-sdr-table", "04-discriminator", "05-listen"]
+    (rerun.root / "quick" / "06-explore.html").unlink()
+    assert rerun(song_start=1.0) == ([], ["06-explore"])
+    (rerun.root / "quick" / "06-explore.ipynb").unlink()
+    assert rerun(song_start=1.0)[0] == ["06-explore"]

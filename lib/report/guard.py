@@ -1,51 +1,117 @@
-"""The notebooks' guard: papermill only warns of a parameter that nobody knows; this refuses it."""
+"""The guard of the notebooks' parameters: names, types and values are checked before the first notebook runs.
+
+papermill only warns of an unknown parameter; the guard refuses it. Ranges stand in `RULES`, those of a training in
+`lib.config`. The program's own checks decide what can be trained, on networks without memory and tracks without
+samples.
+"""
 
 import ast
 import difflib
 import json
+import math
+import re
 import reprlib
 from pathlib import Path
 
+from lib import corpus
 from lib.common.errors import UserError
-from lib.report.limits import check_values
+from lib.common.provenance import ROOT
+from lib.config import ABOVE_0, NOT_NEGATIVE, Config, require
+from lib.data.batches import Batches
+from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, Track
+from lib.evaluation.probe import CURES, check_cells
+from lib.evaluation.results import ARMS
+from lib.evaluation.score import METRICS
+from lib.runs.build import build_on_meta
+from lib.runs.launch import check_machines
 
-SCALARS = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "dict": dict}
+TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+RESERVED = ("reference", "pictures")  # folders of results/ that are not runs
+
+
+def _between(low, high):
+    return (lambda value: low <= value <= high), f"must be {low} to {high}"
+
+
+def _among(choices):
+    return (lambda value: value in choices), f"must be among {', '.join(choices)}"
+
+
+# For everything but seeds: more is a typing error, and beyond torch's counters.
+AT_MOST = (lambda value: not (isinstance(value, int | float) and value > 1e9)), "must be at most 1e+09"
+SEEDS = "seed corpus_seed seeds probe_seeds"
+RULES = (
+    (ABOVE_0, "listen_seconds pretrain_steps arm_steps lr_branch song_seconds explore_seconds"),
+    (ABOVE_0, "probe_segments probe_steps probe_seconds probe_error probe_width probe_lr"),
+    (NOT_NEGATIVE, "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"),
+    (_between(1, 10_000), "train_tracks valid_tracks test_tracks"),
+    (_between(0, 10_000), "shifted_tracks"),
+    (_between(*corpus.SECONDS), "track_seconds"),
+    (_between(*corpus.SEEDS), SEEDS),
+    (_among([arm for arm in ARMS if arm != "mixture"]), "arms"),
+    (_among(METRICS), "metric"),
+    (_among(CURES), "probe_cures"),
+    (_among(SOURCES), "listen_stems detail_stem"),
+)
+NOT_EMPTY = "seeds arms probe_segments probe_seeds listen_tracks listen_stems"
 
 
 def check_parameters(history, notebooks_folder):
-    """Refuse parameters that no notebook knows, and values that do not fit their annotation or that cannot be.
+    """Check the parameters of the notebook that is running; return them, {name: value}.
 
-    history: IPython's `In`, the sources of the cells run so far. Its `parameters` cell is the first in which
-    every statement reads `name: type = default`; papermill's injected cell begins with "# Parameters". A
-    name that belongs to another notebook of `notebooks_folder` passes, since all of them share one profile.
-    Sources are only parsed, never run. Raises `UserError` naming the parameter and, for a misspelt one, the
-    nearest name.
+    history: IPython's `In`, the sources of the cells run so far. The `parameters` cell is the first in which every
+    statement reads `name: type = default`; papermill's injected cell begins with "# Parameters". Where such a cell was
+    edited and run again, its last values count. A name that belongs to another notebook of `notebooks_folder` passes,
+    since all notebooks share one profile. Sources are parsed, never run. Raises `UserError` naming the parameter and,
+    for a misspelt one, the nearest name.
     """
-    cells = [source for source in history if source.strip()]
-    declared = next(filter(None, map(_declared, cells)), {})
-    known = set(declared)
-    for notebook in sorted(Path(notebooks_folder).glob("*.ipynb")):
-        known |= set(notebook_parameters(notebook))
-    injected = _injected(cells)
-    for name in injected:
+    declared, values = {}, {}
+    for source in history:
+        sheet = _declared(source)
+        if sheet.keys() == (declared or sheet).keys():
+            declared = sheet
+            values |= {name: default for name, (_, default) in sheet.items()}
+        values |= _injected(source)
+    check_names(values, set(declared).union(*map(notebook_parameters, sorted(Path(notebooks_folder).glob("*.ipynb")))))
+    return check(declared, values)
+
+
+def check_names(names, known):
+    """Raise `UserError` for a name that is not among the `known` parameters."""
+    for name in names:
         if name not in known:
-            raise UserError(f"No notebook has a parameter {name!r}; {nearest(name, known)}")
-    values = {name: default for name, (_, default) in declared.items()} | injected
-    check_values({name: check_type(name, values[name], annotation) for name, (annotation, _) in declared.items()})
+            near = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known))}."
+            raise UserError(f"No notebook has a parameter {name!r}; {hint}")
 
 
-def nearest(name, known):
-    """What a person may have meant by the unknown `name`: the end of a sentence."""
-    found = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    return f"did you mean {found[0]!r}?" if found else f"known are {', '.join(sorted(known))}."
+def check(declared, values):
+    """Check `values`, or the default where one is absent, and return the values of all `declared` parameters.
+
+    declared: {name: (annotation node, default)}. Raises `UserError` for a value that does not fit its annotation, or
+    that `check_values` refuses.
+    """
+    checked = {name: values.get(name, default) for name, (_, default) in declared.items()}
+    for name, (annotation, _) in declared.items():
+        if not _fits(value := checked[name], annotation):
+            expected, kind = ast.unparse(annotation), type(value).__name__
+            raise UserError(f"Parameter '{name}' must be {expected}, but {reprlib.repr(value)} is {kind}; correct it.")
+    check_values(checked)
+    return checked
 
 
-def check_type(name, value, annotation):
-    """`value`; raises `UserError` when it does not fit the parameter's annotation (a syntax node)."""
-    if not _fits(value, annotation):
-        expected, kind = ast.unparse(annotation), type(value).__name__
-        raise UserError(f"Parameter '{name}' must be {expected}, but {reprlib.repr(value)} is {kind}; correct it.")
-    return value
+def notebook_parameters(path):
+    """The declared parameters of a notebook file, {name: (annotation node, default)}."""
+    return next((sheet for source in code_cells(path) if (sheet := _declared(source))), {})
+
+
+def code_cells(path):
+    """Sources of the code cells of a notebook file; raises `UserError` when it cannot be read."""
+    try:
+        cells = json.loads(path.read_text())["cells"]
+        return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"Cannot read {path} as a notebook ({error}); restore it.") from error
 
 
 def _declared(source):
@@ -58,23 +124,14 @@ def _declared(source):
         return {}
     try:
         return {statement.target.id: (statement.annotation, _value(statement.value)) for statement in statements}
-    except ValueError as error:  # somebody has written an expression into the cell
+    except ValueError as error:  # an expression in the cell
         raise UserError(f"The parameters cell must hold plain values, not {source!r}.") from error
 
 
-def notebook_parameters(path):
-    """The declared parameters of a notebook file, {name: (annotation node, default)}."""
-    try:
-        cells = json.loads(path.read_text())["cells"]
-        sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"Cannot read {path} as a notebook ({error}); restore it.") from error
-    return next(filter(None, map(_declared, sources)), {})
-
-
-def _injected(cells):
-    """{name: value} that papermill injected; {} in a notebook run by hand."""
-    source = next((cell for cell in cells if cell.startswith("# Parameters")), "")
+def _injected(source):
+    """{name: value} if `source` is the cell that papermill injects, else {}."""
+    if not source.startswith("# Parameters"):
+        return {}
     return {
         statement.targets[0].id: _value(statement.value)
         for statement in ast.parse(source).body
@@ -90,20 +147,80 @@ def _value(node):
 
 
 def _fits(value, annotation):
-    """Whether `value` is of the type that an annotation such as `list[int] | None` describes."""
+    """Whether `value` has the type of an annotation such as `int` or `list[int]`."""
     match annotation:
-        case ast.Constant(value=None):
-            return value is None
-        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
-            return _fits(value, left) or _fits(value, right)
         case ast.Subscript(value=ast.Name("list"), slice=item):
             return isinstance(value, list) and all(_fits(element, item) for element in value)
-        case ast.Subscript(value=ast.Name("dict"), slice=ast.Tuple([key, item])):
-            return isinstance(value, dict) and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
-        case ast.Name("float"):
-            return isinstance(value, int | float) and not isinstance(value, bool)
-        case ast.Name("int"):
-            return isinstance(value, int) and not isinstance(value, bool)
-        case ast.Name(name) if name in SCALARS:
-            return isinstance(value, SCALARS[name])
+        case ast.Name(name) if name in TYPES:
+            return isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool))
     raise UserError(f"The parameters cell uses a type that is not understood: {ast.unparse(annotation)}.")
+
+
+def check_values(parameters):
+    """Raise `UserError`, with the name and the range, for a value that no notebook can use or that contradicts others.
+
+    parameters: {name: value}, each of its type; a parameter that is absent is not checked.
+    """
+    for rule, names in RULES:
+        for name in names.split():
+            if name in parameters:
+                require(name, parameters[name], rule)
+    for name in sorted(parameters.keys() - set(SEEDS.split())):
+        require(name, parameters[name], AT_MOST)
+    for name in NOT_EMPTY.split():
+        if parameters.get(name) == []:
+            raise UserError(f"{name} = [] must hold at least one value.")
+    _check_places(parameters)
+    _check_training(parameters)
+    _check_order(parameters)
+
+
+def _check_places(p):
+    run = p.get("run", "quick")
+    if not re.fullmatch(r"\w[\w .+-]*", run) or run in RESERVED:
+        raise UserError(f"run = {run!r} must be a folder's name, without '/', and not {' or '.join(RESERVED)}.")
+    for name in ("soundfont", "song"):
+        if p.get(name) and not (ROOT / Path(p[name]).expanduser()).is_file():
+            raise UserError(f"{name} = {p[name]!r} is no file; give the path of one, from the repository or from /.")
+    for label, path in p.get("museval_folders", {}).items():
+        if not isinstance(path, str) or not (ROOT / path).is_dir():
+            raise UserError(f"museval_folders: {label!r} names {path!r}, which is no folder; correct or remove it.")
+
+
+def _check_training(p):
+    """Check the parameters of 02-train; with a composed corpus, also against its tracks."""
+    config = Config.from_parameters(p, data="")
+    Config.from_dict(vars(config) | p.get("cures", {}))
+    nproc, nnodes = p.get("nproc", 1), p.get("nnodes", 1)
+    check_machines(nproc, nnodes, p.get("rdzv_endpoint", ""))
+    if "batch" not in p:  # another notebook's parameters
+        return
+    generator = build_on_meta(config)
+    shift = round(config.shift_seconds * SAMPLERATE)
+    needed = generator.valid_length(round(config.seconds * SAMPLERATE)) + shift
+    composed = p.get("musdb_root") == "embedded"
+    count, length = (p["train_tracks"], p["track_seconds"]) if composed else (10**5, math.ceil(needed / SAMPLERATE) + 1)
+    samples, name = round(length * SAMPLERATE), "1 of the composed corpus"
+    tracks = [Track(name=name, path="", samples=samples, mean=0.0, std=1.0, source="")] * count
+    excerpts = Excerpts(tracks[: p.get("arm_tracks") or None], needed, round(config.stride_seconds * SAMPLERATE))
+    group, world_size = config.remix_group, nproc * nnodes
+    Batches(excerpts, batch=config.batch, shift=shift, remix_group=group, seed=[0], world_size=world_size)
+    if composed and "probe_segments" in p:
+        cells = [(segments, "none", 0) for segments in p["probe_segments"]]
+        check_cells(cells, tracks, generator, p["probe_seconds"])
+
+
+def _check_order(p):
+    """Check that what one notebook shows, another makes."""
+    if p.get("musdb_root") == "embedded":
+        for name, made in (("show_track", "train_tracks"), ("listen_tracks", "test_tracks")):
+            if name in p and made in p:
+                require(name, p[name], ((lambda value: value < p[made]), f"must be below {made} = {p[made]}"))  # noqa: B023
+    if {"arms", "seeds", "arm", "cured"} <= set(p):
+        gan_runs = [f"{arm}-{seed}" for arm in p["arms"] if arm != "l1" for seed in p["seeds"]]
+        for name in ("arm", "cured"):
+            if p[name] not in gan_runs:
+                raise UserError(
+                    f"{name} = {p[name]!r}, which 04-discriminator looks at, is none of the runs with a discriminator "
+                    f"that arms and seeds ask for ({', '.join(gan_runs) or 'none'}); change one of them."
+                )
