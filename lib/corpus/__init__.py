@@ -8,7 +8,7 @@ It stands in for MUSDB18 on a machine that has none, so that everything runs on 
     musdb.DB(root / "shifted", setup_file="musdb.yaml", is_wav=True, subsets="test")
 
 `compose.py` turns `styles.py` into notes, `synth.py`, `voice.py` and `effects.py` turn notes into sound, `render.py`
-mixes and `track.py` writes a track. The package imports numpy, scipy and `lib.common` only: no torch.
+mixes and `track.py` writes a track. The package imports `lib.common` only, and no torch.
 """
 
 import contextlib
