@@ -3,6 +3,7 @@ misspelt one do."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 

@@ -59,15 +59,15 @@ def _parser():
   python -m lib.separate *.flac --checkpoint results/study/l1-42 --out stems --format float
   python -m lib.separate "Band - Song.stem.mp4" --checkpoint demucs.th.gz --shifts 10
 
-A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or what else ffmpeg decodes, of any sample rate and
-length. The networks work at 44,100 Hz, so the stems hold nothing above 22 kHz.
+A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or any other format that ffmpeg decodes, of any sample rate
+and length. The networks work at 44,100 Hz, so the stems hold nothing above 22 kHz.
 Without --checkpoint, a small model is used that was trained on this project's composed corpus only; one trained on
 real music separates real music better.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("songs", nargs="+", metavar="SONG", help="audio file")
     parser.add_argument("--checkpoint", metavar="FILE", help="generator: model.safetensors of a run, its folder, or "
-                        "Demucs v1's published weights (.th, .th.gz); default: the model in this repository")  # fmt: skip
+                        "Demucs v1's published weights (.th, .th.gz); default: the bundled model")  # fmt: skip
     parser.add_argument("--out", default="separated", metavar="FOLDER", help="stems go to FOLDER/SONG/drums.wav … "
                         "(default: %(default)s) and replace those of an earlier run")  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, default="24", help="bits per sample of the wav files, or 32-bit "

@@ -1,4 +1,4 @@
-"""What is drawn for batches, joint augmentation and noise, and that ranks and steps agree on it."""
+"""The draws of batches, joint augmentation and noise: their distributions, and that ranks and steps agree."""
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_one_pass_shows_every_excerpt_once(excerpts):
 
 
 def test_stems_are_shifted_flipped_swapped_slices_from_their_remix_group(excerpts):
-    """Find every stem of a batch again in the members of its group, by brute force over what augmentation may do."""
+    """Find every stem of a batch in the members of its group, by brute force over all possible augmentations."""
     batches = make(excerpts)
     stems, indices = batches(2).numpy(), batches._indices(2)
     origins = np.zeros((8, 4), int)
@@ -84,7 +84,7 @@ RAMP, FEW = 14, 10  # samples of an excerpt of `ramps`, of which FEW are shift
 
 @pytest.fixture
 def ramps(tmp_path):
-    """256 excerpts of a track in which every sample of every stem and channel has a value of its own."""
+    """256 excerpts of a track in which all samples of all stems and channels have different values."""
     values = 1 + np.arange(4 * 2 * 256 * RAMP, dtype=np.int16).reshape(4, 2, -1)
     np.save(tmp_path / "ramps.npy", np.concatenate([values[:1], values]))
     # This mean and deviation leave the values as they are
@@ -171,7 +171,7 @@ ITEMS, SAMPLES = 3, 4410  # a tenth of a second: rows of 10 Hz
 
 
 class Only(np.random.RandomState):
-    """Random numbers with which exactly the named operators occur, at p = 0.5, in every item."""
+    """Random numbers that make exactly the named operators occur in every item at p = 0.5."""
 
     def __init__(self, *names):
         super().__init__(0)
@@ -183,7 +183,7 @@ class Only(np.random.RandomState):
 
 
 class Fixed(Only):
-    """The same, and every other draw lies at `fraction` of its range."""
+    """The same, with every other draw at `fraction` of its range."""
 
     def __init__(self, fraction, *names):
         super().__init__(*names)
@@ -244,7 +244,7 @@ def test_without_a_chance_nothing_is_augmented():
 
 
 def test_each_operator_occurs_with_its_chance():
-    """Of 2,000 items at p = 0.3, the share whose sound is changed by an operator that leaves no item as it is."""
+    """Share of 2,000 items, at p = 0.3, that polarity or channel swap changed; neither leaves an item as it was."""
     augment = JointAugmentation(np.random.RandomState(0), 0.3, 2000, slice(0, 2000), 16, 44_100)
     turned = (augment.matrix.sum((1, 2)) < 0).double().mean().item()
     swapped = (augment.matrix[:, 0, 1] != 0).double().mean().item()

@@ -1,4 +1,4 @@
-"""The fast network is the plain one: outputs and every gradient; bfloat16 only where it is right."""
+"""The fast network has the plain one's outputs and gradients, and uses bfloat16 only where it is right."""
 
 import copy
 import shutil

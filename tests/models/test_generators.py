@@ -1,4 +1,4 @@
-"""The peers behind Demucs' interface, and the files that all generators are kept in."""
+"""The other generators with Demucs's interface, and the files of all generators' weights."""
 
 import functools
 import json
@@ -61,7 +61,7 @@ def test_estimates_are_the_middle_of_the_mixture_and_train_every_weight(name):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_peers_estimates_belong_to_the_samples_that_they_stand_for(name):
-    """A mixture that is cut to whole units: the same estimates come from its middle alone."""
+    """The mixture is cut to a multiple of `unit`: its middle alone gives the same estimates."""
     model = small(name)
     mixture = torch.randn(1, 2, 8 * model.unit + 7)
     estimates = model(mixture)
@@ -75,7 +75,7 @@ def test_projected_estimates_of_peers_sum_to_the_mixture(name):
     projected.load_state_dict(plain.state_dict())
     mixture = torch.randn(1, 2, projected.valid_length(4_000))
     torch.testing.assert_close(projected(mixture).sum(1), mixture, rtol=0, atol=1e-5)
-    assert (plain(mixture).sum(1) - mixture).abs().max() > 0.1, "there was something to mend"
+    assert (plain(mixture).sum(1) - mixture).abs().max() > 0.1, "without projection they do not sum to the mixture"
 
 
 def test_size_of_conv_tasnet():
@@ -106,7 +106,7 @@ def test_windows_and_lstms_of_hdemucs(depth, window, with_lstm):
 
 
 def test_conv_tasnet_hears_both_channels_at_once():
-    """What is in one channel changes the estimates of the other: two mono passes would not."""
+    """One channel changes the estimates of the other, unlike in two mono passes."""
     model = small("conv_tasnet")
     mixture = torch.randn(1, 2, 2_000)
     other = mixture * torch.tensor([1.0, -1.0])[:, None]
@@ -115,7 +115,7 @@ def test_conv_tasnet_hears_both_channels_at_once():
 
 @pytest.mark.parametrize("name", PEERS)
 def test_no_sample_beyond_the_margin_counts(name, monkeypatch):
-    """Measured without what looks at the whole excerpt: normalisation, LSTM and attention."""
+    """Measured without the parts that cover the whole excerpt: normalisation, LSTM and attention."""
     model = small(name, channels=8).double()
     for layer in list(model.modules()):
         for key, part in list(layer.named_children()):

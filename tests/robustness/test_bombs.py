@@ -1,5 +1,5 @@
-"""Files that promise more than they hold, and some that never end: each is read in a process of its own, whose memory
-and time are measured."""
+"""Files that promise more than they hold, or never end. A separate process reads each; its memory and time are
+measured."""
 
 import gzip
 import io
@@ -131,7 +131,7 @@ def keyword(name, value):
 
 
 def laughing(key):
-    """A value that holds itself twice, forty times over."""
+    """A pickle of forty nested values, each holding the next twice."""
     return b"\x80\x02K\0" + b"".join(b"q%ch%c\x86" % (k, k) for k in range(40)) + key
 
 
@@ -304,7 +304,7 @@ def test_a_bomb_is_refused_in_little_memory_and_time(reading, tmp_path, bomb):
 
 @pytest.mark.slow
 def test_a_checkpoint_that_unpacks_to_4_gb_is_refused(reading, tmp_path):
-    """Half of them are unpacked, to disk: as much as twice the largest published checkpoint."""
+    """Half of them are unpacked to disk, up to twice the size of the largest published checkpoint."""
     (tmp_path / "demucs.th").write_bytes(gzipped_zeros(2**32))
     check(reading, "published", tmp_path / "demucs.th")
 

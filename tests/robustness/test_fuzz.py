@@ -82,7 +82,7 @@ def altered(draw, document):
 
 @st.composite
 def mutated(draw, whole, tokens=(b"\0", b"\xff" * 4, b"\x80", b"[", b'"', b"{")):
-    """`whole` with up to four edits: bytes changed, cut out, repeated, put in, or everything after a place removed."""
+    """`whole` with up to four edits: bytes changed, removed, repeated or inserted, or the end cut off."""
     content = bytearray(draw(whole) if isinstance(whole, st.SearchStrategy) else whole)
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(content)))
@@ -183,7 +183,7 @@ def test_index(folder, content):
 
 @pytest.fixture(scope="module")
 def profiles(folder):
-    """A notebooks folder of our own, with the real notebooks' parameters."""
+    """A temporary notebooks folder with the real notebooks' parameters."""
     known = {}
     for step in pipeline.STEPS:
         known |= notebook_parameters(ROOT / "notebooks" / f"{step}.ipynb")
@@ -293,7 +293,7 @@ def small():
 
 @pytest.fixture(scope="module")
 def written(folder, small):
-    """{kind: bytes} of a published checkpoint in both containers, of weights of ours, and of a state."""
+    """{kind: bytes} of an original checkpoint in both containers, this project's weights, and a training state."""
     original = type("Demucs", (), {"__module__": "demucs.model", "__qualname__": "Demucs"})
     save_weights(small, folder / "weights")
     checkpoint.save_state(folder, {"step": 1, "generator": small.state_dict(), "sums": [{}]})
@@ -412,7 +412,7 @@ def test_stem_file(folder, real_excerpt, draw):
 
 
 def test_what_is_mutated_is_valid(folder, profiles, written, track):
-    """Else the examples above would all be refused at once."""
+    """Otherwise the readers would refuse all examples above at once."""
     for read, path, content in (
         (lambda path: results.read_museval(path.parent), folder / "valid" / "A - B.json", text(MUSEVAL)),
         (lambda path: results.read_metrics(path.parent), folder / "metrics.jsonl", lines(LINES)),
@@ -449,7 +449,7 @@ CALLS = [
 
 
 def streams(module, name, argument):
-    """Every way in which a pickle can call `module.name` with a text."""
+    """Every way for a pickle to call `module.name` with a text."""
     function, word = f"c{module}\n{name}\n".encode(), b"X" + struct.pack("<I", len(argument)) + argument
     stacked = (
         b"X" + struct.pack("<I", len(module)) + module.encode() + b"X" + struct.pack("<I", len(name)) + name.encode()
