@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from lib.common import streams
 from lib.common.errors import UserError
 
 
@@ -60,7 +61,7 @@ class Batches:
 
     def _fill(self, step, out):
         sources, channels, _ = self.shape
-        random = np.random.RandomState([*self.seed, 1, step])
+        random = np.random.RandomState([*self.seed, streams.BATCH, step])
         shape = (self.batch, sources)
         offsets = random.randint(self.shift, size=shape) if self.shift else np.zeros(shape, int)
         orders = random.rand(*shape, channels).argsort(-1)
@@ -95,7 +96,7 @@ class Batches:
     def _permutation(self, epoch):
         known = self._epoch  # a thread may ask for the next pass meanwhile
         if known[0] != epoch:
-            order = np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts))
+            order = np.random.RandomState([*self.seed, streams.PASS, epoch]).permutation(len(self.excerpts))
             known = self._epoch = (epoch, order)
         return known[1]
 
