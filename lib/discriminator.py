@@ -36,7 +36,7 @@ def level(mixture):
 
 
 class SharedDropout(nn.Module):
-    """Dropout (Srivastava et al., JMLR 15, 2014) of whole channels, with one mask for all items of a batch.
+    """Dropout (Srivastava et al., JMLR 15, 2014) of channels of (batch, channels, ...), the same for all items.
 
     So real and generated stems pass through the same network, on any number of ranks with the same random state.
     """

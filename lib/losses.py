@@ -52,9 +52,9 @@ def feature_matching_loss(real, generated):
 
 
 def r1_penalty(outputs, stems, level):
-    """Mean squared gradient of a logit by the real stems, which must require one; its factor is γ / 2.
+    """Mean squared gradient of a logit by the real stems, without R1's factor γ / 2; it can be differentiated.
 
-    Relative to the mixture's `level` (batch, 1, 1), so that loudness does not matter; can be differentiated again.
+    stems: must require a gradient; level: of the mixture (batch, 1, 1), the unit of stems, so that loudness is ignored.
     """
     penalties = []
     for _, logits in outputs.values():
