@@ -53,7 +53,7 @@ class Demucs(nn.Module):
         rewrite=True,  # add a convolution to each layer: of 1 frame in the encoder, of `context` in the decoder
         glu=True,  # gated linear units after these convolutions, else ReLU
         upsample=False,  # decimate and interpolate linearly, as Wave-U-Net, instead of strided convolutions
-        rescale=0.1,  # reference standard deviation to which the initial weights are rescaled; 0: not rescaled
+        rescale=0.1,  # initial weights are divided by sqrt(their standard deviation / this); 0: not rescaled
         kernel_size=8,
         stride=4,
         growth=2.0,  # ratio of a layer's width to that of the layer outside it
