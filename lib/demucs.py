@@ -1,12 +1,10 @@
-"""Demucs v1, the generator: from the waveform of a mixture to the waveforms of its stems.
+"""Demucs v1, the generator: it maps the waveform of a mixture to the waveforms of its stems.
 
-Source: Défossez, Usunier, Bottou, Bach, *Music Source Separation in the Waveform Domain* (arXiv 1911.13254),
-and the authors' MIT-licensed repository at commit dcee007a. Same numbers, same initial weights from the same
-seed, same state-dict keys; written anew.
+Source: Défossez, Usunier, Bottou, Bach, *Music Source Separation in the Waveform Domain* (arXiv 1911.13254). Written
+anew after the authors' MIT-licensed code (commit dcee007a), with the same outputs, initial weights and state-dict keys.
 
-    model = Demucs(channels=64)
-    estimates = model(mixture)      # (batch, 2, time) -> (batch, 4, 2, a little less time)
-    model = Demucs.load_published("demucs.th")
+    model = Demucs(channels=64)  # or Demucs.load_published("demucs.th")
+    estimates = model(mixture)   # (batch, 2, time) -> (batch, 4, 2, a little less time)
 """
 
 import math
@@ -16,9 +14,9 @@ from torch import nn
 
 
 def center_trim(tensor, reference):
-    """The middle of `tensor` along time (its last dimension), as long as `reference`: a tensor or a length.
+    """Return the middle of `tensor` along time (the last dimension), as long as `reference`, a tensor or a length.
 
-    Of an odd surplus, the right side loses one sample more. Raises `ValueError` when `tensor` is the shorter.
+    An odd surplus takes one sample more from the right. Raises `ValueError` if `tensor` is shorter than `reference`.
     """
     length = reference if isinstance(reference, int) else reference.shape[-1]
     surplus = tensor.shape[-1] - length
@@ -28,7 +26,7 @@ def center_trim(tensor, reference):
 
 
 class BiLSTM(nn.Module):
-    """Bidirectional LSTM over time, projected back to its input's width: (batch, width, time) both ways."""
+    """Bidirectional LSTM over time, projected back to the input's width: (batch, width, time) in and out."""
 
     def __init__(self, width, layers):
         super().__init__()
@@ -42,41 +40,37 @@ class BiLSTM(nn.Module):
 class Demucs(nn.Module):
     """U-Net of strided convolutions on the waveform with an LSTM in the middle (paper, section 4).
 
-    Attributes: `sources`, `audio_channels`, `samplerate`, and `arguments`, all keywords of this instance.
+    Attributes: `sources`, `audio_channels`, `samplerate`, and `arguments`, the dictionary of all keyword arguments.
     """
 
     def __init__(
         self,
         *,
-        sources=4,  # stems
+        sources=4,  # number of stems
         audio_channels=2,
-        channels=64,  # width of the first layer; the paper's model has 100
-        depth=6,  # encoder layers, and as many decoder layers
-        rewrite=True,  # a 1x1 convolution in each encoder layer, one of `context` in each decoder layer
-        glu=True,  # gated linear units after those, else ReLU
-        upsample=False,  # Wave-U-Net: decimation and linear interpolation instead of strided convolutions
-        rescale=0.1,  # pulls the initial standard deviation of the weights toward this; 0 leaves them
+        channels=64,  # width of the first layer; 100 in the paper
+        depth=6,  # number of encoder layers, and of decoder layers
+        rewrite=True,  # add a convolution to each layer: of 1 frame in the encoder, of `context` in the decoder
+        glu=True,  # gated linear units after these convolutions, else ReLU
+        upsample=False,  # decimate and interpolate linearly, as Wave-U-Net, instead of strided convolutions
+        rescale=0.1,  # initial weights are divided by sqrt(their standard deviation / this); 0: not rescaled
         kernel_size=8,
         stride=4,
-        growth=2.0,  # each layer is this many times wider than the one outside it
+        growth=2.0,  # ratio of a layer's width to that of the layer outside it
         lstm_layers=2,  # 0: no LSTM
-        context=3,  # frames that the decoder's convolution sees
-        samplerate=44100,  # Hz; only carried along
-        projection=False,  # not in the paper: the estimates are made to sum to the mixture, an equal share to each
+        context=3,  # frames that the decoder's convolutions see
+        samplerate=44100,  # Hz; stored, not used
+        projection=False,  # not in the paper: add an equal share of the residual, so that estimates sum to the mixture
     ):
+        arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        self.arguments = dict(
-            sources=sources, audio_channels=audio_channels, channels=channels, depth=depth, rewrite=rewrite,
-            glu=glu, upsample=upsample, rescale=rescale, kernel_size=kernel_size, stride=stride,
-            growth=growth, lstm_layers=lstm_layers, context=context, samplerate=samplerate,
-            projection=projection,
-        )  # fmt: skip
+        self.arguments = arguments
         self.sources, self.audio_channels, self.samplerate = sources, audio_channels, samplerate
         self.depth, self.kernel_size, self.stride, self.context = depth, kernel_size, stride, context
         self.upsample, self.projection = upsample, projection
 
-        # Layers draw their weights in the order in which they are made: `final` first, then each encoder
-        # layer followed by its mirror image, then the LSTM.
+        # The order in which the layers are made fixes their initial weights: `final`, then each encoder layer and
+        # its mirror image in the decoder, then the LSTM.
         self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
         outputs = sources * audio_channels
         self.final = nn.Conv1d(channels + audio_channels, outputs, 1) if upsample else None
@@ -101,29 +95,23 @@ class Demucs(nn.Module):
             outside, width = width, int(growth * width)
 
         self.lstm = BiLSTM(outside, lstm_layers) if lstm_layers else None
-        if rescale:
-            self._rescale(rescale)
-
-    @torch.no_grad()
-    def _rescale(self, reference):
-        """Divide each convolution by sqrt(std of its weights / reference) (paper, "weights rescaling")."""
-        for layer in self.modules():
-            # On the meta device there are no weights, and torch would take a second to find that out.
+        for layer in self.modules() if rescale else ():  # paper, "weights rescaling"
+            # The meta device holds no weights; there, std would take a second.
             if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) and not layer.weight.is_meta:
-                scale = (layer.weight.std() / reference).sqrt()
-                layer.weight /= scale
-                layer.bias /= scale
+                scale = (layer.weight.detach().std() / rescale).sqrt()
+                layer.weight.data /= scale
+                layer.bias.data /= scale
 
     @property
     def margin(self):
-        """Samples at either end of an estimate that lacked a neighbour in a transposed convolution."""
+        """Samples at either end of an estimate where a transposed convolution lacked a neighbour."""
         return self.stride**self.depth
 
     def valid_length(self, length):
-        """The samples to put in for at least `length` samples of estimate, with none left over in any layer.
+        """Return the shortest input for estimates of at least `length` samples that leaves no layer a remainder.
 
-        It is the shortest such input, except with `upsample`, where the original's formula is generous. With
-        `context` 1 and no `upsample` the estimate is as long as this input.
+        With `upsample`, the original's formula returns more than necessary. With `context` 1 and without `upsample`,
+        the estimates are as long as this input.
         """
         for _ in range(self.depth):
             if self.upsample:
@@ -139,9 +127,9 @@ class Demucs(nn.Module):
         return length
 
     def forward(self, mixture):
-        """Mixture (batch, audio_channels, time) -> estimates (batch, sources, audio_channels, shorter time).
+        """Map a mixture (batch, audio_channels, time) to estimates (batch, sources, audio_channels, shorter time).
 
-        Nothing is padded: the estimates belong to the middle of the mixture (`center_trim` it to compare).
+        Nothing is padded, so the estimates cover the middle of the mixture: compare them with its `center_trim`.
         """
         x, skips = mixture, []
         for layer in self.encoder:
@@ -160,7 +148,7 @@ class Demucs(nn.Module):
         return self.estimates(x, mixture)
 
     def estimates(self, x, mixture):
-        """What the last layer made of `mixture`, (batch, sources * audio_channels, time), with the sources apart."""
+        """Split the last layer's output (batch, sources * audio_channels, time) into sources, and project it."""
         x = x.unflatten(1, (self.sources, self.audio_channels))
         if self.projection:
             x = x + (center_trim(mixture, x) - x.sum(1))[:, None] / self.sources
@@ -168,13 +156,13 @@ class Demucs(nn.Module):
 
     @classmethod
     def load_published(cls, path):
-        """The model in a checkpoint that the original wrote; see `lib.models.original.load_published`."""
+        """Load a checkpoint of the original authors; see `lib.models.original.load_published`."""
         from lib.models.original import load_published
 
         return load_published(path)
 
 
 def _interpolate(x, factor):
-    """(batch, channels, time) -> (batch, channels, (time - 1) * factor), linearly."""
+    """Interpolate (batch, channels, time) linearly to (batch, channels, (time - 1) * factor)."""
     fraction = torch.arange(factor, device=x.device, dtype=x.dtype) / factor
     return (x[..., :-1, None] * (1 - fraction) + x[..., 1:, None] * fraction).flatten(2)

@@ -1,12 +1,18 @@
-"""Discriminators: do these stems belong to this mixture?
+"""The discriminators: do these stems belong to this mixture?
 
-Each takes the mixture (batch, channels, time) and stems (batch, sources, channels, time), recorded or generated, and
-returns {name of sub-discriminator: feature maps}, a list whose last entry is the logits (batch, judged, ...): one
-judgement of all stems together (`patch`) or one per stem (`msstft`, `mpd`). The mixture is always seen (a conditional
-GAN). There is no batch norm: two forwards of it before a backward fail under DistributedDataParallel.
+A discriminator takes the mixture (batch, channels, time) and the stems (batch, sources, channels, time), real or
+generated. It returns {sub-discriminator: (features, logits)}: the list of its feature maps, and logits (batch, judged,
+n), where judged is 1 (all stems together: `patch`) or the number of sources (each stem by itself: `msstft`, `mpd`).
+
+It always sees the mixture (a conditional GAN), and both are divided by the level of the mixture, never of the stems:
+the scale must not separate real from generated. There is no batch norm: DistributedDataParallel fails on two forwards
+of it before a backward.
+
+To add one, write a class here and register it in `DISCRIMINATORS`; a notebook or a command then selects it by name.
 """
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -15,26 +21,24 @@ from torch.nn.utils import parametrizations
 
 from lib.common.errors import UserError
 
-# kernel size, stride, padding and widths (in units of `width`) of the strided convolutions
+SOURCES, CHANNELS = 4, 2
+# kernel size, stride, padding and widths (in units of `width`) of the patch discriminator's strided convolutions
 KERNELS = {
-    "wide": (16, 4, 6, (1, 2, 4, 8, 8)),  # sees 11,260 samples (255 ms), one logit per 1,024
-    "pix2pix": (4, 2, 1, (1, 2, 4)),  # the image kernel taken literally: 70 samples (1.6 ms), one logit per 8
+    "wide": (16, 4, 6, (1, 2, 4, 8, 8)),  # a logit sees 11,260 samples (255 ms); one logit per 1,024 samples
+    "pix2pix": (4, 2, 1, (1, 2, 4)),  # pix2pix's image kernel: a logit sees 70 samples (1.6 ms); one per 8 samples
 }
-# Excerpts quieter than this standard deviation are amplified no further (-40 dB in a normalised track):
-# otherwise the slightest error of the generator in a silent excerpt would outweigh all others.
-QUIETEST = 0.01
+QUIETEST = 0.01  # least level, −40 dB in a normalised track: below, the slightest error would outweigh all others
 
 
 def level(mixture):
-    """Standard deviation of each mixture (batch, channels, time), at least `QUIETEST`: (batch, 1, 1)."""
+    """Return the standard deviation of each mixture (batch, channels, time), at least `QUIETEST`: (batch, 1, 1)."""
     return mixture.std(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
 
 
 class SharedDropout(nn.Module):
-    """Dropout of whole channels, the same for every item: one thinned network per step.
+    """Dropout (Srivastava et al., JMLR 15, 2014) of channels of (batch, channels, ...), the same for all items.
 
-    So the recorded and the generated member of a pair meet the same network, and any number of processes draws the
-    same one, given the same state of torch's generator. Source: Srivastava et al., JMLR 15 (2014).
+    So real and generated stems pass through the same network, on any number of ranks with the same random state.
     """
 
     def __init__(self, probability):
@@ -42,7 +46,6 @@ class SharedDropout(nn.Module):
         self.probability = probability
 
     def forward(self, x):
-        """(batch, channels, ...) -> the same; kept channels are scaled by 1 / (1 - probability)."""
         if not self.training or not self.probability:
             return x
         kept = torch.rand(x.shape[1], device=x.device) >= self.probability
@@ -50,115 +53,97 @@ class SharedDropout(nn.Module):
 
 
 class _Convolutions(nn.Module):
-    """Convolutions with leaky rectifiers and dropout between them; the feature maps, logits last."""
+    """Convolutions with leaky rectifiers and dropout between them."""
 
     def __init__(self, layers, dropout):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.dropout = SharedDropout(dropout)
 
-    def forward(self, x):
+    def forward(self, x, bias=None):
+        """Return (features, logits) of x; `bias` is added to the first convolution's output."""
         features = []
         for layer in self.layers[:-1]:
-            x = self.dropout(F.leaky_relu(layer(x), 0.2))
+            x = layer(x)
+            if bias is not None and not features:
+                x = x + bias
+            x = self.dropout(F.leaky_relu(x, 0.2))
             features.append(x)
-        return [*features, self.layers[-1](x)]
+        return features, self.layers[-1](x)
 
 
 class PatchDiscriminator(nn.Module):
-    """PatchGAN along time: strided convolutions, then one logit for each patch of `receptive_field` samples.
+    """PatchGAN along time: strided convolutions, then one logit for each patch of the excerpt.
 
-    Source: Isola et al., *Image-to-Image Translation with Conditional Adversarial Networks* (arXiv
-    1611.07004, section 3.2.2 and appendix 6.1.2), in one dimension. Raises `UserError` for a `kernel` that is
-    not in `KERNELS`.
+    Source: Isola et al., *Image-to-Image Translation with Conditional Adversarial Networks* (arXiv 1611.07004, section
+    3.2.2 and appendix 6.1.2), in one dimension. Raises `UserError` for a `kernel` that is not in `KERNELS`.
     """
 
-    def __init__(self, sources=4, audio_channels=2, width=64, kernel="wide", dropout=0.0):
+    def __init__(self, width=64, dropout=0.0, kernel="wide"):
         super().__init__()
         if kernel not in KERNELS:
             raise UserError(f"The patch discriminator has no kernel {kernel!r}; use {' or '.join(KERNELS)}.")
         size, stride, padding, growth = KERNELS[kernel]
-        inputs = (1 + sources) * audio_channels
-        layers = []
-        for factor in growth:
-            layers.append(nn.Conv1d(inputs, factor * width, size, stride, padding))
-            inputs = factor * width
-        layers.append(nn.Conv1d(inputs, 8 * width, 4, padding=1))
-        layers.append(nn.Conv1d(8 * width, 1, 4, padding=1))
+        widths = [(1 + SOURCES) * CHANNELS, *(factor * width for factor in growth)]
+        layers = [nn.Conv1d(a, b, size, stride, padding) for a, b in pairwise(widths)]
+        layers += [nn.Conv1d(widths[-1], 8 * width, 4, padding=1), nn.Conv1d(8 * width, 1, 4, padding=1)]
         for layer in layers:
             # pix2pix's N(0, 0.02) relies on the batch norm after it; without one, signals would fade layer by layer.
             nn.init.kaiming_normal_(layer.weight, 0.2)
             nn.init.zeros_(layer.bias)
         self.patch = _Convolutions(layers, dropout)
 
-    @property
-    def receptive_field(self):
-        """Samples that one logit depends on."""
-        samples = 1
-        for layer in reversed(self.patch.layers):
-            samples = (samples - 1) * layer.stride[0] + layer.kernel_size[0]
-        return samples
-
     def forward(self, mixture, stems):
-        """See the module; logits (batch, 1, frames)."""
-        # By the level of the mixture, never of the stems: the scale must not tell recorded from generated.
+        """Judge all stems together: see the module."""
         return {"patch": self.patch(torch.cat([mixture, stems.flatten(1, 2)], dim=1) / level(mixture))}
 
 
 class _PerStem(nn.Module):
-    """Sub-discriminators that see one stem beside the mixture, and know which stem it is (a learned bias per class on
-    the first feature map)."""
+    """Sub-discriminators that each see one stem beside the mixture, and a learned bias that names the stem.
 
-    def __init__(self, sources):
+    A subclass has `sizes`, {sub-discriminator: size}, `_layers(width)`, and `_image(pairs, size)`, what they convolve.
+    """
+
+    def __init__(self, width, dropout=0.0):
         super().__init__()
-        self.sources = sources
         self.parts, self.classes = nn.ModuleDict(), nn.ModuleDict()
-
-    def _add(self, name, layers, dropout):
-        self.parts[name] = _Convolutions(layers, dropout)
-        self.classes[name] = nn.Embedding(self.sources, layers[0].out_channels)
-        nn.init.zeros_(self.classes[name].weight)
+        for name in self.sizes:
+            # The first layer has no weight normalisation: the bias is added to its output.
+            first, *others = self._layers(width)
+            self.parts[name] = _Convolutions([first, *map(parametrizations.weight_norm, others)], dropout)
+            self.classes[name] = nn.Embedding(SOURCES, width)
+            nn.init.zeros_(self.classes[name].weight)
 
     def forward(self, mixture, stems):
-        """See the module; logits (batch, sources, ...)."""
-        batch = len(mixture)
+        batch, outputs = len(mixture), {}
         pairs = torch.cat([mixture[:, None].expand_as(stems), stems], dim=2) / level(mixture)[:, None]
         pairs = pairs.flatten(0, 1)  # (batch * sources, 2 * channels, time)
-        return {name: self._judge(part, name, pairs, batch) for name, part in self.parts.items()}
-
-    def _judge(self, part, name, pairs, batch):
-        first, *others = part.layers
-        bias = self.classes[name].weight.repeat(batch, 1)[..., None, None]  # (batch * sources, width, 1, 1)
-        x = part.dropout(F.leaky_relu(first(self._image(name, pairs)) + bias, 0.2))
-        features = [x]
-        for layer in others[:-1]:
-            x = part.dropout(F.leaky_relu(layer(x), 0.2))
-            features.append(x)
-        return [*features, others[-1](x).view(batch, self.sources, -1)]
+        for name, part in self.parts.items():
+            bias = self.classes[name].weight.repeat(batch, 1)[..., None, None]  # (batch * sources, width, 1, 1)
+            features, logits = part(self._image(pairs, self.sizes[name]), bias)
+            outputs[name] = features, logits.view(batch, SOURCES, -1)
+        return outputs
 
 
 class STFTDiscriminator(_PerStem):
     """Multi-scale complex STFT discriminator, per stem.
 
-    Source: Défossez et al., *High Fidelity Neural Audio Compression* (arXiv 2210.13438, section 3.4 and figure 2):
-    2-D convolutions over real and imaginary parts as channels, dilated along time, strided along frequency.
+    Source: Défossez et al., *High Fidelity Neural Audio Compression* (arXiv 2210.13438, section 3.4 and figure 2): 2-D
+    convolutions over real and imaginary parts as channels, dilated along time, strided along frequency.
     """
 
-    def __init__(self, sources=4, audio_channels=2, width=32, dropout=0.0, sizes=(2048, 1024, 512)):
-        super().__init__(sources)
-        self.sizes = {f"stft {size}": size for size in sizes}
-        for name in self.sizes:
-            layers = [nn.Conv2d(4 * audio_channels, width, (3, 9), padding=(1, 4))]
-            layers += [
-                nn.Conv2d(width, width, (3, 9), stride=(1, 2), dilation=(d, 1), padding=(d, 4)) for d in (1, 2, 4)
-            ]
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, 1, 3, padding=1)]
-            # The first layer stays plain: the class bias is added to its output.
-            self._add(name, [layers[0], *(parametrizations.weight_norm(layer) for layer in layers[1:])], dropout)
+    sizes = {f"stft {size}": size for size in (2048, 1024, 512)}
 
-    def _image(self, name, pairs):
-        """(n, channels, time) -> (n, 2 channels, frames, bins): real and imaginary parts."""
-        size = self.sizes[name]
+    def _layers(self, width):
+        return [
+            nn.Conv2d(4 * CHANNELS, width, (3, 9), padding=(1, 4)),
+            *(nn.Conv2d(width, width, (3, 9), (1, 2), padding=(d, 4), dilation=(d, 1)) for d in (1, 2, 4)),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, 1, 3, padding=1),
+        ]
+
+    def _image(self, pairs, size):
+        """Map (n, channels, time) to (n, 2 channels, frames, bins): real and imaginary parts of the spectrum."""
         window = torch.hann_window(size, device=pairs.device)
         spectrum = torch.stft(pairs.flatten(0, 1), size, size // 4, window=window, normalized=True, return_complex=True)
         spectrum = spectrum.view(len(pairs), -1, *spectrum.shape[1:]).transpose(2, 3)
@@ -166,27 +151,22 @@ class STFTDiscriminator(_PerStem):
 
 
 class PeriodDiscriminator(_PerStem):
-    """Multi-period discriminator, per stem: time folded into rows of p samples, convolved along the columns.
+    """Multi-period discriminator, per stem: time is folded into rows of p samples and convolved along the columns.
 
     Source: Kong, Kim and Bae, *HiFi-GAN* (arXiv 2010.05646, section 2.3 and appendix), where `width` is 32.
     """
 
-    def __init__(self, sources=4, audio_channels=2, width=8, dropout=0.0, periods=(2, 3, 5, 7, 11)):
-        super().__init__(sources)
-        self.periods = {f"period {period}": period for period in periods}
-        for name in self.periods:
-            inputs, layers = 2 * audio_channels, []
-            for factor, stride in ((1, 3), (4, 3), (16, 3), (32, 3), (32, 1)):
-                layers.append(nn.Conv2d(inputs, factor * width, (5, 1), (stride, 1), padding=(2, 0)))
-                inputs = factor * width
-            layers.append(nn.Conv2d(inputs, 1, (3, 1), padding=(1, 0)))
-            self._add(name, [layers[0], *(parametrizations.weight_norm(layer) for layer in layers[1:])], dropout)
+    sizes = {f"period {period}": period for period in (2, 3, 5, 7, 11)}
 
-    def _image(self, name, pairs):
-        """(n, channels, time) -> (n, channels, rows, period), the end padded by reflection."""
-        period = self.periods[name]
-        padded = F.pad(pairs, (0, -pairs.shape[-1] % period), mode="reflect")
-        return padded.unflatten(-1, (-1, period))
+    def _layers(self, width):
+        widths = [2 * CHANNELS, width, 4 * width, 16 * width, 32 * width, 32 * width]
+        strides = zip(pairwise(widths), (3, 3, 3, 3, 1), strict=True)
+        layers = [nn.Conv2d(a, b, (5, 1), (stride, 1), padding=(2, 0)) for (a, b), stride in strides]
+        return [*layers, nn.Conv2d(32 * width, 1, (3, 1), padding=(1, 0))]
+
+    def _image(self, pairs, size):
+        """Map (n, channels, time) to (n, channels, rows, size); the end is padded by reflection."""
+        return F.pad(pairs, (0, -pairs.shape[-1] % size), mode="reflect").unflatten(-1, (-1, size))
 
 
 DISCRIMINATORS = {
@@ -198,10 +178,10 @@ DISCRIMINATORS = {
 
 
 def build(name, *, spectral_norm=False, **arguments):
-    """The discriminator called `name`; `arguments` go to its class.
+    """Return the discriminator `name` of `DISCRIMINATORS`; `arguments` go to its class.
 
-    spectral_norm: every convolution's largest singular value is held at 1 (Miyato et al., arXiv 1802.05957), in place
-    of weight normalisation. Raises `UserError` for a name not in `DISCRIMINATORS`.
+    spectral_norm: divide the weights of every convolution by their largest singular value (Miyato et al., arXiv
+    1802.05957), instead of weight normalisation. Raises `UserError` for an unknown name.
     """
     if name not in DISCRIMINATORS:
         raise UserError(f"There is no discriminator {name!r}; use {' or '.join(DISCRIMINATORS)}.")

@@ -1,13 +1,14 @@
-"""The losses: reconstruction, adversarial, feature matching, R1 and LeCam; and the balance between them.
+"""The losses: reconstruction, adversarial, feature matching, R1 and LeCam; and the balance between two gradients.
 
-`outputs` are what a discriminator returns: {sub-discriminator: feature maps, logits last}. Every loss is the mean over
-sub-discriminators, so that none of them counts more for having more logits.
+`outputs` is what a discriminator returns, {sub-discriminator: (features, logits)}; `pairs` is {sub-discriminator:
+(logits of real stems, logits of generated stems)}. Every loss is the mean over sub-discriminators, so that none counts
+more for having more logits. To add an adversarial loss, add a line to `GAN_LOSSES`.
 
 Sources: cross-entropy and λ: Isola et al., pix2pix (arXiv 1611.07004, section 3.1). Least squares: Mao et al., LSGAN
-(arXiv 1611.04076, equation 2 with a = -1, b = c = 1, so that 0 divides real from generated as it does for the other
-two). Hinge: Lim and Ye, *Geometric GAN* (arXiv 1705.02894). Feature matching: Larsen et al. (arXiv 1512.09300),
-normalised as in EnCodec (arXiv 2210.13438, section 3.4). R1: Mescheder et al. (arXiv 1801.04406, equation 9). LeCam:
-Tseng et al. (arXiv 2104.03310, equation 4).
+(arXiv 1611.04076, equation 2 with a = -1, b = c = 1, so that 0 separates real from generated as in the other two).
+Hinge: Lim and Ye, *Geometric GAN* (arXiv 1705.02894). Feature matching: Larsen et al. (arXiv 1512.09300), normalised as
+in EnCodec (arXiv 2210.13438, section 3.4). R1: Mescheder et al. (arXiv 1801.04406, equation 9). LeCam: Tseng et al.
+(arXiv 2104.03310, equation 4).
 """
 
 import torch
@@ -26,65 +27,56 @@ def reconstruction_loss(estimates, stems):
     return F.l1_loss(estimates, stems)
 
 
-def discriminator_loss(real, generated, kind="bce"):
-    """What the discriminator minimises, of its outputs on recorded and on generated stems."""
-    cost_real, cost_generated, _ = GAN_LOSSES[kind]
-    return _mean(cost_real(real[name][-1]).mean() + cost_generated(generated[name][-1]).mean() for name in real)
+def discriminator_loss(pairs, kind):
+    """Return the adversarial loss of the discriminator."""
+    on_real, on_generated, _ = GAN_LOSSES[kind]
+    return _mean(on_real(real).mean() + on_generated(generated).mean() for real, generated in pairs.values())
 
 
-def adversarial_loss(generated, kind="bce"):
-    """What the generator pays for being found out."""
-    return _mean(GAN_LOSSES[kind][2](maps[-1]).mean() for maps in generated.values())
+def adversarial_loss(outputs, kind):
+    """Return the adversarial loss of the generator, from the outputs on generated stems."""
+    return _mean(GAN_LOSSES[kind][2](logits).mean() for _, logits in outputs.values())
 
 
 def feature_matching_loss(real, generated):
-    """Mean absolute difference of the feature maps, in units of the recorded stems' mean magnitude; logits excluded.
+    """Mean absolute difference of the features of two outputs, relative to the features of real stems, per item."""
 
-    In units of each item's own: the loss of a batch is the mean of its items, on however many ranks they lie.
-    """
+    def size(x):
+        return x.abs().flatten(1).mean(1)
+
     return _mean(
-        (_size(a.detach() - b) / _size(a.detach()).clamp(min=1e-8)).mean()
+        (size(a.detach() - b) / size(a.detach()).clamp(min=1e-8)).mean()
         for name in real
-        for a, b in zip(real[name][:-1], generated[name][:-1], strict=True)
+        for a, b in zip(real[name][0], generated[name][0], strict=True)
     )
 
 
 def r1_penalty(outputs, stems, level):
-    """Mean squared gradient of the logits by the recorded stems they judge, which need a gradient.
+    """Mean squared gradient of a logit by the real stems, without R1's factor γ / 2; it can be differentiated.
 
-    Per logit and in units of the mixture's `level` (batch, 1, 1), so that neither the excerpt's length nor its loudness
-    changes its meaning; times γ/2 it is the penalty. It can be differentiated again.
+    stems: must require a gradient; level: of the mixture (batch, 1, 1), the unit of stems, so that loudness is ignored.
     """
     penalties = []
-    for maps in outputs.values():
-        logits = maps[-1]
+    for _, logits in outputs.values():
         (gradient,) = torch.autograd.grad(logits.sum(), stems, create_graph=True)
         penalties.append((gradient * level[:, None]).square().sum() / logits.numel())
     return _mean(penalties)
 
 
-def lecam_penalty(real, generated, anchors):
-    """Squared distance of real logits from the running mean of generated ones, and the reverse.
-
-    anchors: {sub-discriminator: (running mean of real logits, of generated logits)}.
-    """
+def lecam_penalty(pairs, anchors):
+    """Squared distance of real logits from the running mean of generated ones, `anchors[name][1]`, and the reverse."""
     return _mean(
-        (real[name][-1] - anchors[name][1]).square().mean() + (generated[name][-1] - anchors[name][0]).square().mean()
-        for name in real
+        (real - anchors[name][1]).square().mean() + (generated - anchors[name][0]).square().mean()
+        for name, (real, generated) in pairs.items()
     )
 
 
 def balanced_weight(share, reconstruction_norm, adversarial_norm):
-    """The weight of the adversarial gradient that makes it `share` of the sum of both gradients' norms.
+    """Return the weight of the adversarial gradient that makes it `share` of the sum of both gradients' norms.
 
-    Source: the balancer of Défossez et al., EnCodec (arXiv 2210.13438, equation 5); here the reconstruction keeps its
-    own scale, so that an arm without a discriminator takes the same steps.
+    Source: EnCodec's balancer (arXiv 2210.13438, equation 5); here the reconstruction loss keeps its own scale.
     """
     return share / (1 - share) * reconstruction_norm / max(adversarial_norm, 1e-12)
-
-
-def _size(x):
-    return x.abs().flatten(1).mean(1)
 
 
 def _mean(values):

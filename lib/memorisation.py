@@ -1,63 +1,51 @@
-"""Instruments that show whether a discriminator has memorised its training tracks.
+"""Whether a discriminator has memorised its training tracks: metrics of four sets of logits, and a verdict.
 
-Four sets of logits, split by track: real and generated stems of training tracks, and of held-out ones. With
-s = σ(logit):
+The sets are real and generated stems, of training and of held-out tracks. With s = σ(logit) and the gap = E[s real
+train] − E[s generated train]:
 
-- r_t = E[sign D(real train)] (Karras et al., StyleGAN2-ADA, arXiv 2006.06676, equation 1);
-- r_v = (E[s real train] − E[s real held-out]) / (E[s real train] − E[s generated train]) (the same, with s in place of
-  the raw logits, which also stand as r_v_logit): 0 = no overfitting, 1 = held-out real stems look generated;
-- r_f = (E[s generated held-out] − E[s generated train]) / (E[s real train] − E[s generated train]): the same for
-  generated stems; r_v + r_f is the share of the distance between real and generated that is lost on held-out tracks;
-- TPR: share of real logits above 0; TNR: share of generated ones below; AUC: the chance that a real logit is above a
-  generated one; BCE: the discriminator's loss on the pair of sets; right: the mean probability (σ) of the right answer,
-  not the share of right answers (that is TPR and TNR): 0.5 when it guesses, near 1 when it is sure and right.
+- r_v: share of the real–generated gap that held-out recordings have lost, (E[s real train] − E[s real held-out]) / gap.
+  0: no memorisation; 1: they look generated. On σ it is r_v_sigma; on the logits, as in Karras et al., StyleGAN2-ADA
+  (arXiv 2006.06676, equation 1), r_v_logit;
+- r_f: the share that held-out generated stems have lost, (E[s generated held-out] − E[s generated train]) / gap;
+  r_v + r_f is the share lost by both;
+- r_t: E[sign(logit) real train] (the same equation);
+- of training or of held-out tracks: tpr, share of real logits above 0; tnr, share of generated ones below 0; auc,
+  probability that a real logit exceeds a generated one; bce, cross-entropy; confidence, mean probability of the right
+  answer (σ of real logits, 1 − σ of generated ones), 0.5 for a discriminator that guesses.
 """
 
 import numpy as np
 
 SETS = ("real_train", "real_heldout", "generated_train", "generated_heldout")
-HISTOGRAM_EDGES = np.linspace(-12, 12, 49)  # logits, clipped
-
-
 PART_METRICS = ("r_t", "r_v_sigma", "r_v_logit", "r_f", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout")
+HISTOGRAM_EDGES = np.linspace(-12, 12, 49)  # logits beyond are counted in the outer bins
 
 
 def pick(logits, count=64):
-    """At most `count` of the logits (..., n), evenly spread: so that every sub-discriminator counts alike."""
+    """Return at most `count` of the logits (..., n), evenly spread, so that all sub-discriminators count alike."""
     n = logits.shape[-1]
     return logits if n <= count else logits[..., [i * n // count for i in range(count)]]
 
 
 def measure_all(sets, sources):
-    """`measure` of all logits, and of every sub-discriminator and stem under "parts" (`PART_METRICS` only).
+    """Return `measure` of all logits; under "parts", the `PART_METRICS` of every sub-discriminator and stem.
 
-    sets: {set: {sub-discriminator: array (excerpts, judged, n)}}, judged being 1 (all stems together) or the sources.
+    sets: {set: {sub-discriminator: array (excerpts, judged, n)}}; judged is 1 (all stems together) or the sources.
     """
-    everything = {name: np.concatenate([np.ravel(part) for part in subs.values()]) for name, subs in sets.items()}
-    metrics, parts = measure(everything), {}
-    for sub in sets[SETS[0]]:
-        judged = sets[SETS[0]][sub].shape[1]
-        for k, stem in enumerate(sources if judged > 1 else ["all stems"]):
+    metrics = measure({name: np.concatenate([np.ravel(part) for part in subs.values()]) for name, subs in sets.items()})
+    metrics["parts"] = {}
+    for sub, logits in sets[SETS[0]].items():
+        for k, stem in enumerate(sources if logits.shape[1] > 1 else ["all stems"]):
             found = measure({name: subs[sub][:, k] for name, subs in sets.items()})
-            parts[f"{sub}, {stem}"] = {name: found[name] for name in PART_METRICS}
-    return metrics | {"parts": parts}
+            metrics["parts"][f"{sub}, {stem}"] = {name: found[name] for name in PART_METRICS}
+    return metrics
 
 
 def measure(logits):
-    """Metrics of four sets of logits {set: array}, as a flat dictionary; a ratio without a denominator is None."""
+    """Return the metrics of four sets of logits {set: array}; a ratio over a gap of 0 is None."""
     logits = {name: np.asarray(logits[name], np.float64).ravel() for name in SETS}
     score = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
-    metrics = {}
-    for name, values in logits.items():
-        low, high = np.quantile(values, (0.1, 0.9))
-        histogram = np.histogram(np.clip(values, -12, 12), HISTOGRAM_EDGES)[0]
-        metrics |= {
-            f"{name}_mean": values.mean(),
-            f"{name}_p10": low,
-            f"{name}_p90": high,
-            f"{name}_histogram": histogram.tolist(),
-        }
-    metrics |= {
+    metrics = {
         "r_t": np.sign(logits["real_train"]).mean(),
         "r_v_sigma": _ratio(score, "real_train", "real_heldout"),
         "r_v_logit": _ratio(logits, "real_train", "real_heldout"),
@@ -72,32 +60,32 @@ def measure(logits):
             f"confidence_{part}": (score[f"real_{part}"].mean() + 1 - score[f"generated_{part}"].mean()) / 2,
             f"bce_{part}": (np.logaddexp(0, -real).mean() + np.logaddexp(0, generated).mean()) / 2,
         }
-    return {
-        name: value if value is None or isinstance(value, list) else float(value) for name, value in metrics.items()
-    }
+    metrics = {name: value if value is None else float(value) for name, value in metrics.items()}
+    for name, values in logits.items():
+        metrics[f"{name}_mean"] = float(values.mean())
+        metrics[f"{name}_p10"], metrics[f"{name}_p90"] = np.quantile(values, (0.1, 0.9)).tolist()
+        metrics[f"{name}_histogram"] = np.histogram(np.clip(values, -12, 12), HISTOGRAM_EDGES)[0].tolist()
+    return metrics
 
 
 def _ratio(values, high, low):
-    spread = values["real_train"].mean() - values["generated_train"].mean()
-    return (values[high].mean() - values[low].mean()) / spread if abs(spread) > 1e-9 else None
+    gap = values["real_train"].mean() - values["generated_train"].mean()
+    return (values[high].mean() - values[low].mean()) / gap if abs(gap) > 1e-9 else None
 
 
 def auc(positive, negative):
-    """Area under the ROC curve: P(positive > negative), ties counted half (Mann–Whitney)."""
-    both = np.concatenate([positive, negative])
-    _, place, counts = np.unique(both, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    n = len(positive)
-    return (ranks[:n].sum() - n * (n + 1) / 2) / (n * len(negative))
+    """Return the area under the ROC curve: P(positive > negative), ties counted half (Mann–Whitney)."""
+    ordered = np.sort(negative)
+    twice = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
+    return twice.sum() / 2 / (len(positive) * len(negative))
 
 
 def verdict(metrics):
-    """(word, sentence): what the metrics of `measure` say of a discriminator.
+    """Return (word, sentence) on a discriminator, from the metrics of `measure`: the first word that applies.
 
-    "is too weak": it guesses on its training tracks (confidence_train below 0.6). "overfits": held-out tracks lose half
-    or more of the gap between real and generated, by real stems alone (r_v on σ) or by both kinds (r_v + r_f).
-    "dominates": it is sure and right on held-out tracks (confidence_heldout ≥ 0.95), by skill or by a shortcut, so that
-    its gradient fades. "is healthy": none of these.
+    "is too weak": it guesses on training tracks (confidence below 0.6). "overfits": held-out tracks lose half of the
+    gap or more, by r_v or by r_v + r_f. "dominates": it is sure and right on held-out tracks (confidence of 0.95 or
+    more), so that its gradient fades. "is healthy": else.
     """
     seen, unseen, r_v, r_f = (metrics[name] for name in ("confidence_train", "confidence_heldout", "r_v_sigma", "r_f"))
     facts = (
@@ -106,9 +94,9 @@ def verdict(metrics):
     if r_v is not None:
         facts += f", r_v = {r_v:.2f} and r_f = {r_f:.2f}".replace("-", "−")
     if seen < 0.6:
-        return "is too weak", f"{facts}: it guesses even on what it has seen."
+        return "is too weak", f"{facts}: it guesses even on its training tracks."
     if r_v is not None and max(r_v, r_v + r_f) >= 0.5:
-        return "overfits", f"{facts}: what it has not met looks wrong to it."
+        return "overfits", f"{facts}: it judges by memory of its training tracks."
     if unseen >= 0.95:
-        return "dominates", f"{facts}: it hardly ever errs, on any track, so it has skill or a shortcut, not a memory."
-    return "is healthy", f"{facts}: what it knows of its training tracks holds for others too."
+        return "dominates", f"{facts}: it hardly ever errs on any track, so it has skill or a shortcut, not a memory."
+    return "is healthy", f"{facts}: what it has learnt on training tracks holds for held-out ones."

@@ -1,4 +1,4 @@
-"""Demucs v1 is the original, number for number, and its checkpoints are read without being run."""
+"""Demucs v1 equals the original, number for number; its checkpoints are read without running code."""
 
 import gzip
 import itertools
@@ -96,7 +96,7 @@ def test_arguments_make_the_same_model():
 
 
 def lengths(length, kernel_size, stride, depth, context):
-    """(estimate's length, whether a layer left samples over) for an input of `length`, layer by layer."""
+    """(length of the estimate, whether every layer used up its input) for an input of `length`, layer by layer."""
     exact = True
     for _ in range(depth):
         if length < kernel_size:
@@ -148,7 +148,7 @@ def test_center_trim():
 
 
 def lstm_direction(x, weights, suffix):
-    """One direction of one LSTM layer, step by step; x (time, batch, width)."""
+    """One direction of an LSTM layer, step by step; x: (time, batch, width)."""
     w_in, w_hidden, b_in, b_hidden = (
         weights[f"lstm.lstm.{kind}_{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
@@ -164,7 +164,7 @@ def lstm_direction(x, weights, suffix):
 
 
 def by_hand(model, x):
-    """The forward pass of the paper's figure 2 from the state dict alone, with functions for layers."""
+    """The forward pass of the paper's figure 2, in functions of the state dict alone."""
     options, weights = model.arguments, model.state_dict()
     upsample, stride, depth = options["upsample"], options["stride"], options["depth"]
 
@@ -210,7 +210,7 @@ def by_hand(model, x):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize("more", [0, 77])  # also a length that leaves samples over
+@pytest.mark.parametrize("more", [0, 77])  # 77: layers leave samples unused
 def test_output_equals_construction_by_hand(name, more):
     model = small(name).double()
     mixture = torch.randn(2, model.audio_channels, model.valid_length(1500) + more, dtype=torch.float64)
@@ -227,7 +227,7 @@ def test_initial_weights_are_those_of_the_original(name):
     gates, outputs = 2 if options["glu"] else 1, options["sources"] * options["audio_channels"]
     resize = nn.Conv1d if upsample else nn.ConvTranspose1d
 
-    torch.manual_seed(0)  # as when `model` was made; the layers draw from it in the original's order
+    torch.manual_seed(0)  # as for `model`; the layers are made in the original's order
     made = {}
     widths = [options["audio_channels"], 4, int(4 * growth), int(int(4 * growth) * growth)]
     if upsample:
@@ -262,7 +262,7 @@ CONTAINERS = ["zip", "legacy", "gzip of zip", "gzip of legacy"]
 
 
 def write(content, path, container):
-    """`torch.save` as torch did it then (legacy) and does it now (zip)."""
+    """Write `content` by `torch.save`, in torch's format of then (legacy) or now (zip)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "could not retrieve source code" of classes without a file
         torch.save(content, path, _use_new_zipfile_serialization=not container.endswith("legacy"))
@@ -272,7 +272,7 @@ def write(content, path, container):
 
 @pytest.fixture
 def original(tmp_path, monkeypatch):
-    """A class that pickles as `demucs.model.Demucs`, with source code that the legacy container stores."""
+    """A class that pickles as `demucs.model.Demucs`; the legacy container stores its source code."""
     package = tmp_path / "elsewhere" / "demucs"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -296,7 +296,8 @@ def test_published_checkpoint_loads(original, tmp_path, monkeypatch, container, 
     write((original, positional, arguments, dict(model.state_dict())), path, container)
     assert (b"mark = 'original'" in path.read_bytes()) == (container == "legacy")
 
-    # not importable while loading, and nothing is written to the folder (torch's patches) nor warned about
+    # While loading, the package cannot be imported, nothing is written to the folder (as torch would) and no warning
+    # is raised.
     monkeypatch.setitem(sys.modules, "demucs", None)
     monkeypatch.chdir(tmp_path)
     before, random = sorted(tmp_path.iterdir()), torch.get_rng_state()
@@ -378,16 +379,16 @@ def test_contents_that_do_not_fit_are_refused(original, tmp_path, container, cas
 
 
 @pytest.mark.parametrize("load", [Demucs.load_published, load_weights])
-def test_missing_and_foreign_files(tmp_path, load):
+def test_missing_files_and_files_of_other_formats(tmp_path, load):
     with pytest.raises(UserError, match="Cannot read .*absent: "):
         load(tmp_path / "absent")
     with pytest.raises(UserError, match="Cannot read "):
         load(tmp_path)
-    foreign = tmp_path / "foreign"
+    other = tmp_path / "other"
     for content in (b"", b"RIFF    WAVEfmt ", b"PK\x03\x04", b"\x1f\x8b\x08", b"{}" * 50, bytes(1000)):
-        foreign.write_bytes(content)
-        with pytest.raises(UserError, match="foreign is damaged or not a "):
-            load(foreign)
+        other.write_bytes(content)
+        with pytest.raises(UserError, match="other is damaged or not a "):
+            load(other)
 
 
 def test_projected_estimates_sum_to_the_mixture_and_differ_from_each_other_as_before():
@@ -400,4 +401,6 @@ def test_projected_estimates_sum_to_the_mixture_and_differ_from_each_other_as_be
         before, after = plain(mixture), projected(mixture)
     torch.testing.assert_close(after.sum(1), center_trim(mixture, after), rtol=0, atol=1e-5)
     torch.testing.assert_close(after - after[:, :1], before - before[:, :1], rtol=0, atol=1e-5)
-    assert (before.sum(1) - center_trim(mixture, before)).abs().max() > 0.1, "there was something to mend"
+    assert (before.sum(1) - center_trim(mixture, before)).abs().max() > 0.1, (
+        "the plain estimates do not sum to the mixture"
+    )

@@ -1,4 +1,4 @@
-"""The discriminators see what they say they see, at the level of the mixture."""
+"""The discriminators: sizes, receptive fields, features and logits, level, dropout and spectral norm."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def small(name, **arguments):
 
 def logits(model, mixture, stems):
     """{sub-discriminator: logits}."""
-    return {name: maps[-1] for name, maps in model(mixture, stems).items()}
+    return {name: logits for name, (_, logits) in model(mixture, stems).items()}
 
 
 def count(model):
@@ -70,7 +70,6 @@ def test_size_of_mpd():
 @pytest.mark.parametrize(("kernel", "field", "hop"), [("wide", 11260, 1024), ("pix2pix", 70, 8)])
 def test_receptive_field_and_logit_rate(kernel, field, hop):
     model = PatchDiscriminator(width=2, kernel=kernel).double()
-    assert model.receptive_field == field
     for parameter in model.parameters():  # no weight cancels or is too small to be seen
         torch.nn.init.uniform_(parameter, 0.1, 1)
     mixture, stems = pair(1, 32 * 1024)
@@ -90,8 +89,8 @@ def test_feature_maps_of_patch_by_hand():
     model = small("patch")
     mixture, stems = pair()
     x = torch.cat([mixture, stems.flatten(1, 2)], 1) / mixture.std(dim=(1, 2), keepdim=True)
-    found = model(mixture, stems)["patch"]
-    for k, (layer, feature) in enumerate(zip(model.patch.layers, found, strict=True)):
+    features, judged = model(mixture, stems)["patch"]
+    for k, (layer, feature) in enumerate(zip(model.patch.layers, [*features, judged], strict=True)):
         x = F.conv1d(x, layer.weight, layer.bias, layer.stride, layer.padding)
         x = torch.maximum(x, 0.2 * x) if k < 6 else x
         torch.testing.assert_close(feature, x)
@@ -100,8 +99,8 @@ def test_feature_maps_of_patch_by_hand():
 @pytest.mark.parametrize("name", PER_STEM)
 def test_leaky_rectifiers_of_slope_a_fifth_between_the_layers_of_each_part(name):
     model = small(name)
-    for sub, found in model(*pair(time=16384)).items():
-        for before, layer, after in zip(found, [*model.parts[sub].layers][1:-1], found[1:], strict=False):
+    for sub, (features, _) in model(*pair(time=16384)).items():
+        for before, layer, after in zip(features[:-1], model.parts[sub].layers[1:-1], features[1:], strict=True):
             x = layer(before)
             torch.testing.assert_close(after, torch.maximum(x, 0.2 * x))
 
@@ -136,30 +135,30 @@ def test_level_is_the_deviation_of_the_mixture_but_quiet_ones_are_amplified_no_f
 @pytest.mark.parametrize(
     ("name", "subs", "maps", "judged"),
     [
-        ("patch", ["patch"], 7, 1),
-        ("patch_pix2pix", ["patch"], 5, 1),
-        ("msstft", ["stft 2048", "stft 1024", "stft 512"], 6, 4),
-        ("mpd", ["period 2", "period 3", "period 5", "period 7", "period 11"], 6, 4),
+        ("patch", ["patch"], 6, 1),
+        ("patch_pix2pix", ["patch"], 4, 1),
+        ("msstft", ["stft 2048", "stft 1024", "stft 512"], 5, 4),
+        ("mpd", ["period 2", "period 3", "period 5", "period 7", "period 11"], 5, 4),
     ],
 )
-def test_feature_maps_of_every_sub_discriminator_end_in_logits(name, subs, maps, judged):
+def test_every_sub_discriminator_returns_features_and_logits(name, subs, maps, judged):
     outputs = small(name)(*pair(time=16384))
     assert list(outputs) == subs
-    for features in outputs.values():
+    for features, found in outputs.values():
         assert len(features) == maps
-        assert all(len(feature) == 2 * (1 if judged == 1 else 4) for feature in features[:-1])
-        assert features[-1].shape[:2] == (2, judged) and features[-1].ndim == 3
-    every = torch.cat([features[-1].flatten() for features in outputs.values()])
+        assert all(len(feature) == 2 * (1 if judged == 1 else 4) for feature in features)
+        assert found.shape[:2] == (2, judged) and found.ndim == 3
+    every = torch.cat([found.flatten() for _, found in outputs.values()])
     assert (every < 0).any() and (every > 0).any()  # logits, not rectified
 
 
 def test_msstft_sees_the_spectrum_that_torch_computes():
-    """A sine's energy stands in the bin of its frequency, in every frame and for the stem that holds it."""
+    """The energy of a sine lies in the bin of its frequency, in every frame."""
     time = torch.arange(4096, dtype=torch.float64)
     sine = torch.sin(2 * torch.pi * 64 / 512 * time)
-    image = build("msstft", width=2)._image("stft 512", sine.expand(1, 4, -1))
+    image = build("msstft", width=2)._image(sine.expand(1, 4, -1), 512)
     assert image.shape == (1, 8, 4096 // 128 + 1, 257)
-    # Of a full-scale sine, Hann: half of the window's sum (256), over sqrt(512) by normalisation
+    # A full-scale sine has half of the Hann window's sum (256), divided by sqrt(512) (normalisation)
     magnitude = (image[0, 0] ** 2 + image[0, 4] ** 2).sqrt()[4:-4]
     torch.testing.assert_close(magnitude[:, 64], torch.full_like(magnitude[:, 64], 128 / 512**0.5), rtol=1e-3, atol=0)
     assert magnitude[:, 70:].max() < 1e-3 * 128 / 512**0.5
@@ -167,13 +166,13 @@ def test_msstft_sees_the_spectrum_that_torch_computes():
 
 def test_mpd_folds_time_into_rows_of_a_period():
     signal = torch.arange(11.0).view(1, 1, 11)
-    image = build("mpd", width=2)._image("period 3", signal)
+    image = build("mpd", width=2)._image(signal, 3)
     # Reflected at the end: 10 is followed by 9
     assert image[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 9]]
 
 
 def test_initial_weights_keep_the_size_of_signals():
-    """Leaky rectifiers of slope 0.2 let through (1 + 0.04) / 2 of the power, which the weights make up for."""
+    """A leaky rectifier of slope 0.2 passes (1 + 0.04) / 2 of the power; the weights compensate for it."""
     model = build("patch", width=16)
     for layer in model.patch.layers:
         assert not layer.bias.any()

@@ -1,4 +1,4 @@
-"""The adversarial game: its two halves, its cures, and that an interrupted one goes on as if nothing had happened."""
+"""The adversary: its two halves, its cures, and its exact resume."""
 
 import copy
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lib import gan as module
+from lib import gan
+from lib.common import streams
 from lib.config import Config
 from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE
@@ -29,26 +30,28 @@ def config(**changes):
     return Config(**(base | changes))
 
 
-def play(**changes):
+def adversary_of(**changes):
     chosen = config(**changes)
     return Adversary(chosen, build_discriminator(chosen))
 
 
 def sounds(seed=0, batch=BATCH, samples=SAMPLES):
-    """Noise with the vocals loudest, and estimates of it that are too quiet: easy to tell apart."""
+    """Noise with the vocals loudest, and estimates of it at half the level: easy to discriminate."""
     generator = torch.Generator().manual_seed(seed)
     stems = torch.randn(batch, 4, 2, samples, generator=generator) * torch.tensor([0.3, 0.3, 0.3, 1]).view(4, 1, 1)
     return stems, 0.5 * stems
 
 
-def weights(game):
-    return torch.cat([parameter.detach().flatten() for parameter in game.discriminator.parameters()])
+def weights(adversary):
+    return torch.cat([parameter.detach().flatten() for parameter in adversary.discriminator.parameters()])
 
 
-def seen_by(game):
-    """A list to which every forward of the discriminator appends (mixture, stems, logits)."""
+def seen_by(adversary):
+    """Return a list to which every forward of the discriminator appends (mixture, stems, logits)."""
     seen = []
-    game.discriminator.register_forward_hook(lambda _, inputs, outputs: seen.append((*inputs, outputs["patch"][-1])))
+    adversary.discriminator.register_forward_hook(
+        lambda _, inputs, outputs: seen.append((*inputs, outputs["patch"][1]))
+    )
     return seen
 
 
@@ -56,57 +59,60 @@ def seen_by(game):
 
 
 @pytest.mark.parametrize("loss", ["bce", "lsgan", "hinge"])
-def test_a_discriminator_learns_to_tell_recorded_from_generated(loss):
-    game = play(adversarial_loss=loss, discriminator_lr=3e-4)
-    losses = [game.discriminator_step(step, *sounds())["discriminator"].item() for step in range(60)]
+def test_a_discriminator_learns_to_tell_real_from_generated(loss):
+    adversary = adversary_of(adversarial_loss=loss, discriminator_lr=3e-4)
+    losses = [adversary.discriminator_step(step, *sounds())["discriminator"].item() for step in range(60)]
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_the_first_figures_by_hand():
-    game = play()
+def test_the_first_metrics_by_hand():
+    adversary = adversary_of()
     stems, estimates = sounds()
-    before = copy.deepcopy(game.discriminator)
-    figures = game.discriminator_step(0, stems, estimates)
-    real, generated = (before(stems.sum(1), x)["patch"][-1] for x in (stems, estimates))
+    before = copy.deepcopy(adversary.discriminator)
+    metrics = adversary.discriminator_step(0, stems, estimates)
+    real, generated = (before(stems.sum(1), x)["patch"][1] for x in (stems, estimates))
     loss = (
         F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
         + F.binary_cross_entropy_with_logits(generated, torch.zeros_like(generated))
     ) / 2
     loss.backward()
     norm = torch.cat([parameter.grad.flatten() for parameter in before.parameters()]).norm()
-    assert figures["discriminator"].item() == pytest.approx(loss.item(), rel=1e-5)
-    assert figures["discriminator_gradient"].item() == pytest.approx(norm.item(), rel=1e-4)
-    for parameter, moments in game.optimizer.state.items():  # Adam's, after one step: 1 - β of the gradient, its square
+    assert metrics["discriminator"].item() == pytest.approx(loss.item(), rel=1e-5)
+    assert metrics["discriminator_gradient"].item() == pytest.approx(norm.item(), rel=1e-4)
+    for parameter, moments in adversary.optimizer.state.items():
+        # Adam's moments after one step: 1 - β times the gradient and its square
         torch.testing.assert_close(moments["exp_avg"], 0.5 * parameter.grad)
         torch.testing.assert_close(moments["exp_avg_sq"], 0.001 * parameter.grad.square(), rtol=1e-4, atol=0)
 
 
 def test_the_same_steps_are_skipped_on_any_rank_with_the_probability_asked_for(monkeypatch):
-    monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)  # no other process here
+    monkeypatch.setattr(gan, "DistributedDataParallel", lambda network, **_: network)  # there is one process
     chosen = config(discriminator_updates=0.6, batch=2 * BATCH)
-    games = [Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2) for rank in (0, 1)]
-    steps = [[bool(game.discriminator_step(step, *sounds(step))) for step in range(25)] for game in games]
+    adversaries = [Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2) for rank in (0, 1)]
+    steps = [
+        [bool(adversary.discriminator_step(step, *sounds(step))) for step in range(25)] for adversary in adversaries
+    ]
     assert steps[0] == steps[1] and True in steps[0] and False in steps[0]
-    draws = [games[0]._random(1, step).rand() < 0.6 for step in range(2000)]
+    draws = [adversaries[0]._random(streams.UPDATE, step).rand() < 0.6 for step in range(2000)]
     assert draws[:25] == steps[0]
     assert sum(draws) / 2000 == pytest.approx(0.6, abs=0.044)  # 4 sigma
-    before = weights(games[0])
-    assert games[0].discriminator_step(steps[0].index(False), *sounds()) == {}
-    assert torch.equal(weights(games[0]), before)
+    before = weights(adversaries[0])
+    assert adversaries[0].discriminator_step(steps[0].index(False), *sounds()) == {}
+    assert torch.equal(weights(adversaries[0]), before)
 
 
 def test_r1_is_given_in_its_steps_alone_and_keeps_the_gradient_small():
     stems, estimates = sounds()
-    naive, cured = play(), play(r1=10.0, r1_every=4)
+    naive, cured = adversary_of(), adversary_of(r1=10.0, r1_every=4)
     found = []
     for step in range(40):
         naive.discriminator_step(step, stems, estimates)
         found.append(cured.discriminator_step(step, stems, estimates).get("r1"))
     assert [k for k, penalty in enumerate(found) if penalty is not None] == list(range(0, 40, 4))
 
-    def steepness(game):
+    def steepness(adversary):
         real = stems.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(game.discriminator(stems.sum(1), real)["patch"][-1].sum(), real)
+        (gradient,) = torch.autograd.grad(adversary.discriminator(stems.sum(1), real)["patch"][1].sum(), real)
         return gradient.norm()
 
     assert steepness(cured) < 0.5 * steepness(naive)
@@ -114,33 +120,33 @@ def test_r1_is_given_in_its_steps_alone_and_keeps_the_gradient_small():
 
 def test_a_step_with_r1_adds_its_gradient_times_half_gamma_times_r1_every():
     """The gradient of a step is that of the adversarial loss plus γ / 2 · r1_every times the penalty's."""
-    game = play(r1=0.5, r1_every=4)
-    network = copy.deepcopy(game.discriminator)
+    adversary = adversary_of(r1=0.5, r1_every=4)
+    network = copy.deepcopy(adversary.discriminator)
     stems, estimates = sounds()
-    game.discriminator_step(4, stems, estimates)
+    adversary.discriminator_step(4, stems, estimates)
     mixture, real = stems.sum(1), stems.clone().requires_grad_()
-    judged, generated = (network(mixture, x)["patch"][-1] for x in (real, estimates))
+    judged, generated = (network(mixture, x)["patch"][1] for x in (real, estimates))
     (by_stems,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
     penalty = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / judged.numel()
     loss = (F.softplus(-judged).mean() + F.softplus(generated).mean()) / 2
     (loss + 0.5 / 2 * 4 * penalty).backward()
     found, wanted = (
         torch.cat([parameter.grad.flatten() for parameter in part.parameters()])
-        for part in (game.discriminator, network)
+        for part in (adversary.discriminator, network)
     )
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
 
 
 def test_lecam_anchors_are_running_means_of_the_logits():
-    game = play(lecam=0.3)
-    seen = seen_by(game)
+    adversary = adversary_of(lecam=0.3)
+    seen = seen_by(adversary)
     expected = None
     for step in range(3):
-        game.discriminator_step(step, *sounds(step))
+        adversary.discriminator_step(step, *sounds(step))
         real, generated = seen[-1][2].detach().chunk(2)
         means = torch.stack([real.mean(), generated.mean()])
         expected = means if expected is None else 0.99 * expected + 0.01 * means
-        torch.testing.assert_close(game.anchors["patch"], expected)
+        torch.testing.assert_close(adversary.anchors["patch"], expected)
     assert len(seen) == 3, "one forward per step"
 
 
@@ -148,33 +154,35 @@ def test_lecam_anchors_are_running_means_of_the_logits():
 
 
 def test_it_sees_the_sum_of_the_stems_as_the_mixture():
-    game = play()
-    seen = seen_by(game)
+    adversary = adversary_of()
+    seen = seen_by(adversary)
     stems, estimates = sounds()
-    game.discriminator_step(0, stems, estimates)
+    adversary.discriminator_step(0, stems, estimates)
     [(mixture, both, _)] = seen
     torch.testing.assert_close(both, torch.cat([stems, estimates]))
     torch.testing.assert_close(mixture, stems.sum(1).tile(2, 1, 1))
 
 
 @pytest.mark.parametrize("cures", [{"dither": 0.1}, {"augment_p": 0.8}, {"dither": 0.1, "augment_p": 0.8}])
-def test_dither_and_augmentation_keep_the_mixture_the_sum_of_recorded_stems(cures):
-    game = play(**cures)
+def test_dither_and_augmentation_keep_the_mixture_the_sum_of_real_stems(cures):
+    adversary = adversary_of(**cures)
     stems, estimates = sounds()
-    mixture, real, generated = game._inputs(3, stems, estimates)
+    mixture, real, generated = adversary._inputs(3, stems, estimates)
     assert not torch.allclose(real, stems, atol=0.01)
     torch.testing.assert_close(real.sum(1), mixture, rtol=0, atol=2e-5)  # float32, peaks of about 5
-    # The same on both: so their difference is the augmented difference, without dither
-    p = game.p
-    augment = JointAugmentation(game._random(3, 3), p, BATCH, slice(0, BATCH), SAMPLES, SAMPLERATE)
+    # Both have the same dither, so their difference is the augmented difference without it
+    p = adversary.p
+    augment = JointAugmentation(
+        adversary._random(streams.AUGMENTATION, 3), p, BATCH, slice(0, BATCH), SAMPLES, SAMPLERATE
+    )
     torch.testing.assert_close(
         real - generated, augment(stems - estimates) if p else stems - estimates, rtol=0, atol=2e-5
     )
 
 
-def test_instance_noise_hides_that_sum_and_differs_between_recorded_and_generated():
+def test_instance_noise_hides_that_sum_and_differs_between_real_and_generated():
     stems, estimates = sounds()
-    mixture, real, generated = play(instance_noise=0.1)._inputs(3, stems, estimates)
+    mixture, real, generated = adversary_of(instance_noise=0.1)._inputs(3, stems, estimates)
     assert torch.equal(mixture, stems.sum(1))
     first, second = real - stems, generated - estimates
     level = stems.sum(1).std(dim=(1, 2))
@@ -184,7 +192,7 @@ def test_instance_noise_hides_that_sum_and_differs_between_recorded_and_generate
 
 
 def test_ranks_see_their_part_of_one_batch(monkeypatch):
-    monkeypatch.setattr(module, "DistributedDataParallel", lambda network, **_: network)
+    monkeypatch.setattr(gan, "DistributedDataParallel", lambda network, **_: network)
     chosen = config(augment_p=0.8, dither=0.1, instance_noise=0.1)
     pair = sounds()
     whole = Adversary(chosen, build_discriminator(chosen))._inputs(5, *pair)
@@ -200,98 +208,100 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
 # The generator's half
 
 
-def gradient(game, step, stems, estimates, reconstruction=None):
+def gradient(adversary, step, stems, estimates, reconstruction=None):
     leaf = estimates.clone().requires_grad_()
     reconstruction = torch.ones_like(leaf) / leaf.numel() if reconstruction is None else reconstruction
-    return game.gradient(step, stems, leaf, reconstruction)
+    return adversary.gradient(step, stems, leaf, reconstruction)
 
 
 def test_the_generators_gradient_is_that_of_the_weighted_adversarial_loss():
-    game = play(adversarial_weight=0.25, feature_matching=2.0)
+    adversary = adversary_of(adversarial_weight=0.25, feature_matching=2.0)
     stems, estimates = sounds()
-    found, figures = gradient(game, 0, stems, estimates)
+    found, metrics = gradient(adversary, 0, stems, estimates)
     leaf = estimates.clone().requires_grad_()
-    wanted, outputs = (game.discriminator(stems.sum(1), x)["patch"] for x in (stems, leaf))
-    adversarial = F.binary_cross_entropy_with_logits(outputs[-1], torch.ones_like(outputs[-1]))
+    (wanted, _), (features, logits) = (adversary.discriminator(stems.sum(1), x)["patch"] for x in (stems, leaf))
+    adversarial = F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
     matching = sum(
-        ((a - b).abs().mean((1, 2)) / a.abs().mean((1, 2))).mean()
-        for a, b in zip(wanted[:-1], outputs[:-1], strict=True)
-    ) / (len(outputs) - 1)
+        ((a - b).abs().mean((1, 2)) / a.abs().mean((1, 2))).mean() for a, b in zip(wanted, features, strict=True)
+    ) / len(features)
     (0.25 * (adversarial + 2 * matching)).backward()
     torch.testing.assert_close(found, leaf.grad, rtol=1e-3, atol=1e-9)
-    assert figures["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-5)
-    assert figures["feature_matching"].item() == pytest.approx(matching.item(), rel=1e-4)
-    assert figures["adversarial_weight"] == 0.25
+    assert metrics["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-5)
+    assert metrics["feature_matching"].item() == pytest.approx(matching.item(), rel=1e-4)
+    assert metrics["adversarial_weight"] == 0.25
 
 
 def test_the_generators_half_leaves_the_discriminator_alone():
-    game = play(feature_matching=1.0, dropout=0.3)
-    before = weights(game)
-    gradient(game, 0, *sounds())
-    assert torch.equal(weights(game), before)
-    assert all(parameter.grad is None for parameter in game.discriminator.parameters())
+    adversary = adversary_of(feature_matching=1.0, dropout=0.3)
+    before = weights(adversary)
+    gradient(adversary, 0, *sounds())
+    assert torch.equal(weights(adversary), before)
+    assert all(parameter.grad is None for parameter in adversary.discriminator.parameters())
 
 
 def test_a_thinned_network_finds_nothing_to_match_in_a_perfect_estimate():
-    game = play(feature_matching=1.0, dropout=0.5)
+    adversary = adversary_of(feature_matching=1.0, dropout=0.5)
     stems, _ = sounds()
-    _, figures = gradient(game, 0, stems, stems)
-    assert figures["feature_matching"] == 0, "recorded and generated stems meet the same network"
+    _, metrics = gradient(adversary, 0, stems, stems)
+    assert metrics["feature_matching"] == 0, "real and generated stems meet the same network"
 
 
 def test_the_gradient_flows_back_through_the_augmentation():
-    game = play(augment_p=0.8, dropout=0.3)
+    adversary = adversary_of(augment_p=0.8, dropout=0.3)
     stems, estimates = sounds()
-    seen = seen_by(game)
-    game.discriminator_step(2, stems, estimates)
-    torch.manual_seed(0)  # what else draws has no influence
-    found, _ = gradient(game, 2, stems, estimates)
+    seen = seen_by(adversary)
+    adversary.discriminator_step(2, stems, estimates)
+    torch.manual_seed(0)  # other draws have no influence
+    found, _ = gradient(adversary, 2, stems, estimates)
     (_, both, _), (_, generated, _) = seen
     torch.testing.assert_close(generated, both[BATCH:]), "the same draw as in the discriminator's half"
     found = found / 0.01  # without its weight
-    step = 0.002 / found.square().sum() * found  # changes the loss by 0.002: seen in float32, and nearly linear
-    lower, higher = (gradient(game, 2, stems, estimates + sign * step)[1]["adversarial"].item() for sign in (-1, 1))
+    # A step that changes the loss by 0.002: above the rounding of float32, and nearly linear
+    step = 0.002 / found.square().sum() * found
+    lower, higher = (
+        gradient(adversary, 2, stems, estimates + sign * step)[1]["adversarial"].item() for sign in (-1, 1)
+    )
     assert higher - lower == pytest.approx(0.004, rel=0.05)
 
 
 def test_the_balancer_gives_the_adversarial_gradient_its_share():
-    game = play(adversarial_weight=0.0, adversarial_share=0.2)
+    adversary = adversary_of(adversarial_weight=0.0, adversarial_share=0.2)
     stems, estimates = sounds()
     reconstruction = torch.randn(estimates.shape, generator=torch.Generator().manual_seed(9))
     for step in range(3):  # nothing moves, so the running means are the norms
-        found, figures = gradient(game, step, stems, estimates, reconstruction)
+        found, metrics = gradient(adversary, step, stems, estimates, reconstruction)
         ours, theirs = (x.flatten(1).norm(dim=1).mean().item() for x in (found, reconstruction))
         assert ours / (ours + theirs) == pytest.approx(0.2, rel=1e-5)
-        assert figures["adversarial_share"].item() == pytest.approx(0.2, rel=1e-5)
+        assert metrics["adversarial_share"].item() == pytest.approx(0.2, rel=1e-5)
 
 
 def test_the_balancer_follows_the_mean_of_norms_that_change():
-    game = play(adversarial_weight=0.0, adversarial_share=0.5)
+    adversary = adversary_of(adversarial_weight=0.0, adversarial_share=0.5)
     stems, estimates = sounds()
     for step, size in enumerate((1.0, 3.0)):
-        _, figures = gradient(game, step, stems, estimates, size * torch.ones_like(estimates))
-    one = (8 * SAMPLES) ** 0.5 * BATCH  # of ones, as for a batch of one
+        _, metrics = gradient(adversary, step, stems, estimates, size * torch.ones_like(estimates))
+    one = (8 * SAMPLES) ** 0.5 * BATCH  # the norm of ones, scaled as for a batch of one
     mean = (0.999 * one + 3 * one) / 1.999  # bias-corrected: two steps count almost alike
-    assert game.norms[0] / game.norms[2] == pytest.approx(mean, rel=1e-5)
-    # Half: as strong as the mean, against a reconstruction that is three times as strong as at first
-    assert figures["adversarial_share"].item() == pytest.approx(mean / (mean + 3 * one), rel=1e-4)
+    assert adversary.norms[0] / adversary.norms[2] == pytest.approx(mean, rel=1e-5)
+    # A share of a half: as strong as the mean, beside a reconstruction that is now three times as strong
+    assert metrics["adversarial_share"].item() == pytest.approx(mean / (mean + 3 * one), rel=1e-4)
 
 
 @pytest.mark.parametrize("way", ["adversarial_weight", "adversarial_share"])
 def test_warm_up_and_ramp(way):
-    game = play(**({"adversarial_weight": 0.0} | {way: 0.2}), adversarial_start=2, adversarial_ramp=4)
+    adversary = adversary_of(**({"adversarial_weight": 0.0} | {way: 0.2}), adversarial_start=2, adversarial_ramp=4)
     found = []
     for step in range(8):
-        before = weights(game)
-        game.discriminator_step(step, *sounds(step))
-        assert not torch.equal(weights(game), before), "the discriminator plays from the first step"
-        part, figures = gradient(game, step, *sounds(step), torch.ones(BATCH, 4, 2, SAMPLES))
-        assert ("adversarial" in figures) == (step >= 2)
+        before = weights(adversary)
+        adversary.discriminator_step(step, *sounds(step))
+        assert not torch.equal(weights(adversary), before), "the discriminator learns from the first step"
+        part, metrics = gradient(adversary, step, *sounds(step), torch.ones(BATCH, 4, 2, SAMPLES))
+        assert ("adversarial" in metrics) == (step >= 2)
         if way == "adversarial_weight":
-            found.append(float(figures.get("adversarial_weight", 0)))
+            found.append(float(metrics.get("adversarial_weight", 0)))
         else:  # of the running means
-            balance = game.norms[1] / game.norms[0] if game.norms else 0
-            found.append(float(figures.get("adversarial_weight", 0)) * balance)
+            balance = adversary.norms[1] / adversary.norms[0] if metrics else 0
+            found.append(float(metrics.get("adversarial_weight", 0)) * balance)
     wanted = [0, 0, 0.05, 0.10, 0.15, 0.2, 0.2, 0.2]
     if way == "adversarial_share":
         wanted = [share / (1 - share) for share in wanted]
@@ -302,94 +312,96 @@ def test_warm_up_and_ramp(way):
 
 
 def test_adaptive_p_moves_toward_its_target_and_stays_within_its_limits():
-    game = play(augment_target=0.4, augment_steps=100)  # evaluated every 10 steps: a tenth each time
+    adversary = adversary_of(augment_target=0.4, augment_steps=100)  # evaluated every 10 steps: a tenth each time
     found = []
     for r_v in [0.7] * 10 + [None] + [0.1] * 10:
-        game.observe({"r_v_sigma": r_v, "bce_heldout": 1.0})
-        found.append(game.p)
+        adversary.observe({"r_v_sigma": r_v, "bce_heldout": 1.0})
+        found.append(adversary.p)
     up, down = [0.1 * k for k in range(1, 9)] + [HIGHEST_P] * 3, [0.7 - 0.1 * k for k in range(8)] + [0.0] * 2
     assert HIGHEST_P == 0.8 and found == pytest.approx(up + down)
 
 
 def test_without_a_target_p_stays():
-    game = play(augment_p=0.3)
-    game.observe({"r_v_sigma": 0.9, "bce_heldout": 1.0})
-    assert game.p == 0.3
+    adversary = adversary_of(augment_p=0.3)
+    adversary.observe({"r_v_sigma": 0.9, "bce_heldout": 1.0})
+    assert adversary.p == 0.3
 
 
 def test_learning_stops_when_it_no_longer_helps():
-    game = play(discriminator_patience=2)
+    adversary = adversary_of(discriminator_patience=2)
     for bce, frozen in ((1.0, False), (1.1, False), (0.9, False), (0.9, False), (0.95, True), (0.1, True)):
-        game.observe({"r_v_sigma": None, "bce_heldout": bce})
-        assert game.frozen == frozen
-    before = weights(game)
-    assert game.discriminator_step(0, *sounds()) == {} and torch.equal(weights(game), before)
-    assert gradient(game, 0, *sounds())[0].any(), "the generator still learns from it"
-    patient = play()
+        adversary.observe({"r_v_sigma": None, "bce_heldout": bce})
+        assert adversary.frozen == frozen
+    before = weights(adversary)
+    assert adversary.discriminator_step(0, *sounds()) == {} and torch.equal(weights(adversary), before)
+    assert gradient(adversary, 0, *sounds())[0].any(), "the generator still learns from it"
+    patient = adversary_of()
     for _ in range(50):
         patient.observe({"r_v_sigma": None, "bce_heldout": 1.0})
     assert not patient.frozen
 
 
 @pytest.mark.parametrize(("name", "shape"), [("patch", (1, 6)), ("mpd", (4, 64))])
-def test_logits_for_the_instruments(name, shape):
-    game = play(discriminator=name, discriminator_width=2, instance_noise=0.1, dropout=0.5, spectral_norm=True)
+def test_logits_for_the_evaluation(name, shape):
+    adversary = adversary_of(
+        discriminator=name, discriminator_width=2, instance_noise=0.1, dropout=0.5, spectral_norm=True
+    )
     stems, estimates = sounds(batch=1)
-    before = {key: value.clone() for key, value in game.discriminator.state_dict().items()}
+    before = {key: value.clone() for key, value in adversary.discriminator.state_dict().items()}
     with torch.no_grad():
-        found, again, other = (game.logits(stems, estimates, index) for index in (3, 3, 4))
-    assert list(found) == list(game.discriminator(stems.sum(1), stems))
+        found, again, other = (adversary.logits(stems, estimates, index) for index in (3, 3, 4))
+    assert list(found) == list(adversary.discriminator(stems.sum(1), stems))
     for sub, (real, generated) in found.items():
         assert real.shape[0] == generated.shape[0] == shape[0] and real.shape[1] == generated.shape[1] <= shape[1]
         assert torch.equal(real, again[sub][0]) and torch.equal(generated, again[sub][1]), "the same each time"
         assert not torch.equal(real, other[sub][0]), "an excerpt has its own noise"
-    after = play(discriminator=name, discriminator_width=2, instance_noise=0.1, dropout=0.5, spectral_norm=True)
+    after = adversary_of(discriminator=name, discriminator_width=2, instance_noise=0.1, dropout=0.5, spectral_norm=True)
     after.logits(*(x.requires_grad_(False) for x in (stems, estimates)), 3)
     assert all(torch.equal(after.discriminator.state_dict()[key], value) for key, value in before.items())
-    assert game.discriminator.training
+    assert adversary.discriminator.training
 
 
-def test_logits_for_the_instruments_are_never_augmented():
+def test_logits_for_the_evaluation_are_never_augmented():
     stems, estimates = sounds(batch=1)
     with torch.no_grad():
-        plain, augmented = (play(augment_p=p).logits(stems, estimates, 3)["patch"] for p in (0.0, 0.8))
+        plain, augmented = (adversary_of(augment_p=p).logits(stems, estimates, 3)["patch"] for p in (0.0, 0.8))
     assert all(torch.equal(a, b) for a, b in zip(plain, augmented, strict=True))
-    game = play(augment_p=0.8)
-    _, real, _ = game._inputs(3, *sounds())
+    adversary = adversary_of(augment_p=0.8)
+    _, real, _ = adversary._inputs(3, *sounds())
     assert not torch.allclose(real, sounds()[0]), "its training is augmented"
 
 
 # State
 
 
-def advance(game, steps, samples):
-    """Play some steps as the trainer does; everything that comes out of them."""
+def advance(adversary, steps, samples):
+    """Take some steps as the trainer does; return all gradients and metrics."""
     out = []
     for step in steps:
         stems, estimates = sounds(step, samples=samples)
-        figures = game.discriminator_step(step, stems, estimates)
-        part, more = gradient(game, step, stems, estimates)
-        out += [part, *(figures | more).values()]
+        metrics = adversary.discriminator_step(step, stems, estimates)
+        part, more = gradient(adversary, step, stems, estimates)
+        out += [part, *(metrics | more).values()]
         if step % 3 == 2:
-            game.observe({"r_v_sigma": 0.5 if step < 8 else 0.1, "bce_heldout": 1.0 + step})
+            adversary.observe({"r_v_sigma": 0.5 if step < 8 else 0.1, "bce_heldout": 1.0 + step})
     return [torch.as_tensor(value) for value in out]
 
 
 @pytest.mark.parametrize(("name", "width", "samples"), [("patch", 8, 8192), ("mpd", 2, 500), ("msstft", 1, 1030)])
-def test_a_resumed_game_goes_on_exactly_with_every_cure_on(name, width, samples, tmp_path):
+def test_a_resumed_adversary_goes_on_exactly_with_every_cure_on(name, width, samples, tmp_path):
     cures = EVERY_CURE | {"discriminator": name, "discriminator_width": width}
-    game = play(**cures)
-    advance(game, range(5), samples)
-    torch.save(game.state_dict(), tmp_path / "game.pt")
-    resumed = play(**cures, seed=1)
+    adversary = adversary_of(**cures)
+    advance(adversary, range(5), samples)
+    torch.save(adversary.state_dict(), tmp_path / "adversary.pt")
+    resumed = adversary_of(**cures, seed=1)
     torch.rand(7)  # the state of torch's generator does not matter
-    resumed.load_state_dict(torch.load(tmp_path / "game.pt", weights_only=True))
-    assert resumed.anchors and resumed.norms and resumed.p != 0.5, "there was something to keep"
-    wanted, found = advance(game, range(5, 14), samples), advance(resumed, range(5, 14), samples)
+    resumed.load_state_dict(torch.load(tmp_path / "adversary.pt", weights_only=True))
+    assert resumed.anchors and any(resumed.norms) and resumed.p != 0.5, "there was something to keep"
+    wanted, found = advance(adversary, range(5, 14), samples), advance(resumed, range(5, 14), samples)
     assert len(wanted) == len(found) > 9 * 4
     assert all(torch.equal(a, b) for a, b in zip(wanted, found, strict=True))
-    first, second = game.state_dict(), resumed.state_dict()
-    assert game.frozen and [first[k] for k in ("p", "frozen", "best", "since_best", "norms")] == [
+    first, second = adversary.state_dict(), resumed.state_dict()
+    assert adversary.frozen and [first[k] for k in ("p", "frozen", "best", "since_best", "norms")] == [
         second[k] for k in ("p", "frozen", "best", "since_best", "norms")
     ]
     for part in ("discriminator", "anchors"):

@@ -1,4 +1,4 @@
-"""Losses and instruments against values computed by hand or by another program."""
+"""Losses and metrics of memorisation against values computed by hand or by another program."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.stats import mannwhitneyu
 from torch.nn import functional as F
 
-from lib import memorisation as instruments
+from lib import memorisation
 from lib.data.tracks import SOURCES
 from lib.discriminator import build, level
 from lib.losses import (
@@ -19,9 +19,12 @@ from lib.losses import (
     reconstruction_loss,
 )
 
-# Logits of two sub-discriminators, of which the second has more; the first's feature map
-REAL = {"a": [torch.tensor([2.0, -2.0]), torch.tensor([0.0, 2.0])], "b": [torch.tensor([-1.0, 1.0, 3.0, 1.0])]}
-FAKE = {"a": [torch.tensor([2.5, -4.0]), torch.tensor([1.0, -3.0])], "b": [torch.tensor([0.0, -2.0, 1.0, -1.0])]}
+# Logits of two sub-discriminators, on real and on generated stems; the second has more of them
+PAIRS = {
+    "a": (torch.tensor([0.0, 2.0]), torch.tensor([1.0, -3.0])),
+    "b": (torch.tensor([-1.0, 1.0, 3.0, 1.0]), torch.tensor([0.0, -2.0, 1.0, -1.0])),
+}
+GENERATED = {name: ([], generated) for name, (_, generated) in PAIRS.items()}
 
 
 def test_reconstruction_is_the_mean_absolute_error():
@@ -29,52 +32,52 @@ def test_reconstruction_is_the_mean_absolute_error():
 
 
 def test_bce_is_torchs_cross_entropy():
-    def entropy(outputs, target):
-        found = [maps[-1] for maps in outputs.values()]
+    def entropy(side, target):
+        found = [pair[side] for pair in PAIRS.values()]
         return sum(F.binary_cross_entropy_with_logits(x, torch.full_like(x, target)) for x in found) / 2
 
-    torch.testing.assert_close(discriminator_loss(REAL, FAKE, "bce"), (entropy(REAL, 1) + entropy(FAKE, 0)) / 2)
-    torch.testing.assert_close(adversarial_loss(FAKE, "bce"), entropy(FAKE, 1))
-    guess = {"a": [torch.zeros(2)]}
-    assert discriminator_loss(guess, guess).item() == pytest.approx(np.log(2))
+    torch.testing.assert_close(discriminator_loss(PAIRS, "bce"), (entropy(0, 1) + entropy(1, 0)) / 2)
+    torch.testing.assert_close(adversarial_loss(GENERATED, "bce"), entropy(1, 1))
+    guess = {"a": (torch.zeros(2), torch.zeros(2))}
+    assert discriminator_loss(guess, "bce").item() == pytest.approx(np.log(2))
 
 
 def test_lsgan_by_hand():
     real = ((1 + 1) / 2 + (4 + 0 + 4 + 0) / 4) / 2  # (x - 1)^2 of a, of b; mean over sub-discriminators
     generated = ((4 + 4) / 2 + (1 + 1 + 4 + 0) / 4) / 2  # (x + 1)^2
     fooling = ((0 + 16) / 2 + (1 + 9 + 0 + 4) / 4) / 2  # (x - 1)^2
-    assert discriminator_loss(REAL, FAKE, "lsgan").item() == pytest.approx((real + generated) / 2)
-    assert adversarial_loss(FAKE, "lsgan").item() == pytest.approx(fooling / 2)
+    assert discriminator_loss(PAIRS, "lsgan").item() == pytest.approx((real + generated) / 2)
+    assert adversarial_loss(GENERATED, "lsgan").item() == pytest.approx(fooling / 2)
 
 
 def test_hinge_by_hand():
     real = ((1 + 0) / 2 + (2 + 0 + 0 + 0) / 4) / 2  # max(0, 1 - x)
     generated = ((2 + 0) / 2 + (1 + 0 + 2 + 0) / 4) / 2  # max(0, 1 + x)
-    assert discriminator_loss(REAL, FAKE, "hinge").item() == pytest.approx((real + generated) / 2)
-    assert adversarial_loss(FAKE, "hinge").item() == pytest.approx(-((1 - 3) / 2 + (0 - 2 + 1 - 1) / 4) / 2)
+    assert discriminator_loss(PAIRS, "hinge").item() == pytest.approx((real + generated) / 2)
+    assert adversarial_loss(GENERATED, "hinge").item() == pytest.approx(-((1 - 3) / 2 + (0 - 2 + 1 - 1) / 4) / 2)
 
 
 def test_feature_matching_by_hand():
-    real = {"a": [torch.tensor([[2.0, -4.0]]), torch.tensor([[1.0]]), torch.tensor([[9.0]])]}
-    generated = {"a": [torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]]), torch.tensor([[-9.0]])]}
+    real = {"a": ([torch.tensor([[2.0, -4.0]]), torch.tensor([[1.0]])], torch.tensor([[9.0]]))}
+    generated = {"a": ([torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]])], torch.tensor([[-9.0]]))}
     # (0.5 + 3) / (2 + 4) of the first map, 1 / 1 of the second; the logits do not count
     assert feature_matching_loss(real, generated).item() == pytest.approx((3.5 / 6 + 1) / 2)
 
 
 def test_feature_matching_of_a_batch_is_the_mean_of_its_items():
-    """Or two processes, with half of the batch each, would not train as one does."""
+    """Otherwise two processes, with half of the batch each, would not train as one does."""
     torch.manual_seed(0)
     real, generated = torch.randn(2, 4, 3, 7) * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
-    outputs = [{"a": [half, half]} for half in (real, generated)]
-    halves = [
-        feature_matching_loss(*({"a": [x[k : k + 2] for x in side["a"]]} for side in outputs)).item() for k in (0, 2)
+    found = [
+        feature_matching_loss(*({"a": ([x[part]], None)} for x in (real, generated))).item()
+        for part in (slice(4), slice(2), slice(2, 4))
     ]
-    assert feature_matching_loss(*outputs).item() == pytest.approx(sum(halves) / 2)
+    assert found[0] == pytest.approx((found[1] + found[2]) / 2)
 
 
 def test_feature_matching_draws_the_generated_features_alone():
     real, generated = torch.tensor([[2.0]], requires_grad=True), torch.tensor([[3.0]], requires_grad=True)
-    feature_matching_loss({"a": [real, real]}, {"a": [generated, generated]}).backward()
+    feature_matching_loss({"a": ([real], real)}, {"a": ([generated], generated)}).backward()
     assert real.grad is None and generated.grad.item() == 0.5
 
 
@@ -86,7 +89,7 @@ def test_r1_of_a_quadratic_discriminator_and_its_gradient():
     mixture_level = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64).view(3, 1, 1)
     whole = (k / 2 * stems.square().sum((1, 2, 3))).view(3, 1, 1)  # one logit per item
     each = k / 2 * stems.square().flatten(2)  # forty logits per item, one per sample
-    penalty = r1_penalty({"whole": [whole], "each": [each]}, stems, mixture_level)
+    penalty = r1_penalty({"whole": ([], whole), "each": ([], each)}, stems, mixture_level)
     squares = (stems * mixture_level[:, None]).square().sum().item()
     assert penalty.item() == pytest.approx(0.7**2 * squares * (1 / 3 + 1 / 120) / 2)
     penalty.backward()
@@ -104,44 +107,46 @@ def test_r1_does_not_depend_on_loudness_or_length_and_can_be_descended():
     stems = torch.randn(2, 4, 2, 32768)
     before = penalty(stems.clone())
     assert penalty(7 * stems).item() == pytest.approx(before.item(), rel=1e-4)
-    assert penalty(stems.tile(4)).item() == pytest.approx(before.item(), rel=0.2)  # but for its ends
+    assert penalty(stems.tile(4)).item() == pytest.approx(before.item(), rel=0.2)  # except at the ends
     before.backward()
     with torch.no_grad():
         for parameter in model.parameters():
-            if parameter.grad is not None:  # the last bias has no say in it
+            if parameter.grad is not None:  # the penalty does not depend on the last bias
                 parameter -= 1e-4 * parameter.grad
     assert penalty(stems.clone()) < before
 
 
 def test_lecam_by_hand():
     anchors = {"a": torch.tensor([0.5, -0.5]), "b": torch.tensor([1.0, 0.0])}
-    # real against the mean of generated ones, then the reverse
+    # real logits against the mean of generated ones, then the reverse
     a = ((0.5**2 + 2.5**2) + (0.5**2 + 3.5**2)) / 2
     b = ((1 + 1 + 9 + 1) + (1 + 9 + 0 + 4)) / 4
-    assert lecam_penalty(REAL, FAKE, anchors).item() == pytest.approx((a + b) / 2)
+    assert lecam_penalty(PAIRS, anchors).item() == pytest.approx((a + b) / 2)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
 def test_balanced_weight_gives_the_adversarial_gradient_its_share(share):
     weight = balanced_weight(share, 3.0, 0.2)
     assert 0.2 * weight / (3.0 + 0.2 * weight) == pytest.approx(share)
-    assert np.isfinite(balanced_weight(share, 3.0, 0.0)), "a generator that fools it entirely"
+    assert np.isfinite(balanced_weight(share, 3.0, 0.0)), (
+        "a generator that fools the discriminator entirely has no gradient"
+    )
 
 
-# Instruments
+# Memorisation
 
 
 def logits_of(score):
     return np.log(score / (1 - score))
 
 
-def figures(real_train, real_heldout, generated_train, generated_heldout):
+def metrics(real_train, real_heldout, generated_train, generated_heldout):
     values = (real_train, real_heldout, generated_train, generated_heldout)
-    return instruments.measure({n: np.full(4, logits_of(v)) for n, v in zip(instruments.SETS, values, strict=True)})
+    return memorisation.measure({n: np.full(4, logits_of(v)) for n, v in zip(memorisation.SETS, values, strict=True)})
 
 
 def test_memorisation_ratios_by_hand():
-    found = figures(0.9, 0.5, 0.1, 0.3)
+    found = metrics(0.9, 0.5, 0.1, 0.3)
     assert found["r_v_sigma"] == pytest.approx((0.9 - 0.5) / (0.9 - 0.1))
     assert found["r_f"] == pytest.approx((0.3 - 0.1) / (0.9 - 0.1))
     assert found["r_v_logit"] == pytest.approx(0.5)  # the logits lie symmetrically: half the way
@@ -152,28 +157,28 @@ def test_memorisation_ratios_by_hand():
     )
     assert found["bce_train"] == pytest.approx(-np.log(0.9))
     assert found["bce_heldout"] == pytest.approx(-(np.log(0.5) + np.log(0.7)) / 2)
-    assert figures(0.5, 0.5, 0.5, 0.5)["r_v_sigma"] is None, "no difference between real and generated: no ratio"
-    undecided = figures(0.9, 0.5, 0.1, 0.5)
+    assert metrics(0.5, 0.5, 0.5, 0.5)["r_v_sigma"] is None, "no difference between real and generated: no ratio"
+    undecided = metrics(0.9, 0.5, 0.1, 0.5)
     assert undecided["tpr_heldout"] == undecided["tnr_heldout"] == 0, "a logit of 0 is right about neither"
 
 
 def test_mean_and_percentiles_by_hand():
-    found = instruments.measure({name: np.arange(101) + k for k, name in enumerate(instruments.SETS)})
-    for k, name in enumerate(instruments.SETS):
+    found = memorisation.measure({name: np.arange(101) + k for k, name in enumerate(memorisation.SETS)})
+    for k, name in enumerate(memorisation.SETS):
         assert [found[f"{name}_{part}"] for part in ("p10", "mean", "p90")] == pytest.approx([10 + k, 50 + k, 90 + k])
 
 
 def test_auc_is_mann_whitneys_u_with_ties():
     random = np.random.RandomState(0)
     a, b = random.randint(0, 9, 50) + 2.0, random.randint(0, 9, 70) * 1.0
-    assert instruments.auc(a, b) == pytest.approx(mannwhitneyu(a, b).statistic / (50 * 70))
-    assert instruments.auc(np.ones(3), np.zeros(3)) == 1
+    assert memorisation.auc(a, b) == pytest.approx(mannwhitneyu(a, b).statistic / (50 * 70))
+    assert memorisation.auc(np.ones(3), np.zeros(3)) == 1
 
 
 def test_histograms_hold_every_logit():
     random = np.random.RandomState(0)
-    found = instruments.measure({name: random.randn(1000) * 20 for name in instruments.SETS})
-    assert all(sum(found[f"{name}_histogram"]) == 1000 for name in instruments.SETS)
+    found = memorisation.measure({name: random.randn(1000) * 20 for name in memorisation.SETS})
+    assert all(sum(found[f"{name}_histogram"]) == 1000 for name in memorisation.SETS)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +192,7 @@ def test_histograms_hold_every_logit():
     ],
 )
 def test_verdicts(scores, word):
-    assert instruments.verdict(figures(*scores))[0] == word
+    assert memorisation.verdict(metrics(*scores))[0] == word
 
 
 @pytest.mark.parametrize(
@@ -213,13 +218,13 @@ def test_verdicts(scores, word):
 )
 def test_verdicts_at_either_side_of_each_threshold(changes, word):
     healthy = {"confidence_train": 0.8, "confidence_heldout": 0.7, "r_v_sigma": 0.2, "r_f": 0.0}
-    assert instruments.verdict(healthy | changes)[0] == word
+    assert memorisation.verdict(healthy | changes)[0] == word
 
 
 def test_a_discriminator_that_errs_alike_everywhere_is_healthy():
     random = np.random.RandomState(0)
     real, generated = random.randn(2, 2000) + 1, random.randn(2, 2000) - 1
-    found = instruments.measure(
+    found = memorisation.measure(
         {
             "real_train": real[0],
             "real_heldout": real[1],
@@ -227,34 +232,34 @@ def test_a_discriminator_that_errs_alike_everywhere_is_healthy():
             "generated_heldout": generated[1],
         }
     )
-    assert instruments.verdict(found)[0] == "is healthy"
+    assert memorisation.verdict(found)[0] == "is healthy"
 
 
 def test_pick_spreads_evenly():
     few = np.arange(2 * 3 * 64).reshape(2, 3, 64)
-    assert instruments.pick(few) is few
+    assert memorisation.pick(few) is few
     many = torch.arange(6000).view(2, 3, 1000)
-    chosen = instruments.pick(many)
+    chosen = memorisation.pick(many)
     assert chosen.shape == (2, 3, 64)
-    assert torch.equal(chosen, torch.from_numpy(instruments.pick(many.numpy()))), "of tensors and arrays alike"
+    assert torch.equal(chosen, torch.from_numpy(memorisation.pick(many.numpy()))), "of tensors and arrays alike"
     steps = chosen[1, 2].diff()
     assert chosen[0, 0, 0] == 0 and set(steps.tolist()) == {15, 16}  # 1000 / 64 = 15.6
 
 
 def test_every_sub_discriminator_and_stem_is_measured_by_itself():
-    """A sub-discriminator that judges all stems together and is right; one per stem, which memorises the bass."""
+    """One sub-discriminator judges all stems together and is right; another judges each, and memorises the bass."""
     random = np.random.RandomState(0)
     joint = {"real": logits_of(0.9), "generated": logits_of(0.1)}
     sets = {}
-    for name in instruments.SETS:
+    for name in memorisation.SETS:
         own = np.full((5, 4, 6), joint[name.split("_")[0]]) + random.randn(5, 4, 6) * 1e-3
         if name == "real_heldout":
             own[:, 1] = logits_of(0.3)
         sets[name] = {"joint": torch.full((5, 1, 7), joint[name.split("_")[0]]), "own": torch.from_numpy(own)}
-    found = instruments.measure_all(sets, SOURCES)
+    found = memorisation.measure_all(sets, SOURCES)
     parts = found["parts"]
     assert list(parts) == ["joint, all stems", *(f"own, {stem}" for stem in SOURCES)]
-    assert all(list(part) == list(instruments.PART_METRICS) for part in parts.values())
+    assert all(list(part) == list(memorisation.PART_METRICS) for part in parts.values())
     assert parts["joint, all stems"]["r_v_sigma"] == pytest.approx(0, abs=1e-6)
     for stem in SOURCES:  # 1e-3: the noise above
         assert parts[f"own, {stem}"]["r_v_sigma"] == pytest.approx((0.9 - 0.3) / 0.8 if stem == "bass" else 0, abs=1e-3)

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
+from lib.common import streams
 from lib.common.errors import UserError
 from lib.data.tracks import CHANNELS, SOURCES
 
@@ -62,7 +63,7 @@ class Batches:
         return torch.from_numpy(np.empty((self.local, *self.shape), np.float32))
 
     def _fill(self, step, out):
-        random = np.random.RandomState([*self.seed, 1, step])
+        random = np.random.RandomState([*self.seed, streams.BATCH, step])
         shape = (self.batch, len(SOURCES))
         offsets = random.randint(self.shift, size=shape) if self.shift else np.zeros(shape, int)
         orders = random.rand(*shape, CHANNELS).argsort(-1)
@@ -96,7 +97,7 @@ class Batches:
     def _permutation(self, epoch):
         known = self._epoch  # the prefetching thread may replace it
         if known[0] != epoch:
-            order = np.random.RandomState([*self.seed, 0, epoch]).permutation(len(self.excerpts))
+            order = np.random.RandomState([*self.seed, streams.PASS, epoch]).permutation(len(self.excerpts))
             known = self._epoch = (epoch, order)
         return known[1]
 

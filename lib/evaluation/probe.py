@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 
 from lib import memorisation as instruments
+from lib.common import streams
 from lib.common.errors import UserError
 from lib.common.files import atomic, read_json, write_json
 from lib.common.processes import workers
@@ -222,7 +223,7 @@ def _adversary(seed, batch, width, lr, name, **settings):
 
 def _order(count, batch, seed):
     """Endless batches of indices: permutation after permutation, cut into batches."""
-    random = np.random.RandomState([seed, 5])
+    random = np.random.RandomState([seed, streams.PROBE_ORDER])
     pool = []
     while True:
         while len(pool) < batch:
@@ -239,7 +240,7 @@ def _better(stems, estimates, share):
 
 def _remix(stems, generator, seed, step):
     """Stems exchanged between the members of the batch, and the generator's estimates of the new mixtures."""
-    random = np.random.RandomState([seed, 6, step])
+    random = np.random.RandomState([seed, streams.PROBE_REMIX, step])
     mixed = torch.stack([stems[random.permutation(len(stems)), s] for s in range(stems.shape[1])], dim=1)
     with torch.no_grad():
         return mixed, generator(mixed.sum(1))
