@@ -19,7 +19,8 @@ from lib.data.tracks import read_index
 from lib.models.weights import load_weights
 from lib.runs.checkpoint import append_line
 from lib.runs.distributed import Ranks
-from lib.runs.launch import claim, launch, trained
+from lib.runs.folders import claim, trained
+from lib.runs.launch import launch
 from lib.train import Interrupted, Trainer
 
 TIMINGS = ("seconds", "steps_per_second")

@@ -17,7 +17,8 @@ from test_train import gan, metrics, pretrained, tiny, weights  # noqa: F401  a 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.runs import launch as launcher
-from lib.runs.launch import claim, launch
+from lib.runs.folders import claim
+from lib.runs.launch import launch
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +144,7 @@ def test_one_process_saves_at_sigterm_too(index, tmp_path):
     wait_for(lambda: lines_in(tmp_path / "l1-1") >= 1, "an evaluation")
     run.send_signal(signal.SIGTERM)
     output, _ = run.communicate(timeout=30)
-    assert run.returncode == 128 + signal.SIGTERM and "saved" in output and "Traceback" not in output
+    assert run.returncode == launcher.INTERRUPTED and "saved" in output and "Traceback" not in output
     assert torch.load(tmp_path / "l1-1" / "state.pt", weights_only=True)["step"] >= 50
 
 
@@ -240,7 +241,7 @@ def test_a_disk_without_room_ends_in_one_sentence_and_loses_nothing(index, tmp_p
 
     run = start(folder, 1, preexec_fn=no_room)
     output, _ = run.communicate(timeout=60)
-    assert run.returncode == 1 and "Traceback" not in output
+    assert run.returncode == launcher.FAILED and "Traceback" not in output
     assert output.splitlines()[-1].startswith("UserError: Cannot write ") and "free some space" in output
     assert (folder / "state.pt").read_bytes() == before and len(metrics(folder)) >= logged
     assert not list(folder.glob(".*.tmp")), "no half file stays"

@@ -10,7 +10,7 @@ import pytest
 from test_faults import start
 from test_train import pretrained, tiny  # noqa: F401  a fixture among them
 
-from lib.runs.launch import claim
+from lib.runs.folders import claim
 
 PAGE = 4096  # bytes; statm counts in pages
 
