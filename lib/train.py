@@ -188,7 +188,7 @@ class Trainer:
         self.means.sums = state["sums"][self.ranks.rank % len(state["sums"])]
 
     def run(self):
-        """Train to the last step; raises `Interrupted` after SIGTERM, `UserError` when a loss is no number."""
+        """Train to the last step; raises `Interrupted` after SIGTERM, `UserError` when a loss is infinite or NaN."""
         c, log = self.config, self.folder / "metrics.jsonl"
         if self.ranks.rank == 0:
             drop_lines_after(log, self.step)

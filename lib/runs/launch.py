@@ -1,6 +1,6 @@
 """Start the processes of a training, on one machine or several, and say why one failed.
 
-A training tells its launcher by a small file, whose path stands in the environment, with its exit status and its cause.
+The training writes its exit status and the cause to a file, whose path the launcher puts into the environment.
 """
 
 import contextlib
@@ -80,14 +80,14 @@ def check_machines(nproc, nnodes, rdzv_endpoint):
 
 
 def _command(folder, nproc, nnodes, rdzv_endpoint):
-    command = [sys.executable, "-m"]
+    torchrun = []
     if nproc * nnodes > 1:
-        place = ["--nnodes", str(nnodes), "--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint]
-        place += ["--rdzv_id", folder.name]
-        if nnodes == 1:  # they meet in a file and on the loopback: torchrun's --standalone listens to every network
-            place += ["--rdzv_conf", "store_type=file", "--local_addr", LOOPBACK]
-        command += ["torch.distributed.run", *place, "--nproc_per_node", str(nproc), "--max_restarts", "3", "-m"]
-    return [*command, "lib.train", str(folder)]
+        torchrun = ["torch.distributed.run", "--nnodes", str(nnodes), "--nproc_per_node", str(nproc)]
+        torchrun += ["--rdzv_backend", "c10d", "--rdzv_endpoint", rdzv_endpoint, "--rdzv_id", folder.name]
+        if nnodes == 1:  # the ranks meet in a file and on the loopback: --standalone would listen to every network
+            torchrun += ["--rdzv_conf", "store_type=file", "--local_addr", LOOPBACK]
+        torchrun += ["--max_restarts", "3", "-m"]
+    return [sys.executable, "-m", *torchrun, "lib.train", str(folder)]
 
 
 def _run(folder, nproc, nnodes, rdzv_endpoint):
@@ -104,15 +104,10 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
             FAILURE_FILE: str(failure),
         }
-        process = subprocess.Popen(  # noqa: S603  a list of words, of which none can be an option
-            _command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks"),
-            cwd=ROOT,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            preexec_fn=partial(end_with_parent, signal.SIGTERM),  # when this process is killed, they save and stop
-        )
+        command = _command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        stop = partial(end_with_parent, signal.SIGTERM)  # when this process is killed, they save and stop
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=stop, **pipes)  # noqa: S603
         try:
             for line in process.stdout:
                 lines.append(line)
@@ -128,11 +123,10 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
             return
         if failure.exists():
             raise UserError(read_json(failure)["cause"])
+        how = f"failed:\n{''.join(lines)}"
         if process.returncode == -signal.SIGKILL:
-            raise UserError(
-                f"Training in {folder} was killed, perhaps for want of memory; run again, it goes on from there."
-            )
-        raise UserError(f"Training in {folder} failed:\n{''.join(lines)}")
+            how = "was killed, perhaps for want of memory; run again, it goes on from there."
+        raise UserError(f"Training in {folder} {how}")
 
 
 def tell_launcher(status, cause):
