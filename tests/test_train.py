@@ -20,7 +20,8 @@ from lib.data.tracks import read_index
 from lib.models.weights import load_weights
 from lib.runs.checkpoint import append_line
 from lib.runs.distributed import Ranks
-from lib.runs.launch import claim, launch, trained
+from lib.runs.folders import claim, trained
+from lib.runs.launch import launch
 from lib.train import Interrupted, Trainer
 
 
@@ -69,7 +70,7 @@ def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, 
                 assert b[loss] == pytest.approx(a[loss], rel=1e-5), (name, a["step"], loss)
 
 
-# The game amplifies rounding, the more the faster the discriminator learns. Measured at 1e-4 over two seeds, between
+# GAN training amplifies rounding, the more the faster the discriminator learns. Measured at 1e-4, two seeds, between
 # threads, instruction sets and numbers of processes: mostly 3e-7 throughout; where one rounding crosses a kink of the
 # losses, 3e-6 within the first four steps and 4e-4 within twenty.
 FIRST = 4  # steps in which rounding has not grown, and a mistake shows

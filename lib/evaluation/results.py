@@ -19,7 +19,7 @@ from lib.common.untrusted import parse_json, read_limited
 from lib.evaluation.spectral import MEASURES
 from lib.evaluation.stats import stem_table
 from lib.runs.checkpoint import read_log
-from lib.runs.folders import arm_and_seed
+from lib.runs.folders import folders_in, runs_in
 
 REFERENCE = ROOT / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
@@ -152,24 +152,16 @@ def _figures_of(file, pick):
 
 
 def evaluated(run, test_set):
-    """(arm, seed, folder) of every arm evaluated on `test_set`, in the order of `ARMS`, then by name and
-    seed."""
-    found = []
-    for folder in Path(run).glob(f"*/eval/{test_set}"):
-        name = folder.parent.parent.name
-        if not _result_files(folder):
-            continue
-        if name == "mixture":
-            found.append((name, pd.NA, folder))
-        elif "~" not in name:  # not set aside
-            found.append((*arm_and_seed(name), folder))
-    rank = {arm: number for number, arm in enumerate(ARMS)}
-    return sorted(found, key=lambda entry: (rank.get(entry[0], len(rank)), entry[0], str(entry[1]).zfill(9)))
+    """(arm, seed, folder) of the mixture and of every arm evaluated on `test_set`, in the order of `runs_in`."""
+    part = Path("eval", test_set)
+    found = [("mixture", pd.NA, Path(run, "mixture", part))]
+    found += [(arm, seed, folder / part) for arm, seed, folder in runs_in(run, part)]
+    return [entry for entry in found if _result_files(entry[2])]
 
 
 def evaluated_sets(run):
     """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
-    names = {folder.name for folder in Path(run).glob("*/eval/*") if _result_files(folder)}
+    names = {path.name for folder in folders_in(run) for path in folder.glob("eval/*") if _result_files(path)}
     if odd := [name for name in names if not re.fullmatch(r"[\w.+ -]+", name)]:
         raise UserError(f"A test set cannot be called {odd[0]!r}; rename its folder to letters, digits and spaces.")
     return [*(name for name in TEST_SETS if name in names), *sorted(names.difference(TEST_SETS))]

@@ -17,8 +17,7 @@ from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.evaluation.results import ARMS, METRICS
 from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import load_weights
-from lib.runs.folders import arm_and_seed
-from lib.runs.launch import trained
+from lib.runs.folders import arm_and_seed, trained
 from lib.separate import separate
 
 TONE = SAMPLERATE / 4  # Hz
@@ -47,10 +46,9 @@ class Excerpt:
 def heard_arms(run):
     """{arm: <arm>-<seed>} of the run in folder `run`: every trained arm with its lowest seed, in the report's order."""
     first = {}
-    for name in trained(run):  # sorted
+    for name in trained(run):
         first.setdefault(arm_and_seed(name)[0], name)
-    rank = list(ARMS)
-    return dict(sorted(first.items(), key=lambda item: rank.index(item[0]) if item[0] in rank else len(rank)))
+    return first
 
 
 def pick_track(run, number):

@@ -1,4 +1,4 @@
-"""What a configuration trains and is evaluated on, and whether it can be trained at all."""
+"""Build the networks and the data of a configuration, and check that it can be trained."""
 
 import os
 from functools import partial
@@ -16,22 +16,22 @@ from lib.models.generators import build
 
 
 def build_generator(config):
-    """The generator of a configuration; raises `UserError` for sizes that it cannot have."""
+    """The generator of a configuration; raises `UserError` when it is too large for this machine."""
     names = ("channels", "depth", "lstm_layers", "projection")
     make = partial(build, config.generator, **{name: getattr(config, name) for name in names})
     return _made(make, config, "generator", *names[:-1])
 
 
 def build_discriminator(config):
-    """The discriminator of a configuration; raises `UserError` for a size that it cannot have."""
+    """The discriminator of a configuration; raises `UserError` when it is too large for this machine."""
     c = config
-    torch.manual_seed(c.seed + 1)  # its start does not depend on the generator's size
+    torch.manual_seed(c.seed + 1)  # initial weights do not depend on the generator's size
     options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
     return _made(partial(discriminator.build, c.discriminator, **options), c, "discriminator", "discriminator_width")
 
 
 def _made(make, config, kind, *names):
-    """What `make` makes, unless its size, which `names` set, is beyond this machine."""
+    """The model that `make` returns; raises `UserError` when its size, set by the parameters `names`, is too large."""
     try:
         model = make()
         needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
@@ -47,10 +47,9 @@ def _made(make, config, kind, *names):
 
 
 def build_data(config, generator, *, rank=0, world_size=1, prefetch=False):
-    """(`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on), of one of `world_size`
-    ranks.
+    """The data of one rank: (`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on).
 
-    Raises `UserError` when there are too few tracks or too short ones, or one is missing or damaged.
+    Raises `UserError` when tracks are too few, too short, missing or damaged.
     """
     c, (sets, _) = config, read_index(ROOT / config.data)
     sets = {"train": sets.get("train", [])[: c.tracks or None], "heldout": sets.get("valid", [])}
@@ -74,8 +73,7 @@ def build_data(config, generator, *, rank=0, world_size=1, prefetch=False):
 
 
 def check_trainable(config, world_size=1, start=None):
-    """Raise `UserError` for what cannot be trained on `world_size` ranks, from the generator `start` if there is
-    one."""
+    """Raise `UserError` when `config` cannot be trained on `world_size` ranks, or not from the generator `start`."""
     generator = build_on_meta(config)
     check_supported(generator, config.precision, config.compile)
     build_data(config, generator, world_size=world_size)
@@ -87,9 +85,9 @@ def check_trainable(config, world_size=1, start=None):
 
 
 def build_on_meta(config):
-    """The generator's shapes without its numbers, which costs no memory.
+    """The generator on torch's meta device: shapes without memory.
 
-    Raises `UserError` when this machine could not train it, or not the discriminator.
+    Raises `UserError` when the generator or the discriminator cannot be trained on this machine.
     """
     with torch.device("meta"):
         if config.adversarial:
@@ -98,7 +96,7 @@ def build_on_meta(config):
 
 
 def _check_length(model, config):
-    """Show the discriminator `model` shapes alone, of the shortest estimates that the generator may make."""
+    """Raise `UserError` when the shortest possible estimates are too short for the discriminator `model`."""
     stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
     try:
         model(stems.sum(1), stems)

@@ -1,4 +1,4 @@
-"""What a training run leaves on disk to go on from: state.pt, earlier states, and its log."""
+"""The files from which a training resumes: state.pt, earlier states, and the log."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from lib.common.untrusted import LOG, check_archive, parse_json, read_limited, r
 
 
 def save_state(folder, state, keep=1):
-    """Write `state` to folder/state.pt atomically. keep: with 2 or more, so many are kept as state-<step>.pt too."""
+    """Write `state` to folder/state.pt atomically, and with `keep` ≥ 2 keep the last `keep` as state-<step>.pt too."""
     path = folder / "state.pt"
     with atomic(path) as temporary:
         try:
@@ -27,17 +27,43 @@ def save_state(folder, state, keep=1):
 
 
 def load_state(path, device):
-    """The state in `path`; raises `UserError` when it is missing, damaged or foreign. Nothing in it is run."""
+    """The state in `path`. Raises `UserError` when it is missing, damaged or of another program; runs nothing in it."""
     try:
         with regular_file(path).open("rb") as file:
             check_archive(file)
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; train the run it belongs to first.") from error
-    except Exception as error:  # torch raises a dozen kinds for a damaged or foreign file
+    except Exception as error:  # torch raises a dozen kinds for a damaged file
         earlier = [other for other in _earlier(path.parent) if not other.samefile(path)]
         way_out = f"copy {earlier[-1].name} over it to go on from there" if earlier else "delete it to start afresh"
         raise UserError(f"{path} is damaged or not a checkpoint of this program; {way_out}.") from error
+
+
+def load_parts(path, parts, device):
+    """Load `parts` {name: network or optimizer} from the state in `path`; returns the state.
+
+    Raises `UserError` as `load_state` does, and for a state that no training saved or networks of another size.
+    """
+    state = load_state(path, device)
+    try:
+        kinds = {"step": int, "seconds": float, "best": float, "sums": list, "config": dict}
+        wrong = [
+            name for name, kind in (kinds | dict.fromkeys(parts, dict)).items() if not isinstance(state[name], kind)
+        ]
+        if wrong or state["step"] < 0 or state["seconds"] < 0 or not state["sums"]:
+            raise ValueError(f"wrong values: {wrong}")
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
+    try:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    except (KeyError, IndexError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"{path} holds networks of another size than the parameters ask for; make generator, channels, depth and "
+            "lstm_layers agree."
+        ) from error
+    return state
 
 
 def _earlier(folder):
@@ -59,9 +85,9 @@ def append_line(log, line):
 
 
 def read_log(log):
-    """The lines of a .jsonl file as dictionaries; a last line that a stopped run cut short is left out.
+    """The lines of a training's .jsonl file as dictionaries, without a last line that was cut short.
 
-    Raises `UserError` when the file is missing or damaged, or a line is none of a training's.
+    Raises `UserError` when the file is missing or damaged, or a line has no step.
     """
     try:
         lines = read_limited(log, LOG).splitlines(keepends=True)
@@ -83,7 +109,7 @@ def read_log(log):
 
 
 def drop_lines_after(log, step):
-    """Keep the lines of a .jsonl file up to `step`: a run that was killed may have logged more than it saved."""
+    """Keep the lines of a .jsonl file up to `step`: a killed run may have logged more than it saved."""
     if log.exists():
         kept = [line for line in read_log(log) if line["step"] <= step]
         with atomic(log) as temporary:

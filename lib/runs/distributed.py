@@ -1,4 +1,4 @@
-"""The processes of a run: which one this is, and what all of them say together."""
+"""The processes of a run (torch.distributed): the rank of this one, its device, and the collectives."""
 
 import os
 import socket
@@ -11,7 +11,10 @@ LOOPBACK = "127.0.0.1"
 
 
 class Ranks:
-    """Process `rank` of `world_size`, and its device. Alone without a launcher; under torchrun one of its group."""
+    """Rank, world size and device of this process, and collectives on Python values.
+
+    Under torchrun the process joins its group; without it, the world size is 1.
+    """
 
     def __init__(self):
         self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -20,33 +23,33 @@ class Ranks:
             self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
             torch.cuda.set_device(self.device)
         if self.world_size > 1:
-            # Both: gradients travel by NCCL, what the processes' host code says by gloo, without waiting for the GPU.
+            # Gradients travel by NCCL, Python values by gloo, which does not wait for the GPU
             backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
             store = self._local_store() if os.environ["MASTER_ADDR"] == LOOPBACK else None
             distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size)
 
     def _local_store(self):
-        """Where the processes of one machine meet; the store that torch makes by itself listens to every network."""
-        # gloo would take the address of the machine's name, which may be one on a network.
+        """A rendezvous store on the loopback; torch's own would listen to every network."""
+        # By default gloo takes the address of the machine's name, which may be that of a network
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         place = LOOPBACK, int(os.environ["MASTER_PORT"])
         listening = socket.create_server(place).detach() if self.rank == 0 else None
         return distributed.TCPStore(*place, self.world_size, self.rank == 0, master_listen_fd=listening)
 
     def close(self):
-        """Leave the group."""
+        """Leave the process group."""
         if self.world_size > 1:
             distributed.destroy_process_group()
 
     def broadcast(self, value=None):
-        """What rank 0 gives, on every rank. Nobody goes on before rank 0 has come here."""
+        """Broadcast rank 0's value to every rank; also a barrier on rank 0."""
         values = [value]
         if self.world_size > 1:
             distributed.broadcast_object_list(values)
         return values[0]
 
     def all_gather(self, value):
-        """What every rank gives, by rank."""
+        """The values of all ranks, as a list in the order of ranks."""
         if self.world_size == 1:
             return [value]
         values = [None] * self.world_size
@@ -54,7 +57,7 @@ class Ranks:
         return values
 
     def all_reduce_mean(self, values):
-        """The mean of a tensor over the ranks."""
+        """The mean of a tensor over all ranks."""
         if self.world_size == 1:
             return values
         values = values.clone()
@@ -62,9 +65,41 @@ class Ranks:
         return values / self.world_size
 
     def any_rank(self, flag):
-        """Whether the flag is up on any rank."""
+        """Whether `flag` is true on any rank."""
         if self.world_size == 1:
             return flag
         up = torch.tensor(int(flag))
         distributed.all_reduce(up, op=distributed.ReduceOp.MAX)
         return bool(up)
+
+
+class Means:
+    """Means of metrics over steps and ranks. Adding does not wait for the GPU."""
+
+    def __init__(self, ranks):
+        self.ranks, self.sums = ranks, {}  # {metric: (sum, count)}
+        self.first_bad = torch.tensor(-1, device=ranks.device)
+
+    def add(self, step, metrics):
+        """Add {name: scalar tensor} of a step; not every step has every metric."""
+        for name, value in metrics.items():
+            total, count = self.sums.get(name, (0, 0))
+            self.sums[name] = total + value, count + 1
+        bad = ~torch.stack([value.isfinite().all() for value in metrics.values()]).all()
+        self.first_bad = torch.where(bad & (self.first_bad < 0), step, self.first_bad)
+
+    def first_bad_step(self):
+        """The first step with an infinite or NaN metric on any rank, or None."""
+        return min((step for step in self.ranks.all_gather(self.first_bad.item()) if step >= 0), default=None)
+
+    def take(self):
+        """{name: mean} over all ranks and the steps added since the last call."""
+        names = sorted(self.sums)
+        means = torch.stack([self.sums[name][0] / self.sums[name][1] for name in names])
+        values = self.ranks.all_reduce_mean(means.double())
+        self.sums = {}
+        return dict(zip(names, values.tolist(), strict=True))
+
+    def gather(self):
+        """The sums of every rank, on the CPU, for a checkpoint."""
+        return self.ranks.all_gather({name: (total.cpu(), count) for name, (total, count) in self.sums.items()})

@@ -1,15 +1,123 @@
-"""Names of the folders of a run."""
+"""The folders of runs: their names and their order, which of them are finished, and which were set aside.
 
+results/<run>/<arm>-<seed>/             a training
+results/<run>/<arm>-<seed>~<digest>/    a training with other parameters, set aside
+results/<run>/mixture/                  scores of the mixture; no training
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
 import re
+import shutil
+from pathlib import Path
 
 from lib.common.errors import UserError
+from lib.common.files import write_json
+from lib.common.provenance import ROOT, made_by
+from lib.config import Config, read_note
+from lib.data.tracks import read_index
+from lib.models.weights import load_weights
+from lib.runs.build import check_trainable
+
+VERSION = 1  # of the training: raise it when a fix changes the weights that the same parameters give
 
 
 def arm_and_seed(name):
-    """("gan", 42) of "gan-42", the name of an arm's folder.
+    """("gan", 42) of "gan-42", the name of a run's folder.
 
-    Raises `UserError` for one of another form: what is allowed means nothing in HTML, in a figure or in a path.
+    Raises `UserError` for any other form; the allowed characters mean nothing in HTML, in a figure or in a path.
     """
     if match := re.fullmatch(r"([\w.+-]+)-(\d+)", name):
         return match[1], int(match[2])
     raise UserError(f"An arm's folder cannot be called {name!r}; rename it to letters, digits and '-', like 'gan-42'.")
+
+
+def folders_in(run):
+    """The folders in `run`, sorted by name, without runs that were set aside."""
+    return sorted(path for path in Path(run).glob("*") if path.is_dir() and "~" not in path.name)
+
+
+def runs_in(run, holding):
+    """[(arm, seed, folder)] of the trainings in `run` that hold a file or folder `holding`.
+
+    Arm l1 comes first, the others follow by name, each by its seeds. Raises `UserError` for a name without a seed.
+    """
+    folders = [path for path in folders_in(run) if (path / holding).exists() and path.name != "mixture"]
+    return sorted(((*arm_and_seed(path.name), path) for path in folders), key=lambda found: (found[0] != "l1", *found))
+
+
+def trained(run):
+    """Names of the finished arms (<arm>-<seed>) in the folder `run`, in the order of `runs_in`, without the common
+    start.
+
+    Raises `UserError` when there is none, or one has another form of name.
+    """
+    arms = [path for arm, _, path in runs_in(run, "model.safetensors") if arm != "pretrain"]
+    finished = [path.name for path in arms if read_note(path).get("finished")]
+    if not finished:
+        raise UserError(f"{run} holds no trained arm; run the notebook 02-train first.")
+    return finished
+
+
+def claim(config, folder, world_size=1):
+    """Make `folder` the run of `config` on `world_size` ranks.
+
+    Returns `config` with its digests filled in, and whether this run is finished already. A run with other parameters
+    or of another `VERSION` is set aside as `folder~digest`, with the runs that branched from it, and comes back when
+    it is asked for again: changing a parameter never destroys a result, and no table mixes branches of different
+    starts. Raises `UserError`, and changes nothing, when `config` cannot be trained.
+    """
+    folder, start = Path(folder), None
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; choose another folder.")
+    config = dataclasses.replace(config, data_digest=read_index(ROOT / config.data)[1])
+    if config.start_from:
+        weights = ROOT / config.start_from / "model.safetensors"
+        start = load_weights(weights)
+        config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
+    wanted, present = {"config": dataclasses.asdict(config), "version": VERSION}, read_note(folder)
+    if not present or _identity(present) != _identity(wanted):
+        check_trainable(config, world_size, start)
+        earlier = _aside(folder, wanted)
+        if present:
+            _make_room(folder, earlier.exists())
+        if earlier.exists() and not folder.exists():
+            earlier.rename(folder)
+    note = read_note(folder)
+    if not note:
+        write_json(folder / "config.json", wanted | {"made_by": made_by()})
+    return config, bool(note.get("finished")) and (folder / "model.safetensors").exists()
+
+
+def _identity(note):
+    """What two notes of the same run have in common: parameters, with defaults for those added since, and version."""
+    values, version = note["config"], note.get("version", 1)
+    with contextlib.suppress(TypeError, UserError):  # parameters of another program stay as they are
+        values = dataclasses.asdict(Config.from_dict(values))
+    return values if version == 1 else [version, values]
+
+
+def _make_room(folder, needed):
+    """Set aside the run in `folder` and those that branched from it; without weights, keep it only if `needed`."""
+    for path in folders_in(folder.parent):
+        start = read_note(path).get("config", {}).get("start_from")
+        if start and (ROOT / start).resolve() == folder.resolve():
+            _set_aside(path)
+    if needed or any((folder / name).exists() for name in ("state.pt", "model.safetensors")):
+        _set_aside(folder)
+    else:  # a log alone, as in a fresh clone
+        (folder / "config.json").unlink()
+
+
+def _set_aside(folder):
+    place = _aside(folder, read_note(folder))
+    if place.exists():  # the same parameters and the same start, so the same run
+        shutil.rmtree(place)
+    folder.rename(place)
+
+
+def _aside(folder, note):
+    digest = hashlib.sha256(json.dumps(_identity(note)).encode()).hexdigest()[:8]
+    return folder.with_name(f"{folder.name}~{digest}")

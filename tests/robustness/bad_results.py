@@ -134,7 +134,7 @@ CASES = [
          "remove it, or train the run again.", log('{"step": \n{"step": 2}\n')),
     Case("an arm without a discriminator", 'readings.discriminator_metrics(Path("…/study/l1-1"))', "…/study/l1-1 "
          "was trained without a discriminator; choose a GAN arm."),
-    Case("a run without an arm", 'launch.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook "
+    Case("a run without an arm", 'folders.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook "
          "02-train first."),
     Case("a test track that there is none of", 'listen.pick_track(Path("…/study"), 7)', "There is no test track 7: "
          "this run has 1, counted from 0."),

@@ -16,7 +16,8 @@ from support import family, gan, gone, metrics, start_training, tiny, weights
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.runs import launch as launcher
-from lib.runs.launch import claim, launch
+from lib.runs.folders import claim
+from lib.runs.launch import launch
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,34 @@ def test_one_process_saves_at_sigterm_too(index, tmp_path):
     wait_for(lambda: lines_in(tmp_path / "l1-1") >= 1, "an evaluation")
     run.send_signal(signal.SIGTERM)
     output, _ = run.communicate(timeout=30)
-    assert run.returncode == 128 + signal.SIGTERM and "saved" in output and "Traceback" not in output
+    assert run.returncode == launcher.INTERRUPTED and "saved" in output and "Traceback" not in output
     assert torch.load(tmp_path / "l1-1" / "state.pt", weights_only=True)["step"] >= 50
+
+
+def test_launch_says_that_its_training_was_stopped_and_saved(index, tmp_path):
+    folder = tmp_path / "l1-1"
+    thread, errors = in_background(launch, tiny(index, steps=400, evaluate_every=50), folder)
+    wait_for(lambda: lines_in(folder) >= 1, "an evaluation")
+    [run] = [pid for pid, command in family(os.getpid()).items() if f"lib.train {folder}" in command]
+    os.kill(run, signal.SIGTERM)
+    thread.join(timeout=60)
+    [error] = errors
+    assert str(error).startswith(f"{folder} stopped at step ") and str(error).endswith("saved; run it again to go on.")
+    assert {path.name for path in folder.iterdir()} == {"config.json", "metrics.jsonl", "state.pt"}
+
+
+def test_an_error_of_the_user_is_not_tried_again(index, tmp_path, monkeypatch):
+    """torchrun would start the ranks three times more."""
+    config, folder, starts = tiny(index, lr=1e18, lr_final=1e18, steps=400), tmp_path / "l1-1", tmp_path / "starts"
+    program = f"open({str(starts)!r}, 'a').write('x'); import runpy; runpy.run_module('lib.train', run_name='__main__')"
+    (tmp_path / "counted.py").write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r}); {program}\n")
+    command = launcher._command
+    monkeypatch.setattr(
+        launcher, "_command", lambda *place: [*command(*place)[:-3], str(tmp_path / "counted.py"), str(folder)]
+    )
+    with pytest.raises(UserError, match="became infinite or NaN"):
+        launch(config, folder, 2)
+    assert starts.read_text() == "xx", "once on each rank"
 
 
 # The loopback alone, and a name for it. (IFF_UP | IFF_LOOPBACK | IFF_RUNNING by SIOCSIFFLAGS.)
@@ -228,7 +255,7 @@ def test_a_disk_without_room_ends_in_one_sentence_and_loses_nothing(index, tmp_p
 
     run = start_training(folder, 1, preexec_fn=no_room)
     output, _ = run.communicate(timeout=60)
-    assert run.returncode == 1 and "Traceback" not in output
+    assert run.returncode == launcher.FAILED and "Traceback" not in output
     assert output.splitlines()[-1].startswith("UserError: Cannot write ") and "free some space" in output
     assert (folder / "state.pt").read_bytes() == before and len(metrics(folder)) >= logged
     assert not list(folder.glob(".*.tmp")), "no half file stays"

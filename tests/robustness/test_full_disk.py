@@ -28,7 +28,7 @@ from lib.models.weights import save_weights
 from lib.report import pages as site
 from lib.report import tables as report
 from lib.runs.checkpoint import append_line, save_state
-from lib.runs.launch import claim
+from lib.runs.folders import claim
 from lib.separate.__main__ import separate_song
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import start_training, tiny
 
-from lib.runs.launch import claim
+from lib.runs.folders import claim
 
 PAGE = 4096  # bytes; statm counts in pages
 

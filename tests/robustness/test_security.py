@@ -12,7 +12,8 @@ from lib.data.songs import song_name
 from lib.data.tracks import read_index
 from lib.evaluation.results import evaluated, evaluated_sets
 from lib.evaluation.score import evaluate_set
-from lib.runs.launch import launch, trained
+from lib.runs.folders import trained
+from lib.runs.launch import launch
 
 
 def test_the_processes_of_one_machine_talk_on_its_loopback_alone(index, tmp_path):

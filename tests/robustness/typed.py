@@ -23,7 +23,8 @@ from lib.common.provenance import ROOT
 PRELOADED = ("typed", "lib.models.weights.__main__", "safetensors.torch", "torch._dynamo")
 COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib.draw_audio", "lib.evaluation.bundle")
 CALLED = {  # by the notebooks
-    "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "launch": "lib.runs.launch",
+    "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "folders": "lib.runs.folders",
+    "launch": "lib.runs.launch",
     "listen": "lib.report.listen", "readings": "lib.report.sentences", "report": "lib.report.tables",
     "results": "lib.evaluation.results",
 }  # fmt: skip

@@ -1,14 +1,12 @@
 """What the instruments say of a discriminator, in words: its logits, its verdict, the D-probe."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from lib.common.errors import UserError
 from lib.common.words import join, plain
 from lib.evaluation.results import ARMS, read_metrics
 from lib.memorisation import PART_METRICS, SETS, verdict
-from lib.runs.folders import arm_and_seed
+from lib.runs.folders import arm_and_seed, runs_in
 
 
 def discriminator_metrics(folder):
@@ -24,18 +22,11 @@ def gan_runs(run):
 
     Raises `UserError` when there are none.
     """
-    folders = [path.parent for path in Path(run).glob("*-*/metrics.jsonl") if "~" not in path.parent.name]
-    found = {folder.name: read_metrics(folder) for folder in folders}
-    found = {name: rows for name, rows in found.items() if "r_v_sigma" in rows}
+    found = {folder.name: read_metrics(folder) for _, _, folder in runs_in(run, "metrics.jsonl")}
+    found = {name: metrics for name, metrics in found.items() if "r_v_sigma" in metrics}
     if not found:
         raise UserError(f"{run} holds no arm with a discriminator; run 02-train with gan among its arms.")
-    rank = list(ARMS)
-
-    def place(name):
-        arm, seed = arm_and_seed(name)
-        return rank.index(arm) if arm in rank else len(rank), arm, seed
-
-    return {name: found[name] for name in sorted(found, key=place)}
+    return found
 
 
 def _arm(name):
