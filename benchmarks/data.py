@@ -5,7 +5,7 @@
 Excerpts have 5 stems (mixture, drums, bass, other, vocals), 2 channels and 11 s, at random places of synthetic tracks
 of `--seconds`; files are in the page cache. "Augmented batch" covers everything from the files to a batch of 4: 10 s of
 every stem, shifted, with random channels and signs, remixed. The original-equivalent path makes one pass over tensors
-for each of these, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.data.batches.Batches` merges them with reading.
+for each of these, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.data.batches.Batches` does it in reading.
 
 All paths run by turns in every round. Time is process-CPU time, including ffmpeg's processes; a ratio is the median
 over rounds of the ratio within a round. The table is printed and written to benchmarks/data.md.

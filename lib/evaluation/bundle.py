@@ -4,7 +4,6 @@ Writes corpus.safetensors, the arm's weights in half precision, and corpus.json:
 test set, and the change by half precision.
 """
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +17,7 @@ from lib.config import read_note
 from lib.data.tracks import read_index
 from lib.evaluation.results import check_versions, read_museval
 from lib.evaluation.score import evaluate_set
+from lib.evaluation.stats import stem_table
 from lib.models.weights import BUNDLED, load_weights, save_weights
 
 
@@ -56,9 +56,8 @@ def bundle(arm, target=BUNDLED):
 
 
 def _sdr(scores):
-    """{stem: SDR in dB, median over tracks of each track's median over seconds}, and their mean as `all`."""
-    medians = scores.groupby("target", sort=False)["SDR"].median()
-    return {stem: round(value, 3) for stem, value in (medians.to_dict() | {"all": statistics.mean(medians)}).items()}
+    """{stem: SDR in dB}, the stems' mean as `all`."""
+    return {stem: round(value, 3) for stem, value in stem_table(scores).items()}
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class Measure(NamedTuple):
 
 
 def _log_spectral(low, high, audio, power):
-    """Per frame, sqrt(mean over the bins from `low` to below `high` Hz of the squared difference in dB)."""
+    """Per frame, sqrt(mean of (10 log10(P_estimate / P_reference))²) over the bins from `low` to below `high` Hz."""
     estimate, reference = 10 * power[..., _between(low, high)].log10()
     return (estimate - reference).square().mean(dim=-1).sqrt()
 
@@ -54,17 +54,19 @@ def _mean(frames):
 
 
 def _high_energy(audio, power):
-    """Energies (2,) of the bins from 8 kHz up that exceed `FLOOR`: many silent bins would count as sound."""
+    """Energies (2,) of the bins from 8 kHz up that exceed `FLOOR`: together, silent bins would count as sound."""
     high = power[..., _between(HIGH, np.inf)]
     return torch.where(high > FLOOR, high, 0).sum(dim=(1, 2), dtype=torch.float64).numpy()
 
 
 def _ratio(energies):
+    """In dB; an estimate without energy counts as a single bin at `FLOOR`."""
     estimate, reference = np.sum(energies, axis=0)
     return float(10 * np.log10(max(estimate, FLOOR) / reference)) if reference else np.nan
 
 
 def _multi_resolution(audio, power):
+    """Spectral convergence plus L1 of log magnitudes, for windows of `SIZES` samples."""
     return _mrstft(audio[:1], audio[1:]).item()
 
 
@@ -87,16 +89,8 @@ MEASURES = {  # bands up to 16 kHz: MUSDB18 is AAC, which leaves nothing above
 def spectral_measures(estimate, reference):
     """{measure: value} of `estimate` against `reference`, arrays (channels, samples) at 44,100 Hz, full scale 1.
 
-    With P the power of an STFT bin re a full-scale sine, never below -100 dB:
-
-    lsd_*: per frame and channel sqrt(mean over the band's bins of (10 log10(P_estimate / P_reference))^2), averaged
-    over the frames and channels in which some bin of the reference, of any band, exceeds -100 dB.
-    high_band_ratio: 10 log10(E_estimate / E_reference), E the sum of P over those frames and the bins from 8 kHz up
-    that exceed -100 dB; an estimate without any counts as a single bin at -100 dB.
-    mrstft: auraloss' spectral convergence plus L1 of log magnitudes, windows of 2048, 1024 and 512 samples; the median
-    over excerpts of equal length, at most 10 s, in which the reference sounds.
-
-    NaN where the reference is silent throughout; high_band_ratio also where it has nothing above 8 kHz.
+    A track is measured in excerpts of equal length, at most 10 s; those in which the reference is silent do not count.
+    NaN where it is silent throughout; high_band_ratio also where it has nothing above 8 kHz.
     """
     pair = np.stack([estimate, reference]).astype(np.float32)
     results = []  # one row per excerpt, one column per measure
