@@ -10,8 +10,10 @@ from lib.common.files import read_json
 
 def is_current(path, wanted):
     """Whether the JSON file at `path` exists and holds `wanted`, {name: value}; an absent version counts as 1."""
-    found = read_json(path) if path.exists() else {}
-    return {name: found.get(name, 1 if "version" in name else None) for name in wanted} == wanted and path.exists()
+    if not path.exists():
+        return False
+    found = read_json(path)
+    return all(found.get(name, 1 if "version" in name else None) == value for name, value in wanted.items())
 
 
 def check_current(path, versions, notebook):
