@@ -2,10 +2,9 @@
 
     python -m benchmarks.bsseval [--seconds 10 30 60 240] [--repeats 3 3 2 1]
 
-Both run by turns, each in a fresh process on the same core with one thread. Time is process-CPU time of the call, the
-median of the repeats, after a call on a short signal (imports). Memory is the peak resident size
-during the call less the resident size before it, inputs included. The table is printed and written to
-benchmarks/bsseval.md.
+Both run by turns, each in a fresh process on the same core with one thread, after a call on a short signal (imports).
+Time is the call's process-CPU time, the median of the repeats. Memory is the peak resident size during the call less
+the resident size before it, inputs included. The table is printed and written to benchmarks/bsseval.md.
 """
 
 import argparse

@@ -1,15 +1,14 @@
-"""Loading excerpts on one core: through musdb, soundfile, raw float files as the original's, and lib.data.tracks.
+"""Loading excerpts on one core: by musdb, by soundfile, from the original's raw float files, and by lib.data.tracks.
 
     python -m benchmarks.data [--seconds 240] [--rounds 5]
 
 Excerpts have 5 stems (mixture, drums, bass, other, vocals), 2 channels and 11 s, at random places of synthetic tracks
-of `--seconds`; files are in the page cache. "Augmented batch" is from the files to a batch of 4, ready to train on:
-10 s of every stem, shifted, with channels and signs drawn, remixed. The original-equivalent path does this as one pass
-over tensors after another, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.data.batches.Batches` while it
-reads.
+of `--seconds`; files are in the page cache. "Augmented batch" covers everything from the files to a batch of 4: 10 s of
+every stem, shifted, with random channels and signs, remixed. The original-equivalent path makes one pass over tensors
+for each of these, as Demucs v1 does (arXiv 1911.13254, section 5.1); `lib.data.batches.Batches` does it in reading.
 
-All ways run by turns in every round. Time is process-CPU time, that of ffmpeg's processes included; a ratio is the
-median over rounds of the ratio within a round. The table is printed and written to benchmarks/data.md.
+All paths run by turns in every round. Time is process-CPU time, including ffmpeg's processes; a ratio is the median
+over rounds of the ratio within a round. The table is printed and written to benchmarks/data.md.
 """
 
 import argparse
@@ -37,7 +36,7 @@ NAMES = ("mixture", *SOURCES)
 
 
 def make_tracks(root, seconds, count=2):
-    """Write a musdb folder of wav tracks of noise under `root`: random bits cost no reader more than music does."""
+    """Write a musdb folder of wav tracks of noise under `root`; noise takes as long to read as music."""
     random = np.random.RandomState(0)
     for k in range(count):
         folder = root / "train" / f"Band {k} - Song"
@@ -51,7 +50,7 @@ def make_tracks(root, seconds, count=2):
 
 
 def through_musdb(root):
-    """As its documentation shows: chunk by chunk, through the track's stems."""
+    """musdb, used as its documentation shows: chunk by chunk, through the track's stems."""
     tracks = musdb.DB(str(root), is_wav=True, subsets="train").tracks
 
     def read(k, start):
@@ -137,7 +136,7 @@ def our_batches(tracks):
 
 
 def one_by_one(read):
-    """Read excerpts, each thrown away before the next: to keep them would measure how memory is got."""
+    """Read excerpts and discard each before the next: keeping them would measure memory allocation."""
 
     def run(places):
         for place in places:
@@ -147,7 +146,7 @@ def one_by_one(read):
 
 
 def cpu_seconds():
-    """CPU time of this process and of those that it has waited for."""
+    """CPU time of this process and of its finished children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 

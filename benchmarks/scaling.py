@@ -1,14 +1,14 @@
-"""How a training step would scale: a model of compute and all-reduce, checked here and applied to 1 to 64 GPUs.
+"""Scaling of a training step: a model of compute and all-reduce, checked on this machine and applied to 1 to 64 GPUs.
 
     python -m benchmarks.scaling [--channels 16] [--rounds 5]
 
-1. Check. One rank alone, two ranks under DistributedDataParallel (one thread each), and the bare all-reduce of as many
-   bytes are timed by turns; the model's step for two ranks stands beside the measured one.
+1. Check. It times one rank alone, two ranks under DistributedDataParallel (one thread each), and the bare all-reduce of
+   as many bytes, by turns, and compares the model's step for two ranks with the measured one.
 2. Prediction. A step of one GPU takes its floating point operations (counted layer by layer) / (peak x share of peak).
-   A ring all-reduce moves 2 (n - 1) / n of the gradients' bytes through the slowest link. Without overlap both add up;
-   with it, what is sent while the backward pass (two thirds of the compute) still runs costs nothing.
+   A ring all-reduce moves 2 (n - 1) / n of the gradients' bytes through the slowest link. Without overlap both times
+   add up; with overlap, transfers during the backward pass (two thirds of the compute) cost nothing.
 
-Assumptions are constants below: change them. The table is printed and written to benchmarks/scaling.md.
+The constants below hold the assumptions. The table is printed and written to benchmarks/scaling.md.
 """
 
 import argparse
@@ -165,7 +165,7 @@ def prediction():
         f"On one machine with {MACHINE_GPUS} A100s (the first report's, a2-megagpu-16g at ${DOLLARS_PER_HOUR} an hour) "
         f"an epoch of {EPOCH:,} excerpts is predicted to take {seconds[1]:.0f} to {seconds[0]:.0f} s and to cost "
         f"${dollars[1]:.2f} to ${dollars[0]:.2f}; the published runs took {PUBLISHED_EPOCH} s on V100s. A "
-        f"patch discriminator judges recorded and generated stems for its own step and generated ones for the "
+        f"patch discriminator judges real and generated stems for its own step and generated ones for the "
         f"generator's: {3 * judge / generator:.0%} more operations."
     )
 

@@ -1,4 +1,4 @@
-"""Separation of a minute of stereo on one core: the original's way against this project's.
+"""Separation of a minute of stereo on one core: the original's code path against this project's.
 
     python -m benchmarks.separate [--channels 8 16 32 64] [--rounds 3 3 2 1] [--seconds 60]
 
@@ -9,8 +9,8 @@ without the cross-fade: six, as the original has.
 
 Variants run by turns, each in a fresh process on the same core with one thread; the time is process-CPU time, and a
 ratio is the median of the rounds' ratios. Deviations are Euclidean, relative to `lib.separate` on the plain network
-(the original's chunks begin elsewhere, which changes what a strided network makes of them). Weights are random, the
-input is noise. Each process separates once before it counts: a song is longer than a minute. Tables are printed and
+(the original's chunks begin elsewhere, which changes the output of a strided network). Weights are random, the input is
+noise. Each process separates once before it is timed: a song is longer than a minute. Tables are printed and
 written to benchmarks/separate.md.
 """
 
@@ -95,7 +95,7 @@ def run(variant, channels, seconds, out, core):
 
 
 def deviation(found, wanted):
-    """Euclidean, relative."""
+    """Relative Euclidean deviation."""
     import numpy as np
 
     found, wanted = np.load(found), np.load(wanted)

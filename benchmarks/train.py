@@ -64,7 +64,7 @@ def original_augmentation(stems):
 
 
 def original_step(model):
-    """A function that takes a step as the original does."""
+    """A function that takes a step like the original's."""
     import torch
 
     from lib.demucs import center_trim
@@ -84,7 +84,7 @@ def original_step(model):
 
 
 def our_step(model, precision, folder):
-    """A function that takes a step as lib.train does."""
+    """A function that takes a step like `lib.train`'s."""
     import torch
 
     from lib.data.batches import Batches
@@ -111,7 +111,7 @@ def our_step(model, precision, folder):
 
 
 def package_model(model):
-    """The network of the package `demucs` with the weights of `model`; it must give the same numbers.
+    """The network of the package `demucs` with the weights of `model`; its outputs must be the same.
 
     Its second version divides the mixture by 1 + 1e-5 also where it does not normalise.
     """
@@ -158,7 +158,7 @@ def run(variant, channels, core):
 
 
 def pinned(*cores):
-    """What a child process does first: stay on these cores."""
+    """A function that pins a child process to these cores."""
     return lambda: os.sched_setaffinity(0, cores)
 
 

@@ -1,4 +1,4 @@
-"""BSSEval v4, the numbers of museval at a small part of its time.
+"""BSSEval v4: the values of museval in a fraction of its time.
 
 An estimate ŝ_j of source j (all its channels) is decomposed, window by window, by two projections:
 
@@ -14,20 +14,19 @@ campaign", LVA/ICA 2018, for version 4, whose filters C are fitted once to the w
 convention.) The filters solve the normal equations (G + eps I) C = D, where G and D hold the correlations at lags
 0 … 511. Each window is then filtered by itself: zeros before it, its tail of 511 samples kept.
 
-Where the time goes elsewhere and not here:
+What makes it fast:
 
-* transforms: one of each signal in each window serves the correlations and the projections (windows that are short or
-  not side by side leave the correlations to frames of their own);
-* correlations: sums of cross-spectra; short FFTs add the pairs of samples on both sides of a border;
-* filters: G is block-Toeplitz, so the block Levinson (Whittle–Wiggins–Robinson) recursion gives the two block columns
-  that determine its inverse (Gohberg and Heinig), which is then applied, and its result refined, by FFT; a GPU, or a
-  system too ill-conditioned for this, takes dense Cholesky and, at last, LU;
-* energies: by Parseval, without an inverse transform; spectra are kept (bins, windows, channels), so that projections
-  and cross-spectra are one small matrix product per bin.
+* one transform of each signal in each window serves both correlations and projections, unless windows are short or
+  overlap;
+* correlations are sums of cross-spectra; short FFTs add the pairs of samples across a border;
+* G is block-Toeplitz: the block Levinson (Whittle–Wiggins–Robinson) recursion gives the two block columns that
+  determine its inverse (Gohberg and Heinig), which FFTs apply and refine. A GPU, or an ill-conditioned system, takes
+  dense Cholesky, and LU as the last resort;
+* energies follow from Parseval; in spectra (bins, windows, channels) each projection is one matrix product per bin.
 
-Limits of the measure itself: ratios above about 100 dB are rounding noise, here and in museval; and on stems decoded
-from AAC to float nothing is left above the codec's cutoff, G is singular to working precision and SIR is ill-posed
-(museval's own values move by 0.15 dB when all signals are scaled by 0.7). Round such signals to 16 bits: both agree.
+Limits of the measure itself: ratios above about 100 dB are rounding noise, here and in museval; and stems decoded from
+AAC to float hold nothing above the codec's cutoff, so that G is singular and SIR ill-posed (museval's own values move
+by 0.15 dB when all signals are scaled by 0.7). Round such signals to 16 bits: both agree.
 """
 
 import numpy as np
@@ -35,24 +34,25 @@ import torch
 
 from lib.common.errors import UserError
 
+VERSION = 1  # of the scores, by whichever metric; see lib.evaluation.versions
 TAPS = 512  # length of the distortion filters, museval's default
-FRAME = 16384  # samples in a frame of the correlations where no windows serve; shorter windows never do
+FRAME = 16384  # samples in a frame of the correlations, where windows are shorter or overlap
 AT_ONCE = 4  # frames transformed together
-GROUP_BYTES = 2**31  # spectra held; of a longer track the windows are transformed twice, group by group
+GROUP_BYTES = 2**31  # spectra in memory; the windows of a longer track are transformed twice, group by group
 STEP_BYTES = {"cpu": 2**18, "cuda": 2**27}  # spectra of the references in a batch; on a CPU they stay in the cache
-TOLERANCE = 1e-11  # relative residual of the normal equations below which no better solver is tried
+TOLERANCE = 1e-11  # relative residual of the normal equations that suffices
 
 
 def evaluate(references, estimates, win=44100, hop=44100):
-    """(SDR, ISR, SIR, SAR) in dB, each a float64 array (sources, windows), as `museval.evaluate` gives them.
+    """(SDR, ISR, SIR, SAR) in dB, each a float64 array (sources, windows), as `museval.evaluate` returns them.
 
     `references` and `estimates` are arrays or tensors (sources, samples, channels) of one shape, finite; a CUDA tensor
     is evaluated on its GPU. `win` and `hop` are in samples; there are floor((samples − win + hop) / hop) windows, or
-    one when the track is not longer than `win`. A window in which any reference or estimate has a channel sum of zero
-    at every sample is NaN for all sources; a ratio without any error is inf. Sources are not permuted.
+    one when the track is not longer than `win`. All sources are NaN in a window in which any reference or estimate
+    has a channel sum of zero at every sample; a ratio without error is inf. Sources are not permuted.
 
-    The same input gives the same bits on every run with the same number of torch threads. One thread is the efficient
-    choice: evaluate several tracks in as many processes, each of 100 MiB and 6 MiB per second of four stereo stems.
+    The same number of torch threads gives the same bits. One thread is the most efficient: evaluate several tracks in
+    as many processes, each of 100 MiB and 6 MiB per second of four stereo stems.
     Raises `UserError` for wrong shapes, window sizes or values, and for a source silent over the whole track.
     """
     references, estimates = _tensor(references, "references"), _tensor(estimates, "estimates")
@@ -75,7 +75,7 @@ def evaluate(references, estimates, win=44100, hop=44100):
     side_by_side = hop == win >= FRAME
     correlations, spectra = _correlations(signals, win if side_by_side else FRAME, keep=side_by_side)
     filters = _filters(correlations, channels, n_fft)
-    # Those kept are of all windows, and perhaps of a remainder.
+    # The kept spectra may also cover a remainder.
     groups = _spectra(signals, starts, win, n_fft) if spectra is None else [spectra[:, :, : len(starts)]]
     energies = torch.cat([_energies(group, filters) for group in groups], 1).unflatten(2, (sources, channels)).sum(3)
     true, total, spatial, interference, artifacts, target, projection = energies.mT.cpu().numpy()
@@ -96,7 +96,7 @@ def _tensor(signals, name):
         signals = np.asarray(signals)
         if signals.dtype.kind not in "fiu":
             raise UserError(f"The {name} hold {signals.dtype} values; give real numbers.")
-        if min(signals.strides, default=0) < 0 or not signals.flags.writeable:  # torch shares neither kind
+        if min(signals.strides, default=0) < 0 or not signals.flags.writeable:  # torch can share neither
             signals = signals.copy()
         signals = torch.from_numpy(signals)
     if signals.ndim != 3 or signals.numel() == 0:
@@ -105,7 +105,7 @@ def _tensor(signals, name):
 
 
 def _sounding(signal, chunk=512):
-    """Which sources have a non-zero channel sum at some sample: a boolean array (sources)."""
+    """A boolean array (sources): sources with a non-zero channel sum at some sample."""
     found = np.zeros(len(signal), bool)
     for start in range(0, signal.shape[1], chunk):
         found |= signal[:, start : start + chunk].sum(-1).any(-1).cpu().numpy()
@@ -123,7 +123,7 @@ def _fast_length(n):
 def _spectra(signals, starts, length, n_fft):
     """Yield spectra (references and estimates, bins, frames, channels of all sources) of the frames at `starts`.
 
-    As many frames at a time as GROUP_BYTES hold, each group written over the one before.
+    Each group holds as many frames as GROUP_BYTES allow and overwrites the previous group.
     """
     (sources, _, channels), device = signals[0].shape, signals[0].device
     bins, m = n_fft // 2 + 1, sources * channels
@@ -164,7 +164,7 @@ def _cross_correlations(left, right, lags):
 def _correlations(signals, hop, keep):
     """r_ij(k) = Σ_t x_i(t) y_j(t + k) of references x with references and estimates y, (2, TAPS, channels, channels).
 
-    Also, to `keep`, the spectra of the frames side by side, `hop` samples each; None if they are too many to be held.
+    With `keep`, also the spectra of the adjacent frames of `hop` samples each, or None if memory cannot hold them all.
     """
     samples, n_fft, result = signals[0].shape[1], _fast_length(hop + TAPS - 1), 0
     frames = range(0, samples, hop)
@@ -198,7 +198,7 @@ def _solve(auto, cross):
     diagonal += torch.finfo(torch.float64).eps
     scale = diagonal.rsqrt()
     keep = _independent(auto[:, 0] * scale[:, :, None] * scale[:, None]).to(scale)
-    # A channel that depends on others gets no filter: a unit impulse, correlated with nothing, stands in its place.
+    # A channel that depends on others gets no filter: an uncorrelated unit impulse replaces it.
     auto *= ((scale * keep)[:, :, None] * (scale * keep)[:, None])[:, None]
     auto[:, 0] += torch.diag_embed(1 - keep)
     cross *= (scale * keep)[:, None, :, None]
@@ -224,7 +224,7 @@ def _solve(auto, cross):
 
 
 def _independent(gram):
-    """A boolean (batch, m): channels taken in turn, unless those taken already span them at lag 0."""
+    """A boolean tensor (batch, m): False for a channel that the channels before it span at lag 0."""
     keep = np.zeros(gram.shape[:2], bool)
     for matrix, kept in zip(gram.cpu().numpy(), keep, strict=True):
         for i in range(len(matrix)):
@@ -284,7 +284,7 @@ def _flat(solve, x):
 
 
 def _cholesky(auto):
-    factor, _ = torch.linalg.cholesky_ex(_dense(auto))  # where it fails, the residual tells
+    factor, _ = torch.linalg.cholesky_ex(_dense(auto))  # the residual reveals a failure
     return lambda x: _flat(lambda y: torch.cholesky_solve(y, factor), x)
 
 

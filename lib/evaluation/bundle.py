@@ -1,10 +1,9 @@
 """Make the generator that this repository carries: `python -m lib.evaluation.bundle results/study/l1-42`.
 
-Writes corpus.safetensors, the weights of that run's arm in half precision, and corpus.json, which says where they come
-from, how they score on the run's test set, and what half precision changed.
+Writes corpus.safetensors, the arm's weights in half precision, and corpus.json: their origin, their scores on the run's
+test set, and the change by half precision.
 """
 
-import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +15,9 @@ from lib.common.files import write_bytes, write_json
 from lib.common.provenance import ROOT
 from lib.config import read_note
 from lib.data.tracks import read_index
-from lib.evaluation.results import read_museval
+from lib.evaluation.results import check_versions, read_museval
 from lib.evaluation.score import evaluate_set
+from lib.evaluation.stats import stem_table
 from lib.models.weights import BUNDLED, load_weights, save_weights
 
 
@@ -31,6 +31,7 @@ def bundle(arm, target=BUNDLED):
     if not about.get("finished"):
         raise UserError(f"{arm} holds no finished training; give the folder of an arm, such as results/study/l1-42.")
     sets, digest = read_index(ROOT / about["config"]["data"])
+    check_versions(arm / "eval" / "test")
     full = read_museval(arm / "eval" / "test")
     with tempfile.TemporaryDirectory() as folder:
         weights, scores = Path(folder, target.name), Path(folder, "half precision", "eval", "test")
@@ -55,9 +56,8 @@ def bundle(arm, target=BUNDLED):
 
 
 def _sdr(scores):
-    """{stem: SDR in dB, median over tracks of each track's median over seconds}, and their mean as `all`."""
-    medians = scores.groupby("target", sort=False)["SDR"].median()
-    return {stem: round(value, 3) for stem, value in (medians.to_dict() | {"all": statistics.mean(medians)}).items()}
+    """{stem: SDR in dB}, the stems' mean as `all`."""
+    return {stem: round(value, 3) for stem, value in stem_table(scores).items()}
 
 
 if __name__ == "__main__":

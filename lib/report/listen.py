@@ -14,7 +14,7 @@ from lib.common.files import read_json
 from lib.common.provenance import ROOT
 from lib.data.songs import Song
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
-from lib.evaluation.results import ARMS, METRICS
+from lib.evaluation.results import ARMS, METRICS, check_versions
 from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import load_weights
 from lib.runs.folders import arm_and_seed, trained
@@ -124,9 +124,10 @@ def scores(run, track):
     """
     rows = []
     for arm, name in heard_arms(run).items():
-        file = run / name / "eval" / "test" / f"{track.name}.json"
+        file = run / name / "eval" / "test" / "tracks" / f"{track.name}.json"
         if not file.exists():
             raise UserError(f"{name} has no score on {track.name}; run the notebook 03-sdr-table for this run first.")
+        check_versions(file.parents[1])
         for target in read_json(file)["targets"]:
             rows += [
                 {"arm": arm, "target": target["name"], "second": frame["time"], **frame["metrics"]}

@@ -1,4 +1,4 @@
-"""The D-probe, where it is certain what a discriminator can know."""
+"""The D-probe, on signals for which the right answer is known."""
 
 import copy
 import itertools
@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from lib.common.errors import UserError
+from lib.common.files import read_json, write_json
 from lib.data import tracks as data
 from lib.data.batches import JointAugmentation
 from lib.demucs import Demucs, center_trim
@@ -34,7 +35,7 @@ class Quarter:
 
 class Imitator:
     """A generator that draws its estimates from the exact distribution of the stems (independent noise of deviation
-    1/2) given their sum: no rule tells them from recorded stems, so what is learned of them can only be memory."""
+    1/2) given their sum: no rule tells them from real stems, so a discriminator can only memorise them."""
 
     def valid_length(self, samples):
         return samples
@@ -106,7 +107,7 @@ def test_memorisation_is_seen_where_there_is_nothing_else_to_learn(noise):
 
 def test_each_pass_shows_every_segment_once_in_an_order_of_its_own():
     def passes(seed):
-        shown = [k for batch in itertools.islice(probe._order(9, 4, seed), 9) for k in batch]
+        shown = [k for batch in itertools.islice(probe.batches(9, 4, seed), 9) for k in batch]
         return [tuple(shown[k : k + 9]) for k in range(0, 36, 9)]
 
     assert all(sorted(part) == list(range(9)) for part in passes(1))
@@ -141,31 +142,33 @@ def test_a_cell_holds_what_it_promises_and_gives_the_same_again(noise):
 
 
 def watched(noise, cure, steps, monkeypatch):
-    """A cell, and what happened in it: `found` and its `game`; `start`, the discriminator before its first step; of
-    that step `given` (stems, estimates), `seen` (mixture, recorded, generated) and `gradient`, by all weights in a row;
-    `dropped`, the outputs of its dropout; p and figures after every evaluation."""
-    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe._adversary
+    """A cell and its course: `found`; `adversary`; `start`, the discriminator before its first step; of that step
+    `given` (stems, estimates), `seen` (mixture, real, generated), `gradient` by all weights in a row, and `dropped`,
+    the outputs of its dropout; `evaluations`, p and metrics after each."""
+    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe.build_adversary
 
     def record(*arguments, **settings):
-        log.game = game = make(*arguments, **settings)
-        log.start = copy.deepcopy(game.discriminator)
-        forward = game.discriminator.register_forward_pre_hook(lambda _, inputs: log.forwards.append(inputs))
-        dropout = game.discriminator.patch.dropout.register_forward_hook(lambda *call: log.dropped.append(call[-1]))
-        play, observe = game.discriminator_step, game.observe
+        log.adversary = adversary = make(*arguments, **settings)
+        log.start = copy.deepcopy(adversary.discriminator)
+        forward = adversary.discriminator.register_forward_pre_hook(lambda _, inputs: log.forwards.append(inputs))
+        dropout = adversary.discriminator.patch.dropout.register_forward_hook(
+            lambda *call: log.dropped.append(call[-1])
+        )
+        play, observe = adversary.discriminator_step, adversary.observe
 
         def discriminator_step(step, *given):
             play(step, *given)
             if step == 0:
                 forward.remove()
                 dropout.remove()
-                log.given, log.gradient = given, flat(p.grad for p in game.discriminator.parameters())
+                log.given, log.gradient = given, flat(p.grad for p in adversary.discriminator.parameters())
 
-        game.discriminator_step = discriminator_step
-        game.observe = lambda figures: (observe(figures), log.evaluations.append((game.p, figures)))
-        return game
+        adversary.discriminator_step = discriminator_step
+        adversary.observe = lambda metrics: (observe(metrics), log.evaluations.append((adversary.p, metrics)))
+        return adversary
 
     with monkeypatch.context() as patch:
-        patch.setattr(probe, "_adversary", record)
+        patch.setattr(probe, "build_adversary", record)
         log.found = cell(noise, cure, steps=steps)
     mixture, stems = log.forwards[0]
     log.seen = mixture.chunk(2)[0], *stems.chunk(2)
@@ -193,8 +196,8 @@ def augments(log, _):
 def drives_p(log, _):
     """A quarter (25 of 100 steps) up where r_v is above 0.2, else down."""
     p = 0.0
-    for found, figures in log.evaluations:
-        p = min(max(p + (0.25 if figures["r_v_sigma"] > 0.2 else -0.25), 0.0), 0.8)
+    for found, metrics in log.evaluations:
+        p = min(max(p + (0.25 if metrics["r_v_sigma"] > 0.2 else -0.25), 0.0), 0.8)
         assert found == pytest.approx(p)
     assert len(log.evaluations) == 3 and p > 0, "after 25, 50 and 55 steps"
 
@@ -218,7 +221,7 @@ def adds_to_the_loss(log, naive, r1=0.0, lecam=0.0):
 
 
 def adds_noise(log, size, p, alike):
-    """Of `size` times the mixture's deviation; `alike` on recorded and generated, and its sum on the mixture."""
+    """Of `size` times the mixture's deviation; `alike` on real and generated, and its sum on the mixture."""
     (stems, estimates), (mixture, *seen) = augmented(log, p), log.seen
     first, second = (found - part for found, part in zip(seen, (stems, estimates), strict=True))
     level = stems.sum(1).std(dim=(1, 2))
@@ -244,8 +247,10 @@ def norms(network):
 
 
 def holds_the_norms(log, naive):
-    assert norms(log.game.discriminator) == pytest.approx([1] * 7, abs=0.1)  # after few steps of the power iteration
-    assert min(norms(naive.game.discriminator)) > 1.2
+    assert norms(log.adversary.discriminator) == pytest.approx(
+        [1] * 7, abs=0.1
+    )  # after few steps of the power iteration
+    assert min(norms(naive.adversary.discriminator)) > 1.2
 
 
 def drops_channels(log, naive):
@@ -257,12 +262,12 @@ def drops_channels(log, naive):
 
 
 def narrows(log, naive):
-    found, before = ([x.out_channels for x in log_.game.discriminator.patch.layers] for log_ in (log, naive))
+    found, before = ([x.out_channels for x in log_.adversary.discriminator.patch.layers] for log_ in (log, naive))
     assert before == [8, 16, 32, 64, 64, 64, 1] and found == [2, 4, 8, 16, 16, 16, 1]
 
 
 def keeps_the_best(log, naive):
-    entropies = [figures["bce_heldout"] for _, figures in log.evaluations]
+    entropies = [metrics["bce_heldout"] for _, metrics in log.evaluations]
     assert len(entropies) == 3 and naive.found["bce_heldout"] == entropies[-1], "the same discriminator was trained"
     assert log.found["bce_heldout"] == min(entropies) < entropies[-1], "memory makes it worse"
 
@@ -343,6 +348,18 @@ def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_pa
     index = tmp_path / "data.json"
     table([1], steps=3)
     assert trained == [1, 1, 2, 2, 1, 1, 1, 1, 1, 1], "other data"
+    monkeypatch.setattr(probe, "VERSION", probe.VERSION + 1)
+    with pytest.raises(UserError, match="dprobe.json is of another version .*; run the notebook 04-discriminator"):
+        probe.read_probe(tmp_path / "dprobe")
+    table([1], steps=3)
+    assert trained == [1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1], "another version"
+    assert len(probe.read_probe(tmp_path / "dprobe")) == 2
+    note = read_json(tmp_path / "dprobe" / "dprobe.json")
+    del note["version"]  # as of the first version
+    write_json(tmp_path / "dprobe" / "dprobe.json", note)
+    monkeypatch.setattr(probe, "VERSION", 1)
+    table([1], steps=3)
+    assert len(trained) == 12, "kept"
 
 
 def test_cells_of_other_settings_never_count_even_after_an_interruption(index, weights, tmp_path, monkeypatch):
@@ -365,68 +382,3 @@ def test_an_unknown_cure_and_too_many_segments_are_refused_before_any_step(index
         with pytest.raises(UserError, match=f"D-probe's {name} = 0 must be above 0"):
             probe.run(tmp_path / "dprobe", index, weights, [(4, "none", 1)], **settings)
     assert not (tmp_path / "dprobe").exists()
-
-
-# A fresh discriminator
-
-
-def pairs(change, tracks=4):
-    """Tracks of noise of 1.8 s, and what `change` makes of them."""
-    random = np.random.RandomState(0)
-    made = {f"track {k}": random.randn(4, 2, 80_000).astype(np.float32) * 10.0**-k for k in range(tracks)}
-    return {name: (stems, change(stems, random)) for name, stems in made.items()}
-
-
-def fresh(pairs):
-    return probe.fresh_auc(pairs, steps=60, seconds=SECONDS, batch=4, width=8, lr=1e-3)
-
-
-def test_a_fresh_discriminator_cannot_tell_two_halves_of_one_distribution():
-    # The stems in another order: as likely as they are, with the same sum
-    found = fresh(pairs(lambda stems, _: stems[[2, 0, 3, 1]]))
-    assert list(found) == [f"track {k}" for k in range(4)]
-    # 18 segments of a track and as many estimates: 4 sigma of one track's AUC are 0.39, of the mean of four 0.2
-    assert np.mean(list(found.values())) == pytest.approx(0.5, abs=0.2)
-
-
-def test_a_fresh_discriminator_tells_a_clear_difference_on_tracks_that_it_never_saw():
-    found = fresh(pairs(lambda stems, _: stems.mean(0, keepdims=True).repeat(4, 0)))
-    assert min(found.values()) > 0.95, "at any level"
-
-
-def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_and_on_none_that_it_judges(monkeypatch):
-    made = pairs(lambda stems, random: stems + random.randn(*stems.shape).astype(np.float32), tracks=5)
-    shown, judged = {}, {}  # {game: segments}, recorded and generated
-    monkeypatch.setattr(
-        probe.Adversary,
-        "discriminator_step",
-        lambda game, _, *parts: shown.setdefault(game, set()).update(x.numpy().tobytes() for p in parts for x in p),
-    )
-    logits = probe.Adversary.logits
-    monkeypatch.setattr(
-        probe.Adversary,
-        "logits",
-        lambda game, stems, estimates, index: (
-            judged.setdefault(game, set()).update(p[0].numpy().tobytes() for p in (stems, estimates))
-            or logits(game, stems, estimates, index)
-        ),
-    )
-    probe.fresh_auc(made, steps=60, seconds=SECONDS, batch=4, width=4)
-    every = {x.contiguous().numpy().tobytes() for pair in made.values() for p in probe._cut(*pair, SAMPLES) for x in p}
-    assert len(every) == 5 * 18 * 2 and len(shown) == 2, "18 segments a track, of two kinds; two folds"
-    assert shown.keys() == judged.keys()
-    for game in shown:
-        assert game.p == 0.5, "with joint augmentation"
-        assert not shown[game] & judged[game]
-        assert shown[game] | judged[game] == every, "60 batches of 4 show each of at most 54 segments"
-    assert set.union(*judged.values()) == every, "each track is judged once"
-
-
-def test_one_track_is_too_few_to_judge_by_another():
-    with pytest.raises(UserError, match=r"1 track\(s\) cannot be split into 2 folds; evaluate more tracks\."):
-        probe.fresh_auc(pairs(lambda stems, _: stems, tracks=1))
-
-
-def test_a_track_shorter_than_a_segment_is_named():
-    with pytest.raises(UserError, match="Track track 0 is shorter than a segment of 2.0 s; choose shorter segments"):
-        probe.fresh_auc(pairs(lambda stems, _: stems), seconds=2.0)

@@ -1,4 +1,4 @@
-"""Scores of a test set, in museval's files, and what stands beside them."""
+"""Scores of a test set in museval's files, and the files beside them."""
 
 import contextlib
 import dataclasses
@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.common.files import write_json
+from lib.common.files import read_json, write_json
 from lib.data import tracks as data
 from lib.demucs import Demucs
+from lib.evaluation import bsseval, spectral
 from lib.evaluation import score as evaluate
 from lib.evaluation.results import measured, read_museval
 from lib.evaluation.spectral import spectral_measures
@@ -39,7 +40,7 @@ def test_files_are_those_that_museval_writes(scored):
     store = museval.TrackStore(track.name)
     for name, *rows in zip(data.SOURCES, *museval.evaluate(references, estimates), strict=True):
         store.add_target(name, dict(zip(("SDR", "ISR", "SIR", "SAR"), rows, strict=True)))
-    theirs, ours = json.loads(store.json), json.loads((root / "museval" / f"{track.name}.json").read_text())
+    theirs, ours = json.loads(store.json), json.loads((root / "museval" / "tracks" / f"{track.name}.json").read_text())
     for target, wanted in zip(ours["targets"], theirs["targets"], strict=True):
         assert target["name"] == wanted["name"]
         for frame, other in zip(target["frames"], wanted["frames"], strict=True):
@@ -48,7 +49,7 @@ def test_files_are_those_that_museval_writes(scored):
                 assert frame["metrics"][metric] == pytest.approx(value, abs=1.1e-5, nan_ok=True)  # five decimals
 
 
-def test_both_metrics_give_the_same_figures(scored):
+def test_both_metrics_give_the_same_scores(scored):
     _, root = scored
     fast, slow = (read_museval(root / metric).set_index(["track", "target"]) for metric in ("fast", "museval"))
     # dB; the mixture lies in the span of the stems, so its SAR (above 100 dB) is rounding noise in both
@@ -66,12 +67,12 @@ def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
     torch.manual_seed(0)
     a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
     (first, first_detail), (second, second_detail) = (
-        (folder / f"{track.name}.json", folder / "spectral" / f"{track.name}.json") for track in tracks
+        (folder / "tracks" / f"{track.name}.json", folder / "spectral" / f"{track.name}.json") for track in tracks
     )
     evaluate.evaluate_set(tracks, folder, weights=a)
     os.utime(first, ns=(1, 1))
     os.utime(second_detail, ns=(1, 1))
-    first_detail.unlink()  # as in a folder from before there were measures of naturalness
+    first_detail.unlink()  # as after an interruption
     second.unlink()
     evaluate.evaluate_set(tracks, folder, weights=a)
     assert first.stat().st_mtime_ns == second_detail.stat().st_mtime_ns == 1
@@ -106,7 +107,7 @@ def test_a_ratio_without_error_is_written_as_museval_does():
     assert "Infinity" not in text and np.isnan(json.loads(text)["targets"][0]["frames"][0]["metrics"]["SDR"])
 
 
-def test_naturalness_of_the_mixture_stands_beside_every_track(scored):
+def test_spectral_measures_of_the_mixture_stand_beside_every_track(scored):
     tracks, root = scored
     for track in tracks:
         written = json.loads((root / "fast" / "spectral" / f"{track.name}.json").read_text())
@@ -114,44 +115,6 @@ def test_naturalness_of_the_mixture_stands_beside_every_track(scored):
         for stem, reference in zip(written, track.stems(), strict=True):
             expected = spectral_measures(track.mixture() / 4, reference)
             assert written[stem] == pytest.approx(expected, abs=1.1e-5, nan_ok=True)  # five decimals
-
-
-def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkeypatch):
-    tracks, calls = data.read_index(index)[0]["test"], []
-
-    def fresh_auc(pairs, *, folds, seed):
-        calls.append({name: (stems.copy(), np.array(estimates)) for name, (stems, estimates) in pairs.items()})
-        assert (folds, seed) == (2, 0)  # no more folds than tracks
-        return {name: 0.75 + 0.1 * k for k, name in enumerate(pairs)}
-
-    monkeypatch.setattr(evaluate, "fresh_auc", fresh_auc)
-    folder = tmp_path / "run" / "l1-1" / "eval" / "test"
-    mixture = tmp_path / "run" / "mixture" / "eval" / "test"
-    torch.manual_seed(0)
-    a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
-    for _ in range(2):
-        evaluate.detectability(tracks, folder, weights=a)
-    assert len(calls) == 1 and list(calls[0]) == [track.name for track in tracks]
-    stems, estimates = calls[0][tracks[0].name]
-    np.testing.assert_array_equal(stems, tracks[0].stems())
-    np.testing.assert_allclose(estimates, evaluate.separate(evaluate.load_weights(a), tracks[0].mixture()), atol=1e-6)
-    evaluate.detectability(tracks, folder, weights=b)
-    evaluate.detectability(tracks, mixture, seconds=1.0)
-    assert len(calls) == 3
-    middle = (tracks[0].samples - data.SAMPLERATE) // 2
-    expected = tracks[0].mixture()[:, middle : middle + data.SAMPLERATE] / 4
-    np.testing.assert_allclose(calls[2][tracks[0].name][1], np.broadcast_to(expected, (4, *expected.shape)))
-
-    evaluate.evaluate_set(tracks, folder, weights=b)  # finds no file of its own and keeps the discriminator's
-    table = measured(tmp_path / "run")
-    assert table.groupby("track")["auc_fresh"].unique().map(list).to_dict() == {
-        track.name: [pytest.approx(0.75 + 0.1 * k)] for k, track in enumerate(tracks)
-    }
-    assert len(table) == 2 * 4 and table[["SDR", "lsd_8k_16k", "mrstft"]].notna().all().all()
-    evaluate.evaluate_set(tracks, folder, weights=a)
-    assert not (folder / "detectability.json").exists()  # it was of other weights
-    evaluate.detectability(tracks[:1], folder, weights=a)
-    assert len(calls) == 3 and not (folder / "detectability.json").exists()
 
 
 def test_a_good_estimate_scores_higher(scored):
@@ -168,3 +131,34 @@ def test_unknown_metric_and_empty_set_are_refused(index, tmp_path):
         evaluate.evaluate_set(tracks, tmp_path, metric="guess")
     with pytest.raises(UserError, match="no track"):
         evaluate.evaluate_set([], tmp_path)
+
+
+def test_a_track_may_have_any_name(index, tmp_path):
+    tracks = [dataclasses.replace(track, name=name) for track, name in zip(
+        data.read_index(index)[0]["test"], ("about", "detectability"), strict=True)]  # fmt: skip
+    evaluate.evaluate_set(tracks, tmp_path / "mixture" / "eval" / "test")
+    assert set(measured(tmp_path)["track"]) == {"about", "detectability"}
+
+
+@pytest.mark.parametrize("module, kind", [(bsseval, "tracks"), (spectral, "spectral")])
+def test_results_of_another_version_are_refused_and_computed_again(index, tmp_path, monkeypatch, module, kind):
+    tracks, folder = data.read_index(index)[0]["test"][:1], tmp_path / "mixture" / "eval" / "test"
+    here = types.SimpleNamespace(map=map)
+    monkeypatch.setattr(evaluate, "processes", lambda *_: contextlib.nullcontext(here))
+    evaluate.evaluate_set(tracks, folder)
+    files = {kind: folder / kind / f"{tracks[0].name}.json" for kind in ("tracks", "spectral")}
+
+    def again():
+        """The kinds of files that are computed again."""
+        for file in files.values():
+            os.utime(file, ns=(1, 1))
+        evaluate.evaluate_set(tracks, folder)
+        return [kind for kind, file in files.items() if file.stat().st_mtime_ns != 1]
+
+    about = read_json(folder / "about.json")
+    write_json(folder / "about.json", {name: value for name, value in about.items() if "version" not in name})
+    assert again() == [] and len(measured(tmp_path)) == 4, "a result without a version is of version 1"
+    monkeypatch.setattr(module, "VERSION", module.VERSION + 1)
+    with pytest.raises(UserError, match="about.json is of another version .*; run the notebook 03-sdr-table"):
+        measured(tmp_path)
+    assert again() == [kind] and len(measured(tmp_path)) == 4

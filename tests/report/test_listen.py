@@ -34,11 +34,11 @@ def run(index, tmp_path_factory):
     track = read_index(index)[0]["test"][0]
     for seed, name in enumerate(("gan-10", "gan-9", "l1-9")):
         torch.manual_seed(seed)
-        (run / name / "eval" / "test").mkdir(parents=True)
+        (run / name / "eval" / "test" / "tracks").mkdir(parents=True)
         save_weights(build("demucs", channels=4, depth=3, lstm_layers=1), run / name / "model.safetensors")
         (run / name / "config.json").write_text('{"config": {}, "finished": true}')
         measures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
-        (run / name / "eval" / "test" / f"{track.name}.json").write_text(museval_json(*measures))
+        (run / name / "eval" / "test" / "tracks" / f"{track.name}.json").write_text(museval_json(*measures))
     lines = [{"step": 2, "adversarial_share": None}, {"step": 4, "adversarial_share": 0.2, "adversarial_weight": 0.05}]
     (run / "gan-9" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "l1-9" / "metrics.jsonl").write_text('{"step": 4}\n')

@@ -30,12 +30,12 @@ def museval_text(figures):
 def evaluate(run, name, level, test_set="test", tracks=TRACKS, metric="fast"):
     """Fabricate an evaluated arm: stem k of track t has SDR level + k + 10 t in its every frame but a silent one."""
     folder = run / name / "eval" / test_set
-    folder.mkdir(parents=True)
+    (folder / "tracks").mkdir(parents=True)
     about = {"metric": metric, "tracks": TRACKS, "made_by": {"commit": "0123456789"}}
     (folder / "about.json").write_text(json.dumps(about))
     for t, track in enumerate(tracks):
         figures = {stem: [level + k + 10 * t, math.nan] for k, stem in enumerate(STEMS)}
-        (folder / f"{track}.json").write_text(museval_text(figures))
+        (folder / "tracks" / f"{track}.json").write_text(museval_text(figures))
 
 
 @pytest.fixture
@@ -89,7 +89,6 @@ def test_plain_and_gzip_files_are_read_and_silent_frames_left_out(tmp_path):
     text = museval_text({"drums": [1.0, math.nan, 3.0, 8.0], "bass": [math.nan]})
     (tmp_path / "A.b.json").write_text(text)
     (tmp_path / "C.json.gz").write_bytes(gzip.compress(text.encode()))
-    (tmp_path / "about.json").write_text("{}")
     rows = report.read_museval(tmp_path)
     assert rows["track"].tolist() == ["A.b", "A.b", "C", "C"]
     first = rows.iloc[0]
@@ -180,7 +179,7 @@ def test_another_systems_folder_prefers_the_section_of_exactly_its_tracks(run):
 
 
 def test_incomplete_rows_are_refused_by_name(run, tmp_path):
-    (run / "gan-1" / "eval" / "test" / "Noon.json").unlink()
+    (run / "gan-1" / "eval" / "test" / "tracks" / "Noon.json").unlink()
     with pytest.raises(UserError, match="1 of 3 tracks .*'Noon'"):
         report.sdr_table(run)
     evaluate(tmp_path, "other-0", 0.0, tracks=["Dawn"])
@@ -208,7 +207,7 @@ def test_written_tables_hold_what_the_notebook_shows(run):
     assert not list(run.glob("*.tmp"))
 
 
-def test_arms_table_joins_naturalness_by_track_and_stem_and_leaves_gaps(run):
+def test_arms_table_joins_spectral_measures_by_track_and_stem_and_leaves_gaps(run):
     folder = run / "gan-1" / "eval" / "test"
     for name, value in (("Dawn", 1.0), ("Noon", 2.0)):  # "Dusk" has not been measured
         measures = {stem: dict.fromkeys(MEASURES, value + k / 10) for k, stem in enumerate(STEMS)}

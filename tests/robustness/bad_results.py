@@ -11,9 +11,9 @@ QUICK = "python -m lib.pipeline quick run=MINE"
 MUSEVAL = 'results.read_museval("…/study/l1-1/eval/test")'
 MEASURED = 'results.measured(Path("…/study"))'
 LOG = 'results.read_metrics("…/study/l1-1")'
-SCORES = "…/study/l1-1/eval/test/I - J.json"
+SCORES = "…/study/l1-1/eval/test/tracks/I - J.json"
 EVALUATED = Path("study/l1-1/eval/test")
-SCORED = EVALUATED / "I - J.json"
+SCORED = EVALUATED / "tracks" / "I - J.json"
 
 
 def profile(content):
@@ -25,7 +25,7 @@ def scores(change):
 
 
 def packed(place):
-    (place / EVALUATED / "I - J.json.gz").write_bytes(gzip.compress((place / SCORED).read_bytes()))
+    (place / SCORED).with_suffix(".json.gz").write_bytes(gzip.compress((place / SCORED).read_bytes()))
     (place / SCORED).unlink()
 
 
@@ -111,7 +111,7 @@ CASES = [
     Case("a frame with a word for SDR", MUSEVAL, f"{SCORES} …; evaluate that track again.",
          scores(lambda value: value["targets"][1]["frames"][0]["metrics"].update(SDR="loud"))),
     Case("packed scores that are not packed", MUSEVAL, "….json.gz …; evaluate that track again.",
-         lambda place: (place / SCORED).rename(place / EVALUATED / "I - J.json.gz")),
+         lambda place: (place / SCORED).rename((place / SCORED).with_suffix(".json.gz"))),
     Case("scores that are a folder", MUSEVAL, f"{SCORES} …; evaluate that track again.",
          lambda place: ((place / SCORED).unlink(), (place / SCORED).mkdir())),
     Case("a track with two scores", MUSEVAL, "…/study/l1-1/eval/test holds more than one result for I - J; remove "
@@ -123,7 +123,7 @@ CASES = [
          "(…); restore or remove it.", beside("detectability.json", '{"auc": {')),
     Case("detectability.json is a list", MEASURED, "…/study/l1-1/eval/test/detectability.json …",
          beside("detectability.json", "[1]")),
-    Case("the measures of naturalness are a list", MEASURED, "…/study/l1-1/eval/test/spectral/I - J.json …",
+    Case("the spectral measures are a list", MEASURED, "…/study/l1-1/eval/test/spectral/I - J.json …",
          beside("spectral/I - J.json", "[1]")),
     # Logs
     Case("a run that was not trained", LOG, "Cannot read …/study/l1-1/metrics.jsonl (No such file or directory); "

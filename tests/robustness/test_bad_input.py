@@ -57,7 +57,7 @@ def place(tmp_path_factory):
             assert answer.status == 0, answer.errors
             scores = museval_json(*np.ones((4, 4, 2)))
             if arm != "pretrain":
-                write_bytes(folder / "eval" / "test" / "I - J.json", scores.encode())
+                write_bytes(folder / "eval" / "test" / "tracks" / "I - J.json", scores.encode())
         shutil.copy(place / "data.json", place / "study" / "data.json")
         shutil.copytree(place, base / "copy")
         yield place

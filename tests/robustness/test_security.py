@@ -11,7 +11,6 @@ from lib.common.files import read_json, write_json
 from lib.data.songs import song_name
 from lib.data.tracks import read_index
 from lib.evaluation.results import evaluated, evaluated_sets
-from lib.evaluation.score import evaluate_set
 from lib.runs.folders import trained
 from lib.runs.launch import launch
 
@@ -40,26 +39,18 @@ def test_an_index_cannot_name_a_track_outside_the_results(index, tmp_path, name)
         read_index(tmp_path / "data.json")
 
 
-def test_a_track_cannot_take_the_place_of_another_file(index, tmp_path):
-    content = read_json(index)
-    content["sets"]["test"][0]["name"] = "about"
-    write_json(tmp_path / "data.json", content)
-    with pytest.raises(UserError, match="cannot be called 'about'"):
-        evaluate_set(read_index(tmp_path / "data.json")[0]["test"], tmp_path / "eval")
-
-
 @pytest.mark.parametrize("name", ["<img src=x onerror=alert(1)>-1", "$\\frac-1", "[x](javascript:alert)-1", "gan"])
 def test_an_arm_of_a_strange_name_is_refused(tmp_path, name):
     write_json(tmp_path / name / "config.json", {"config": {}, "finished": True})
     write_json(tmp_path / name / "model.safetensors", {})
-    write_json(tmp_path / name / "eval" / "test" / "Band - Song.json", {})
+    write_json(tmp_path / name / "eval" / "test" / "tracks" / "Band - Song.json", {})
     for read in (trained, lambda run: evaluated(run, "test")):
         with pytest.raises(UserError, match="An arm's folder cannot be called"):
             read(tmp_path)
 
 
 def test_a_test_set_of_a_strange_name_is_refused(tmp_path):
-    write_json(tmp_path / "gan-1" / "eval" / "<script>alert(1)" / "Band - Song.json", {})
+    write_json(tmp_path / "gan-1" / "eval" / "<script>alert(1)" / "tracks" / "Band - Song.json", {})
     with pytest.raises(UserError, match="A test set cannot be called '<script>alert"):
         evaluated_sets(tmp_path)
 

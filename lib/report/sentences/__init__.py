@@ -4,9 +4,8 @@ Those that compare the arms are in `lib.report.sentences.arms`, those of discrim
 `lib.report.sentences.discriminator`; all are reached through here.
 """
 
-import pandas as pd
-
 from lib.common.words import join, plain, signed
+from lib.evaluation.probe import read_probe
 from lib.evaluation.results import ARMS, arms_table, published_seeds, published_systems
 from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval, two_sided_p
 from lib.report.sentences.arms import PERCEPTION, arm_differences, gan_helps, naturalness, parts, power
@@ -50,8 +49,8 @@ def findings(run):
     if set(arms_table(run)["arm"]) - {"l1", "mixture"}:
         lines = diagnoses(verdicts(gan_runs(run))).splitlines()
         sentences += ["The discriminator of " + line.removeprefix("- ").replace("**", "") for line in lines]
-    if (run / "dprobe.csv").exists():
-        sentences.append("A discriminator alone: " + probe(pd.read_csv(run / "dprobe.csv")).replace("**", ""))
+    if (cells := read_probe(run)) is not None:
+        sentences.append("A discriminator alone: " + probe(cells).replace("**", ""))
     return sentences
 
 

@@ -8,26 +8,14 @@ import pandas as pd
 
 from lib.common.errors import UserError
 from lib.common.words import join, plain, signed
-from lib.evaluation.results import ARMS
-from lib.evaluation.spectral import MEASURES
+from lib.evaluation.results import ARMS, IDEAL, PERCEPTION
 from lib.evaluation.stats import STEMS, bootstrap_interval, power_table, wilcoxon_holm
 
-IDEAL = {"high_band_ratio": 0.0, "auc_fresh": 0.5}  # where the best is neither the highest nor the lowest value
-PERCEPTION = (*MEASURES, "auc_fresh")  # lower is better, or nearer to `IDEAL`
 MEANINGS = {  # metric: what a gain means, what a loss means, and what both are about
     "SDR": ("nearer to the true stem", "farther from the true stem", "distance from the true stem"),
     "ISR": ("less sound missing or displaced", "more sound missing or displaced", "missing or displaced sound"),
     "SIR": ("less leakage", "more leakage", "leakage"),
     "SAR": ("less noise and fewer artefacts", "more noise and artefacts", "noise and artefacts"),
-}
-NAMES = {
-    "lsd_0_500": "Log-spectral distance below 500 Hz (dB)",
-    "lsd_500_2k": "Log-spectral distance, 500 Hz to 2 kHz (dB)",
-    "lsd_2k_8k": "Log-spectral distance, 2 to 8 kHz (dB)",
-    "lsd_8k_16k": "Log-spectral distance, 8 to 16 kHz (dB)",
-    "high_band_ratio": "Energy above 8 kHz, its distance from the true stem's (dB)",
-    "mrstft": "Multi-resolution STFT distance",
-    "auc_fresh": "AUC of a fresh discriminator, its distance from 0.5",
 }
 
 
@@ -104,7 +92,7 @@ def naturalness(differences):
                 word = ("nearer" if row["difference"] < 0 else "farther") if is_shown(row) else "no difference shown"
                 groups[word].append(f"{stem} ({_interval(row)})")
             says = [f"{word}: {join(stems)}" for word, stems in groups.items() if stems]
-            lines.append(f"- **{ARMS.get(arm, arm)} − L1**, {NAMES[metric]}: {'; '.join(says)}.")
+            lines.append(f"- **{ARMS.get(arm, arm)} − L1**, {PERCEPTION[metric]}: {'; '.join(says)}.")
     return "\n".join(lines)
 
 
