@@ -6,26 +6,39 @@ import pytest
 from scipy import stats
 
 from lib.common.errors import UserError
-from lib.evaluation.stats import COLUMNS, STEMS, _holm, _nanmedian, seeds_needed
-from lib.report import tables as report
+from lib.evaluation import results
+from lib.evaluation.stats import (
+    COLUMNS,
+    STEMS,
+    _holm,
+    _nanmedian,
+    arm_means,
+    bootstrap_interval,
+    power_table,
+    prediction_interval,
+    seeds_needed,
+    stem_table,
+    two_sided_p,
+    wilcoxon_holm,
+)
 
-GAN = report.published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
+GAN = results.published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
 
 
 def test_no_reported_difference_leaves_the_range_of_one_more_run():
-    p = report.two_sided_p(GAN, report.published_seeds())
+    p = two_sided_p(GAN, results.published_seeds())
     assert p.round(2).tolist() == [0.73, 0.19, 0.19, 0.21, 0.83]
 
 
 def test_p_and_interval_agree_at_the_edge():
-    seeds = report.published_seeds()
-    interval = report.prediction_interval(seeds)
-    np.testing.assert_allclose(report.two_sided_p(interval["mean"] + interval["half_width"], seeds), 0.05)
+    seeds = results.published_seeds()
+    interval = prediction_interval(seeds)
+    np.testing.assert_allclose(two_sided_p(interval["mean"] + interval["half_width"], seeds), 0.05)
 
 
 def test_a_single_seed_has_no_interval():
     with pytest.raises(UserError, match="two seeds"):
-        report.prediction_interval(report.published_seeds().iloc[:1])
+        prediction_interval(results.published_seeds().iloc[:1])
 
 
 def arm(values):
@@ -38,7 +51,7 @@ def arm(values):
 
 def test_bootstrap_of_a_constant_difference_has_no_width():
     base = np.random.default_rng(0).normal(size=(3, 7))
-    interval = report.bootstrap_interval(arm(base), arm(base + 0.25), resamples=200)
+    interval = bootstrap_interval(arm(base), arm(base + 0.25), resamples=200)
     np.testing.assert_allclose(interval[["difference", "low", "high"]], 0.25)
     assert set(interval["seeds"]) == {3} and set(interval["tracks"]) == {7}
 
@@ -48,21 +61,21 @@ def test_bootstrap_resamples_seeds_and_tracks_as_wholes():
     # tracks t with SD 2 / sqrt(2); together sqrt(.5 + 2) = 1.58. Tracks drawn anew per seed would give 1.22.
     seed_part, track_part = np.array([[-1.0], [1.0]]), np.array([[-2.0, 2.0]])
     base = np.zeros((2, 2))
-    interval = report.bootstrap_interval(arm(base), arm(base + seed_part + track_part), statistic="mean")
+    interval = bootstrap_interval(arm(base), arm(base + seed_part + track_part), statistic="mean")
     # s takes -1, 0, 1 and t takes -2, 0, 2 with chances 1/4, 1/2, 1/4: both extremes of the sum have chance 1/16
     np.testing.assert_allclose(interval[["difference", "low", "high"]].iloc[0], [0, -3, 3], atol=1e-12)
-    narrower = report.bootstrap_interval(arm(base), arm(base + seed_part + track_part), "mean", level=0.8)
+    narrower = bootstrap_interval(arm(base), arm(base + seed_part + track_part), "mean", level=0.8)
     np.testing.assert_allclose(narrower[["low", "high"]].iloc[0], [-2, 2])  # P(sum <= -2) = 3/16 > 10 %
 
 
 def test_bootstrap_is_the_difference_of_the_tables_rows_and_repeatable():
     random = np.random.default_rng(1)
     base, other = arm(random.normal(size=(3, 9))), arm(random.normal(size=(3, 9)))
-    first, second = (report.bootstrap_interval(base, other, resamples=300) for _ in range(2))
+    first, second = (bootstrap_interval(base, other, resamples=300) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
     def row(rows):
-        return pd.DataFrame([report.stem_table(group) for _, group in rows.groupby("seed")]).mean()
+        return pd.DataFrame([stem_table(group) for _, group in rows.groupby("seed")]).mean()
 
     np.testing.assert_allclose(first["difference"], row(other) - row(base))
     assert (first["low"] < first["difference"]).all() and (first["difference"] < first["high"]).all()
@@ -72,31 +85,31 @@ def test_seeds_are_averaged_and_tracks_take_their_median():
     # per seed the medians of the gains over tracks are 0, 1 and 5: mean 2, median 1
     gains = np.array([[0.0, 0, 9], [1, 1, 9], [5, 5, 9]])
     before, after = arm(np.zeros((3, 3))), arm(gains)
-    np.testing.assert_allclose(report.bootstrap_interval(before, after, resamples=50)["difference"], 2)
+    np.testing.assert_allclose(bootstrap_interval(before, after, resamples=50)["difference"], 2)
     # per track the means over seeds are 2, 2 and 9; medians would be 1, 1 and 9
-    np.testing.assert_allclose(report.wilcoxon_holm(before, after)["median_difference"], 2)
-    interval = report.prediction_interval(pd.DataFrame({"drums": [0.0, 1, 5]}))
+    np.testing.assert_allclose(wilcoxon_holm(before, after)["median_difference"], 2)
+    interval = prediction_interval(pd.DataFrame({"drums": [0.0, 1, 5]}))
     # t(2) = 4.3027, SD = sqrt(14 / 2) = 2.6458
     assert interval.loc["drums"].tolist() == pytest.approx([2, 7**0.5, 4.3027 * 7**0.5 * (4 / 3) ** 0.5], rel=1e-4)
 
 
 def test_bootstrap_leaves_silent_stems_out():
     base = np.array([[1.0, 2.0, np.nan, 4.0]])
-    interval = report.bootstrap_interval(arm(base), arm(base + 1), statistic="mean", resamples=100)
+    interval = bootstrap_interval(arm(base), arm(base + 1), statistic="mean", resamples=100)
     np.testing.assert_allclose(interval["difference"], 1)
 
 
 def test_other_measures_are_compared_alike():
     values = np.random.default_rng(0).normal(size=(2, 5))
     base, other = (arm(v).rename(columns={"SDR": "mrstft"}) for v in (values, values - 0.5))
-    np.testing.assert_allclose(report.bootstrap_interval(base, other, metric="mrstft", resamples=50)["high"], -0.5)
-    np.testing.assert_allclose(report.wilcoxon_holm(base, other, metric="mrstft")["median_difference"], -0.5)
+    np.testing.assert_allclose(bootstrap_interval(base, other, metric="mrstft", resamples=50)["high"], -0.5)
+    np.testing.assert_allclose(wilcoxon_holm(base, other, metric="mrstft")["median_difference"], -0.5)
 
 
 def test_a_stem_that_no_track_has_leaves_the_others_their_figures():
     base = arm(np.zeros((1, 4)))
     base.loc[base["target"] == "bass", "SDR"] = np.nan
-    interval = report.bootstrap_interval(base, base.assign(SDR=base["SDR"] + 1), resamples=50)
+    interval = bootstrap_interval(base, base.assign(SDR=base["SDR"] + 1), resamples=50)
     assert interval.loc["bass", ["difference", "low", "high"]].isna().all() and interval.loc["drums", "low"] == 1
 
 
@@ -113,7 +126,7 @@ def test_arm_means_are_the_tables_rows_per_seed():
     rows = pd.concat(
         [arm([[1.0, 2, 9]]).assign(arm="mixture", seed=pd.NA), arm([[4.0, 5, 6], [1, 7, 8]]).assign(arm="l1")]
     )
-    means = report.arm_means(rows.astype({"seed": "Int64"}))["SDR"]
+    means = arm_means(rows.astype({"seed": "Int64"}))["SDR"]
     assert means.tolist() == [2, 5, 7] and means.index.get_level_values("arm").tolist() == ["mixture", "l1", "l1"]
 
 
@@ -137,7 +150,7 @@ def test_seeds_needed_by_simulation():
 
 
 def test_power_table_by_the_published_seeds():
-    table = report.power_table(report.published_seeds())
+    table = power_table(results.published_seeds())
     assert list(table.index) == list(COLUMNS) and list(table.columns) == [0.1, 0.2, 0.3, 0.5, 1.0]
     # SD .1618, d = .618: 2 (1.960 + .842)^2 / d^2 = 41.1 by the normal, and Guenther's 1.960^2 / 4 on top for t
     assert table.loc["drums", 0.1] == 43
@@ -153,11 +166,11 @@ def test_power_of_nothing_is_refused(sd, difference):
 def test_wilcoxon_is_exact_and_averages_seeds_first():
     # six tracks that all gain: the smallest exact two-sided p is 2 / 2^6, and Holm multiplies equal ones by 4
     gains = np.array([[1.0, 2, 3, 4, 5, 6], [-0.5] * 6])  # means .25 ... 2.75: all positive
-    table = report.wilcoxon_holm(arm(np.zeros((2, 6))), arm(gains))
+    table = wilcoxon_holm(arm(np.zeros((2, 6))), arm(gains))
     np.testing.assert_allclose(table["p"], 2 / 64)
     np.testing.assert_allclose(table["p_holm"], 4 * 2 / 64)
     np.testing.assert_allclose(table["median_difference"], 1.5)
-    same = report.wilcoxon_holm(arm(gains), arm(gains))
+    same = wilcoxon_holm(arm(gains), arm(gains))
     assert (same["p"] == 1).all()
 
 
@@ -170,6 +183,6 @@ def test_holm_by_hand():
 def test_arms_that_cannot_be_paired_are_refused():
     base = arm(np.zeros((1, 2)))
     with pytest.raises(UserError, match="share no seed"):
-        report.wilcoxon_holm(base, base.assign(seed=7))
+        wilcoxon_holm(base, base.assign(seed=7))
     with pytest.raises(UserError, match="'T1'"):
-        report.bootstrap_interval(base, base[base["track"] == "T0"])
+        bootstrap_interval(base, base[base["track"] == "T0"])

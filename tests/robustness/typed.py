@@ -24,7 +24,7 @@ PRELOADED = ("typed", "lib.models.weights.__main__", "safetensors.torch", "torch
 COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib.draw_audio", "lib.evaluation.bundle")
 CALLED = {  # by the notebooks
     "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "launch": "lib.runs.launch",
-    "listen": "lib.report.listen", "readings": "lib.report.sentences", "report": "lib.report.tables",
+    "listen": "lib.report.listen", "sentences": "lib.report.sentences", "report": "lib.report.tables",
     "results": "lib.evaluation.results",
 }  # fmt: skip
 
