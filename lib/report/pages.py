@@ -46,9 +46,9 @@ def write_page(notebook, page, steps):
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", lambda text: MarkdownWithMath(IPythonRenderer(escape=True)).render(text))
     body, _ = exporter.from_notebook_node(content)
-    links = '<a href="index.html">← The report</a>'
-    for step in list(steps)[list(steps).index(Path(page).stem) + 1 :][:1]:
-        links += f'<a href="{step}.html">{step} →</a>'
+    steps = list(steps)
+    following = steps[steps.index(Path(page).stem) + 1 :][:1]
+    links = '<a href="index.html">← The report</a>' + "".join(f'<a href="{x}.html">{x} →</a>' for x in following)
     body = f'<nav class="bar">{links}</nav><main>{body}</main><nav class="bar foot">{links}</nav>'
     write_bytes(page, _document(_title(content), body, _code_style()).encode())
 
@@ -154,19 +154,13 @@ def settle(path):
     """Rewrite an executed notebook for keeping: without the state of widgets, and with small pictures."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    instead = nbformat.v4.new_output("display_data", {"text/html": "<p>The control needs a running Jupyter.</p>"})
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_still(output) for output in cell.outputs]
+            cell.outputs = [instead if VIEW in output.get("data", {}) else output for output in cell.outputs]
             for output in cell.outputs:
                 _shrink(output)
     write_bytes(path, nbformat.writes(notebook).encode())
-
-
-def _still(output):
-    """The output itself, or a line of text instead of a widget."""
-    if VIEW not in output.get("data", {}):
-        return output
-    return nbformat.v4.new_output("display_data", {"text/html": "<p>The control needs a running Jupyter.</p>"})
 
 
 def _shrink(output):

@@ -6,7 +6,6 @@ from lib.evaluation.results import METRICS
 from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
-INK = "#333333"
 PERCEPTION = {  # measure: label of its axis
     "lsd_8k_16k": "log-spectral distance, 8–16 kHz (dB, ← better)",
     "auc_fresh": "AUC of a fresh discriminator (← better)",
@@ -85,7 +84,7 @@ def measure_differences(differences):
         axis.set(title=stem.capitalize(), xlim=(-0.5, len(METRICS) - 0.5))
         axis.grid(axis="x", visible=False)
     axes[0].set_ylabel("difference from L1 (dB), 95 %")
-    axes[-1].plot([], [], "o", color="white", mec=INK, label="interval holds zero")
+    axes[-1].plot([], [], "o", color="white", mec="#333333", label="interval holds zero")
     legend_below(figure, axes[-1])
     return figure
 
@@ -100,35 +99,14 @@ def perception_distortion(tracks):
     seeds = arm_means(tracks, ["SDR", *measures])
     figure, axes = panels(max(1, len(measures)), 3.8, "Is natural detail paid for with SDR?")
     for axis, measure in zip(axes, measures, strict=False):
-        means = {}
         for arm, points in seeds.groupby("arm", sort=False):
             axis.scatter(points["SDR"], points[measure], s=14, color=arm_colour(arm), alpha=0.7)
-            means[arm] = points["SDR"].mean(), points[measure].mean()
-            axis.scatter(*means[arm], s=90, color=arm_colour(arm), edgecolor="white", zorder=3)
+            mean = points["SDR"].mean(), points[measure].mean()
+            axis.scatter(*mean, s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
         if measure == "auc_fresh":
             axis.axhline(0.5, color="#666666", lw=1, ls=":")
             axis.annotate("0.5: it cannot tell", (0.02, 0.5), (0, 3), ("axes fraction", "data"), "offset points")
         axis.margins(0.14)
-        _label(axis, means)
         axis.set(xlabel="SDR (dB, better →)", ylabel=PERCEPTION[measure])
+    legend_below(figure, axes[0])
     return figure
-
-
-def _label(axis, points):
-    """Write each arm's name beside its point in {arm: (x, y)}, towards the middle and without overlap."""
-    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    arms = sorted(points, key=lambda arm: points[arm][1])
-    gap = 0.09  # share of the axis' height
-    heights = [(points[arm][1] - bottom) / (top - bottom) for arm in arms]
-    for k in range(1, len(arms)):
-        heights[k] = max(heights[k], heights[k - 1] + gap)
-    for k in range(len(arms)):  # from the top: back into the axis
-        heights[-1 - k] = min(heights[-1 - k], heights[-k] - gap if k else 0.95)
-    for arm, height in zip(arms, heights, strict=True):
-        x = (points[arm][0] - left) / (right - left)
-        side = 1 if x < 0.5 else -1
-        axis.annotate(
-            arm_label(arm), points[arm], (x + side * 0.06, height), textcoords="axes fraction", color=INK, zorder=4,
-            ha="left" if side > 0 else "right", va="center",
-            arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.8, "shrinkB": 5},
-        )  # fmt: skip
