@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from lib.common.errors import UserError
-from lib.evaluation import results
+from lib.evaluation.results import published_seeds, published_systems
 from lib.evaluation.stats import (
     COLUMNS,
     STEMS,
@@ -22,23 +22,23 @@ from lib.evaluation.stats import (
     wilcoxon_holm,
 )
 
-GAN = results.published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
+GAN = published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
 
 
 def test_no_reported_difference_leaves_the_range_of_one_more_run():
-    p = two_sided_p(GAN, results.published_seeds())
+    p = two_sided_p(GAN, published_seeds())
     assert p.round(2).tolist() == [0.73, 0.19, 0.19, 0.21, 0.83]
 
 
 def test_p_and_interval_agree_at_the_edge():
-    seeds = results.published_seeds()
+    seeds = published_seeds()
     interval = prediction_interval(seeds)
     np.testing.assert_allclose(two_sided_p(interval["mean"] + interval["half_width"], seeds), 0.05)
 
 
 def test_a_single_seed_has_no_interval():
     with pytest.raises(UserError, match="two seeds"):
-        prediction_interval(results.published_seeds().iloc[:1])
+        prediction_interval(published_seeds().iloc[:1])
 
 
 def arm(values):
@@ -150,7 +150,7 @@ def test_seeds_needed_by_simulation():
 
 
 def test_power_table_by_the_published_seeds():
-    table = power_table(results.published_seeds())
+    table = power_table(published_seeds())
     assert list(table.index) == list(COLUMNS) and list(table.columns) == [0.1, 0.2, 0.3, 0.5, 1.0]
     # SD .1618, d = .618: 2 (1.960 + .842)^2 / d^2 = 41.1 by the normal, and Guenther's 1.960^2 / 4 on top for t
     assert table.loc["drums", 0.1] == 43

@@ -1,4 +1,4 @@
-"""Sentences say what their figures say."""
+"""Sentences say what their numbers say."""
 
 import json
 import shutil
@@ -162,9 +162,9 @@ def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
 
 
 def last_evaluation(**changes):
-    figures = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
-    figures |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
-    return pd.DataFrame([figures | changes])
+    metrics = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
+    metrics |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
+    return pd.DataFrame([metrics | changes])
 
 
 def test_diagnoses_count_the_seeds_of_every_arm():
@@ -199,7 +199,7 @@ def test_outcomes_are_medians_over_tracks_and_means_over_stems():
     assert table.loc["gan-1"].tolist() == [1.5 + 1, 2.0] and list(table.index) == ["gan-1"]
 
 
-def test_games_are_the_runs_with_a_discriminator(tmp_path):
+def test_gan_runs_are_the_runs_with_a_discriminator(tmp_path):
     with pytest.raises(UserError, match="holds no arm with a discriminator"):
         discriminator.gan_runs(tmp_path)
     for name, line in (

@@ -1,4 +1,4 @@
-"""Readers and tables, against hand-computed figures and real museval files."""
+"""Readers and tables, against hand-computed values and real museval files."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ def run(tmp_path):
     return run
 
 
-# --- the published figures ---
+# --- the published results ---
 
 
 def test_published_seeds_reproduce_the_published_row():
@@ -247,7 +247,7 @@ def test_a_difference_that_two_decimals_do_not_show_has_no_colour(run):
     assert "<td>+0.00</td><td>−0.00</td><td class=up>+0.01</td>" in html
 
 
-# --- training figures ---
+# --- a training's log ---
 
 
 def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
