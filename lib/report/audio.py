@@ -1,7 +1,7 @@
 """Sound in a notebook, small enough to be committed with it.
 
-Players hold Ogg Opus (RFC 6716, RFC 7845) at about 16 kbit/s per channel: half of what Vorbis needs at least, with the
-whole range up to 20 kHz. Figures are never computed from it.
+Players hold Ogg Opus (RFC 6716, RFC 7845) at about 16 kbit/s per channel, half of Vorbis' least, with the whole range
+up to 20 kHz. No metric is computed from it.
 """
 
 import base64
@@ -14,9 +14,9 @@ from IPython.display import HTML
 from scipy import signal
 
 OPUS_RATE = 48_000  # Hz: the only rate of a full-band Opus stream
-COMPRESSION = 0.96  # of libsndfile's 0 (256 kbit/s per channel) to 1 (6 kbit/s)
-NO_MATH = "mathjax_ignore"  # a class in which a $ is a $; elsewhere JupyterLab takes what follows for a formula
-# A player that starts stops the one that plays, and goes on from the same place where both play one excerpt.
+COMPRESSION = 0.96  # libsndfile's scale: 0 (256 kbit/s per channel) to 1 (6 kbit/s)
+NO_MATH = "mathjax_ignore"  # CSS class: JupyterLab sets no formulas inside, so that a $ stays a $
+# A player that starts stops the others; if both play one excerpt, it continues at the same position.
 SWITCH = """<script>
 window.onePlayerAtATime ||= !document.addEventListener("play", ({target}) => {
   for (const other of document.querySelectorAll("audio"))
@@ -29,7 +29,7 @@ window.onePlayerAtATime ||= !document.addEventListener("play", ({target}) => {
 
 
 def player(audio, samplerate, label, seconds=10):
-    """An audio player for a notebook: the first `seconds` of `audio` (channels, time), inside the page."""
+    """A player of the first `seconds` of `audio` (channels, time), embedded in the page."""
     return HTML(
         f'<div class="{NO_MATH}" style="display:flex;align-items:center;gap:12px;margin:2px 0">'
         f'<span style="min-width:11em">{escape(label)}</span>{_element(label, audio, samplerate, seconds)}</div>'
@@ -37,7 +37,7 @@ def player(audio, samplerate, label, seconds=10):
 
 
 def players(rows, samplerate, seconds=10):
-    """Players side by side, to compare by switching from one to the next while they play.
+    """Players side by side, to be compared by switching between them while they play.
 
     rows: {name of a row: {name of a player: audio (channels, time)}}, all of one excerpt; samplerate in Hz.
     """
@@ -64,7 +64,7 @@ def _element(label, audio, samplerate, seconds):
 
 
 def ogg_opus(audio, samplerate):
-    """`audio` (channels, time) as the bytes of an Ogg Opus file; beyond full scale it is turned down."""
+    """`audio` (channels, time) as the bytes of an Ogg Opus file, scaled down if it exceeds full scale."""
     factor = np.gcd(OPUS_RATE, samplerate)
     samples = signal.resample_poly(np.asarray(audio, np.float32), OPUS_RATE // factor, samplerate // factor, axis=-1).T
     samples = samples / max(1.0, np.abs(samples).max(initial=0))

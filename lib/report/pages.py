@@ -1,7 +1,6 @@
 """The pages of a run: HTML of each notebook, and an index.html that opens from disk without a network.
 
-Everything a page needs stands in it: style, pictures, sound, the instrument. What comes from a track's name or from
-Markdown is escaped.
+A page holds everything it needs: style, figures, sound, the instrument. Names of tracks and Markdown are escaped.
 """
 
 import base64
@@ -20,9 +19,8 @@ from lib.common.files import write_bytes
 from lib.common.provenance import made_by
 from lib.draw_audio import standalone_page
 from lib.evaluation.results import ARMS
-from lib.report.sentences import findings
-from lib.report.sentences.answer import TEST, answer, tiles
-from lib.report.tables import PUBLISHED, style_table
+from lib.report.sentences.headline import findings, headline, tiles
+from lib.report.tables import PUBLISHED, TEST, style_table
 
 TITLE = "Demucs v1 + GAN: the update"
 VIEW = "application/vnd.jupyter.widget-view+json"
@@ -36,10 +34,10 @@ TEMPLATE = """{% extends "basic/index.html.j2" %}
 CSS = Path(__file__).with_name("pages.css")
 
 
-def write_page(notebook, page, steps=()):
+def write_page(notebook, page, steps):
     """Convert an executed notebook to one HTML file that loads nothing from elsewhere.
 
-    steps: names of all pages of the run, in order; the page links to its neighbours and to the index.
+    steps: names of all pages of the run, in order; the page links to the next one and to the index.
     """
     content = nbformat.read(notebook, as_version=4)
     for cell in content.cells:
@@ -48,35 +46,34 @@ def write_page(notebook, page, steps=()):
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", lambda text: MarkdownWithMath(IPythonRenderer(escape=True)).render(text))
     body, _ = exporter.from_notebook_node(content)
-    steps, here = list(steps), Path(page).stem
-    place = steps.index(here) if here in steps else 0
-    following = f'<a href="{steps[place + 1]}.html">{steps[place + 1]} →</a>' if steps[place + 1 :] else ""
-    links = f'<a href="index.html">← The report</a>{following}'
-    bars = f'<nav class="bar">{links}</nav>', f'<nav class="bar foot">{links}</nav>'
-    write_bytes(page, _document(_title(content), f"{bars[0]}<main>{body}</main>{bars[1]}", _code_style()).encode())
+    steps = list(steps)
+    following = steps[steps.index(Path(page).stem) + 1 :][:1]
+    links = '<a href="index.html">← The report</a>' + "".join(f'<a href="{x}.html">{x} →</a>' for x in following)
+    body = f'<nav class="bar">{links}</nav><main>{body}</main><nav class="bar foot">{links}</nav>'
+    write_bytes(page, _document(_title(content), body, _code_style()).encode())
 
 
 def write_index(run, steps):
-    """Write index.html of folder `run`: the answer, the SDR table, DRAW AUDIO, and each notebook with its figures."""
+    """Write index.html of folder `run`: headline, SDR table, each notebook with its figures, DRAW AUDIO."""
     run = Path(run)
     notebooks = {step: nbformat.read(run / f"{step}.ipynb", as_version=4) for step in steps}
     table = pd.read_csv(run / "sdr_table.csv", dtype={"seeds": str})
     main = table[table["section"].isin([PUBLISHED, TEST])]
-    headline, paragraph = answer(run)
+    lead, paragraph = headline(run)
     facts = made_by()
     body = f"""<main><header class="hero">
 <p class="kicker">A reproducible report on music source separation</p>
 <h1>{TITLE}</h1>
-<p class="lead"><b>{escape(headline)}</b> {escape(paragraph)}</p>
+<p class="lead"><b>{escape(lead)}</b> {escape(paragraph)}</p>
 <div class="tiles">{"".join(_tile(*tile) for tile in tiles(table))}</div>
 <small>SDR, mean over the stems, on the test tracks of this run.</small>
 <nav class="jump"><a href="#sdr">SDR per stem</a><a href="#report">The report</a><a href="#draw">Draw audio</a></nav>
-<details><summary>Every finding, with its figures</summary>
+<details><summary>Every finding</summary>
 <ul>{"".join(f"<li>{escape(sentence)}</li>" for sentence in findings(run))}</ul></details></header>
 <h2 id="sdr">SDR per stem</h2><div class="wide brief">{style_table(main).data}</div>
 <p class="soft">Median over 1-s frames, then over tracks; mean over seeds. Sections have different test tracks and
 different training data: compare rows within a section only.</p>
-<details><summary>All systems and test sets, and how each figure came about</summary>
+<details><summary>All systems and test sets, and how each value was computed</summary>
 <div class="wide">{style_table(table).data}</div></details>
 <h2 id="report">The report</h2>{"".join(_section(run, step, notebook) for step, notebook in notebooks.items())}
 <h2 id="draw">Draw audio</h2>
@@ -109,80 +106,65 @@ def _code_style():
     return f"{light}\n@media (prefers-color-scheme: dark) {{ {dark} }}\n.highlight {{ background: none !important }}"
 
 
-def _tile(name, figure, difference):
+def _tile(name, sdr, difference):
     arm = next((arm for arm, label in ARMS.items() if label == name), "")
     return (
-        f'<div class="tile {arm}">{escape(name)}<b>{figure} <span>dB</span></b>'
+        f'<div class="tile {arm}">{escape(name)}<b>{sdr} <span>dB</span></b>'
         f"<small>{f'{difference} dB against L1' if difference else 'the loss alone'}</small></div>"
     )
 
 
 def _section(run, step, notebook):
-    """A notebook on the index: its title, what it says in one sentence, and its figures."""
-    number, _, sentence = step[:2], *_first_cell(notebook).partition("**In one sentence:** ")[1:]
+    """A notebook on the index: its title, its one sentence, and its figures."""
+    sentence = notebook.cells[0].source.partition("**In one sentence:** ")[2].partition("\n")[0]
     return (
-        f'<section class="page"><h3><a href="{step}.html"><span class="number">{number}</span>'
-        f"{escape(_title(notebook))}</a></h3><p>{escape(_capital(sentence.splitlines()[0] if sentence else ''))}</p>"
+        f'<section class="page"><h3><a href="{step}.html"><span class="number">{step[:2]}</span>'
+        f"{escape(_title(notebook))}</a></h3><p>{escape(sentence[:1].upper() + sentence[1:])}</p>"
         f'<div class="strip">{_figures(run, step, notebook)}</div></section>'
     )
 
 
-def _first_cell(notebook):
-    return notebook.cells[0].source
-
-
 def _title(notebook):
-    return _first_cell(notebook).splitlines()[0].lstrip("# ")
-
-
-def _capital(text):
-    return text[:1].upper() + text[1:]
+    return notebook.cells[0].source.splitlines()[0].lstrip("# ")
 
 
 def _figures(run, step, notebook):
-    """Write the pictures of the cells tagged `figure` beside the pages, and return the HTML that shows them.
+    """Write a notebook's figures beside the pages as <step>-<slug>.png; returns the HTML that shows them.
 
-    A cell's first line, a comment, is the caption. The page carries the pictures itself; the files are for others.
+    The slug is the cell's metadata "figure", the caption its first line, a comment; a second figure of a cell is
+    <step>-<slug>-2.png. The page holds the figures itself; the files are for other pages, such as README.md.
     """
-    for stale in run.glob(f"{step}-figure-*.png"):
+    for stale in run.glob(f"{step}-*.png"):
         stale.unlink()
-    found = []
+    shown = []
     for cell in notebook.cells:
-        if "figure" not in cell.metadata.get("tags", []):
+        if not (slug := cell.metadata.get("figure")):
             continue
-        caption = cell.source.splitlines()[0]
-        caption = escape(caption.lstrip("# ")) if caption.startswith("#") else escape(step)
-        for output in cell.outputs:
-            if "image/png" in output.get("data", {}):
-                image = base64.b64decode(output.data["image/png"])
-                write_bytes(run / f"{step}-figure-{len(found) + 1}.png", image)
-                source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-                picture = f'<a href="{step}.html"><img alt="{caption}" src="{source}"></a>'
-                found.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
-    return "".join(found)
+        caption = escape(cell.source.splitlines()[0].removeprefix("# "))
+        images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        for number, image in enumerate(map(base64.b64decode, images), 1):
+            write_bytes(run / f"{step}-{slug}{f'-{number}' * (number > 1)}.png", image)
+            source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
+            picture = f'<a href="{step}.html"><img alt="{caption}" src="{source}"></a>'
+            shown.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+    return "".join(shown)
 
 
 def settle(path):
-    """Rewrite an executed notebook so that it can be kept: without widgets' state, its pictures with a palette."""
+    """Rewrite an executed notebook for keeping: without the state of widgets, and with small pictures."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata.pop("widgets", None)
+    instead = nbformat.v4.new_output("display_data", {"text/html": "<p>The control needs a running Jupyter.</p>"})
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [_still(output) for output in cell.outputs]
+            cell.outputs = [instead if VIEW in output.get("data", {}) else output for output in cell.outputs]
             for output in cell.outputs:
                 _shrink(output)
     write_bytes(path, nbformat.writes(notebook).encode())
 
 
-def _still(output):
-    """What stays of an output: itself, or a line instead of a widget."""
-    if VIEW not in output.get("data", {}):
-        return output
-    return nbformat.v4.new_output("display_data", {"text/html": "<p>The control needs a running Jupyter.</p>"})
-
-
 def _shrink(output):
-    """Give an output's picture a palette of 128 colours: a third of the bytes, the same to the eye."""
+    """Reduce an output's picture to 128 colours: a third of the bytes, and no visible difference."""
     if picture := output.get("data", {}).get("image/png"):
         image = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")
         small = io.BytesIO()

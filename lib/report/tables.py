@@ -1,8 +1,7 @@
-"""The report's tables, computed from result files and from nothing else; the notebooks' front door.
+"""The report's tables, computed from result files and from nothing else.
 
-Every figure of the table is an SDR in dB: the median over 1-s frames, then the median over tracks, then the mean over
-seeds, which is how the published Demucs v1 row came about. Readers are in `lib.evaluation.results`, intervals and tests
-in `lib.evaluation.stats`, the guard of the notebooks' parameters in `lib.report.guard`.
+Every value of the table is an SDR in dB: the median over 1-s frames, then over tracks, then the mean over seeds, as in
+the published Demucs v1 row.
 """
 
 import re
@@ -15,59 +14,33 @@ from IPython.display import HTML
 from lib.common.errors import UserError
 from lib.common.files import atomic, read_json
 from lib.common.provenance import portable
-from lib.evaluation.results import (
-    ARMS,
-    METRICS,
-    arms_table,
-    evaluated,
-    evaluated_sets,
-    measured,
-    published_seeds,
-    published_systems,
-    published_tracks,
-    read_metrics,
-    read_museval,
-)
-from lib.evaluation.stats import (
-    COLUMNS,
-    STEMS,
-    arm_means,
-    bootstrap_interval,
-    power_table,
-    prediction_interval,
-    stem_table,
-    two_sided_p,
-    wilcoxon_holm,
-)
+from lib.common.words import plain, signed
+from lib.evaluation import results
+from lib.evaluation.results import ARMS
+from lib.evaluation.stats import COLUMNS, prediction_interval, stem_table
 from lib.report.audio import NO_MATH
-
-__all__ = [
-    "ARMS", "COLUMNS", "METRICS", "STEMS", "arm_means", "bootstrap_interval", "evaluated_sets",
-    "markdown_table", "measured", "plain_table", "power_table", "prediction_interval", "published_seeds",
-    "published_systems", "read_metrics", "read_museval", "sdr_table", "stem_table", "style_table", "two_sided_p",
-    "wilcoxon_holm", "write_tables",
-]  # fmt: skip
 
 DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (first report)"  # names in published_sdr.csv
 PUBLISHED = "Published, on the MUSDB18 test tracks"
+TEST = "Measured here, on: test"
 OTHERS = "Other published systems, on the MUSDB18 test tracks"
 PER_TRACK = "median of frames, median of tracks"
-METRIC_NAMES = {"fast": "lib.evaluation.bsseval"}  # a name in about.json: the program it stands for
+METRIC_NAMES = {"fast": "lib.evaluation.bsseval"}  # {name in about.json: the program}
 DIFFERENCE, HALF_WIDTH = "Difference", "95 % prediction half-width"
 FACTS = ["tracks", "seeds", "aggregation", "data", "computed from", "metric"]
 
 
 def sdr_table(run, museval_folders=None):
-    """The table: SDR per stem (dB) of the published systems and of everything evaluated in `run`.
+    """SDR per stem (dB) of the published systems and of everything evaluated in `run`.
 
-    museval_folders: {label: folder} of other systems' museval files; each is one more row of the section
-    whose tracks it shares. Returns a DataFrame with columns section, system, drums, bass, other, vocals,
-    all, tracks, seeds, aggregation, data (trained on), computed from, metric (what computed the frames).
-    Raises `UserError`, naming the tracks, where a row is incomplete.
+    museval_folders: {label: folder} of other systems' museval files; each adds a row to the section whose tracks it
+    shares. Returns a DataFrame with the columns section, system, drums, bass, other, vocals, all, tracks, seeds,
+    aggregation, data (trained on), computed from and metric (the program that computed the frames). Raises `UserError`,
+    naming the tracks, where a row is incomplete.
     """
     rows = {PUBLISHED: _published_rows(), OTHERS: _other_rows()}
-    sections = {OTHERS: set(published_tracks()["track"])}  # section → its tracks
-    for test_set in evaluated_sets(run):
+    sections = {OTHERS: set(results.published_tracks()["track"])}  # section → its tracks
+    for test_set in results.evaluated_sets(run):
         section = f"Measured here, on: {test_set}"
         rows[section], sections[section] = _measured_rows(run, test_set)
     for label, folder in (museval_folders or {}).items():
@@ -78,7 +51,7 @@ def sdr_table(run, museval_folders=None):
 
 
 def _published_rows():
-    seeds, gan = published_seeds(), published_systems().loc[GAN]
+    seeds, gan = results.published_seeds(), results.published_systems().loc[GAN]
     interval = prediction_interval(seeds)
     common = {
         "tracks": 50,
@@ -104,7 +77,7 @@ def _published_rows():
 
 def _other_rows():
     rows = []
-    for system, published in published_systems().drop(index=[DEMUCS, GAN]).iterrows():
+    for system, published in results.published_systems().drop(index=[DEMUCS, GAN]).iterrows():
         songs = published["extra_training_songs"]
         seeds = re.search(r"mean of (\d+) seeds", published["source"])
         recomputed = published["recomputed"] == "yes"
@@ -122,16 +95,16 @@ def _other_rows():
 
 
 def _measured_rows(run, test_set):
-    """Rows of one test set, and the tracks it consists of: all that any arm was to be evaluated on."""
-    folders = pd.DataFrame(evaluated(run, test_set), columns=["arm", "seed", "folder"])
+    """The rows of one test set, and its tracks: those that any arm was to be evaluated on."""
+    folders = pd.DataFrame(results.evaluated(run, test_set), columns=["arm", "seed", "folder"])
     abouts = [read_json(folder / "about.json") for folder in folders["folder"]]
     folders["metric"] = [METRIC_NAMES.get(about["metric"], about["metric"]) for about in abouts]
     folders["commit"] = [about["made_by"]["commit"] for about in abouts]
     tracks = {track for about in abouts for track in about["tracks"]}
 
-    rows, per_seed, results = [], {}, measured(run, test_set)
+    rows, per_seed, scores = [], {}, results.measured(run, test_set)
     for arm, group in folders.groupby("arm", sort=False):
-        found = results[results["arm"] == arm]
+        found = scores[scores["arm"] == arm]
         by_seed = found.groupby("seed", dropna=False)
         per_seed[arm] = pd.DataFrame({seed: stem_table(r, expected_tracks=tracks) for seed, r in by_seed}).T
         rows.append({
@@ -165,16 +138,18 @@ def _seeds(seeds):
 
 
 def _folders(group):
-    """quick/l1-0, quick/l1-1 at commit 0123456789: what was scored, and by which code."""
+    """quick/l1-0, quick/l1-1 at commit 0123456789: the scored folders and the code that scored them."""
     names = [f"{folder.parents[2].name}/{folder.parents[1].name}" for folder in group["folder"]]
     return f"{', '.join(names)} at commit {', '.join(sorted(set(group['commit'])))}"
 
 
 def _folder_row(label, folder, sections):
-    """(section, row) of another system's museval files: the section whose very tracks it has, else the one it
-    shares a track with, where the tracks it lacks are then named."""
-    results = read_museval(folder)
-    found = set(results["track"])
+    """(section, row) of another system's museval files.
+
+    The section with exactly its tracks, else the first that shares a track; missing tracks are then named.
+    """
+    scores = results.read_museval(folder)
+    found = set(scores["track"])
     exact = [section for section, tracks in sections.items() if tracks == found]
     shared = [section for section, tracks in sections.items() if tracks & found]
     if not shared:
@@ -182,7 +157,7 @@ def _folder_row(label, folder, sections):
     section = (exact or shared)[0]
     return section, {
         "system": label,
-        **stem_table(results, expected_tracks=sections[section]),
+        **stem_table(scores, expected_tracks=sections[section]),
         "tracks": len(found),
         "seeds": "not stated",
         "aggregation": PER_TRACK,
@@ -194,25 +169,13 @@ def _folder_row(label, folder, sections):
 
 def write_tables(run, museval_folders=None):
     """Write `run`/sdr_table.csv and `run`/arms.csv (every per-track result); returns both DataFrames."""
-    arms = arms_table(run)
+    arms = results.arms_table(run)
     table = sdr_table(run, museval_folders)
     with atomic(Path(run) / "sdr_table.csv") as file:
         table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
     with atomic(Path(run) / "arms.csv") as file:
         arms.to_csv(file, index=False, float_format="%.5f")
     return table, arms
-
-
-def markdown_table(table, sections):
-    """The rows of `sections` as a Markdown table (system and SDR in dB), as it stands in the README."""
-    lines = ["| SDR in dB | Drums | Bass | Other | Vocals | All |", "|---|--:|--:|--:|--:|--:|"]
-    for section in sections:
-        lines.append(f"| *{section}* | | | | | |")
-        for _, row in table[table["section"] == section].iterrows():
-            form = "{:+.2f}" if row["system"].startswith(DIFFERENCE) else "{:.2f}"
-            cells = [form.format(row[column]).replace("-", "−") for column in COLUMNS]
-            lines.append(f"| {row['system']} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 CSS = """<style>
@@ -228,9 +191,10 @@ table.sdr td.up {color: #0b62a3} table.sdr td.down {color: #b34700}
 
 
 def style_table(table):
-    """`sdr_table` as `IPython.display.HTML`: two decimals, section headings, each section's best in bold,
-    gains blue and losses orange in the rows of differences. Oracles, differences and half-widths do not
-    compete."""
+    """`sdr_table` as `IPython.display.HTML`: two decimals, a heading per section, its best values in bold.
+
+    In rows of differences gains are blue and losses orange. Oracles, differences and half-widths are never in bold.
+    """
     stems = "".join(f"<th>{column.capitalize()}</th>" for column in COLUMNS)
     lines = [f"<th class=t>SDR in dB</th>{stems}<th>Tracks</th><th class=t>Seeds</th><th class=t>How</th>"]
     for section, rows in table.groupby("section", sort=False):
@@ -242,24 +206,28 @@ def style_table(table):
     return HTML(f"{CSS}<table class='sdr {NO_MATH}'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
 
 
-def plain_table(table):
-    """A DataFrame as `IPython.display.HTML` that shows names as they are; its own HTML takes $x$ for a formula."""
-    return HTML(table.to_html(classes=NO_MATH))
-
-
 def _html_cells(row, best):
-    """The cells of one row; `best` holds the figure to print in bold per column."""
-    difference = row["system"].startswith(DIFFERENCE)
+    """The cells of one row; `best`: {column: the value to print in bold}."""
     cells = [f"<td class=t>{escape(row['system'])}</td>"]
     for column in COLUMNS:
-        value = round(row[column], 2)
-        if difference:
+        value, text = round(row[column], 2), shown(row, column)
+        if row["system"].startswith(DIFFERENCE):
             colour = " class=up" if value > 0 else " class=down" if value < 0 else ""
-            cells.append(f"<td{colour}>{value:+.2f}</td>".replace("-", "−"))
+            cells.append(f"<td{colour}>{text}</td>")
         else:
-            text = f"± {value:.2f}" if row["system"] == HALF_WIDTH else f"{value:.2f}"
+            text = "± " * (row["system"] == HALF_WIDTH) + text
             cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
     how = "; ".join(dict.fromkeys([row["aggregation"], row["metric"]]))  # once where both say "as reported"
     cells.append(f"<td>{escape(str(row['tracks']))}</td><td class=t>{escape(row['seeds'])}</td>")
     cells.append(f'<td class=n title="{escape(row["computed from"])}">{escape(how)}</td>')
     return "".join(cells)
+
+
+def shown(row, column):
+    """The value of a row with two decimals; signed in rows of differences."""
+    return (signed if row["system"].startswith(DIFFERENCE) else plain)(row[column])
+
+
+def plain_table(table):
+    """A DataFrame as `IPython.display.HTML` that shows names as they are; pandas' own would set $x$ as a formula."""
+    return HTML(table.to_html(classes=NO_MATH))

@@ -1,4 +1,4 @@
-"""The site in a real browser, from disk: nothing fails, nothing is asked of a network, all fits, sound plays."""
+"""The pages in a real browser, from disk: nothing fails, nothing is asked of a network, all fits, sound plays."""
 
 import shutil
 
@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from support import RATE, watched_page
 
 from lib.common.provenance import ROOT
-from lib.report import pages as site
+from lib.report import pages
 from lib.report.audio import players
 
 STEPS = ["01-data", "02-train", "03-sdr-table", "04-discriminator", "06-explore"]
@@ -31,8 +31,8 @@ def run(tmp_path_factory):
     ]
     nbformat.write(new_notebook(cells=cells), run / "06-explore.ipynb")
     for step in STEPS:
-        site.write_page(run / f"{step}.ipynb", run / f"{step}.html", STEPS)
-    site.write_index(run, STEPS)
+        pages.write_page(run / f"{step}.ipynb", run / f"{step}.html", STEPS)
+    pages.write_index(run, STEPS)
     return run
 
 

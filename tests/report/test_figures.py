@@ -9,18 +9,20 @@ import pandas as pd
 import pytest
 import soundfile
 
-from lib.report import figures as plots
-from lib.report import sentences as readings
-from lib.report import tables as report
-from lib.report.figures.training import LOGIT_EDGES, SETS
-from lib.report.tables import METRICS, STEMS
+from lib.evaluation import results, stats
+from lib.evaluation.results import METRICS
+from lib.evaluation.stats import STEMS
+from lib.memorisation import HISTOGRAM_EDGES, SETS
+from lib.report import figures
+from lib.report.audio import player
+from lib.report.sentences.arms import PERCEPTION, arm_differences
 
 RATE = 44_100
 
 
 @pytest.fixture(autouse=True)
 def style():
-    plots.use_style()
+    figures.style.use()
 
 
 def audio(seconds=6):
@@ -41,7 +43,7 @@ def metrics(evaluations=24):
         for name in SETS:
             logits = random.normal(number / 4, 2, 500)
             row |= {f"{name}_mean": logits.mean(), f"{name}_p10": -1.0, f"{name}_p90": 3.0}
-            row[f"{name}_histogram"] = np.histogram(logits.clip(-12, 12), LOGIT_EDGES)[0].tolist()
+            row[f"{name}_histogram"] = np.histogram(logits.clip(-12, 12), HISTOGRAM_EDGES)[0].tolist()
         # the trainer writes null where the ratio has no denominator
         rows.append(row | {"step": 100 * number, "r_v_sigma": None if number == 0 else 0.3})
     return pd.DataFrame(rows)
@@ -51,7 +53,7 @@ def tracks():
     random = np.random.default_rng(0)
     return pd.DataFrame([
         {"test_set": "test", "arm": arm, "seed": seed, "track": f"T{t}", "target": stem}
-        | dict.fromkeys((*METRICS, *readings.PERCEPTION), random.normal())
+        | dict.fromkeys((*METRICS, *PERCEPTION), random.normal())
         for arm in ("mixture", "l1", "gan", "gan-cures") for seed in (0, 1) for t in range(5) for stem in STEMS
     ])  # fmt: skip
 
@@ -67,23 +69,29 @@ def dprobe():
 
 
 FIGURES = {
-    "stem_spectrograms": lambda: plots.stem_spectrograms(audio(), RATE),
-    "long_term_spectra": lambda: plots.long_term_spectra(audio() | {"bass": [*audio().values()]}, RATE),
-    "levels": lambda: plots.levels(pd.DataFrame([[-20.0, -22, -np.inf, -19], [-25, -21, -20, -30]], columns=STEMS)),
-    "seed_noise": lambda: plots.seed_noise(
-        report.published_seeds(), report.published_systems().loc["Demucs v1 + GAN (first report)"]
+    "stem_spectrograms": lambda: figures.data.stem_spectrograms(audio()),
+    "long_term_spectra": lambda: figures.data.long_term_spectra(
+        {"bass": [*audio().values()]}, {"drums": [*audio().values()]}
     ),
-    "sdr_strip": lambda: plots.sdr_strip(tracks()),
-    "measure_differences": lambda: plots.measure_differences(readings.arm_differences(tracks(), METRICS)),
-    "perception_distortion": lambda: plots.perception_distortion(tracks()),
-    "learning_curves": lambda: plots.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
-    "logit_curves": lambda: plots.logit_curves(metrics()),
-    "memorisation_curves": lambda: plots.memorisation_curves({"gan-1": metrics(), "gan-cures-1": metrics()}),
-    "game_curves": lambda: plots.game_curves({"gan-1": metrics().assign(discriminator=0.5, adversarial_share=0.1)}),
-    "logit_histograms": lambda: plots.logit_histograms(metrics()),
-    "heldout_curves": lambda: plots.heldout_curves(metrics()),
-    "probe_curves": lambda: plots.probe_curves(dprobe()),
-    "probe_heatmap": lambda: plots.probe_heatmap(dprobe()),
+    "levels": lambda: figures.data.levels(
+        pd.DataFrame([[-20.0, -22, -np.inf, -19], [-25, -21, -20, -30]], columns=STEMS)
+    ),
+    "seed_noise": lambda: figures.arms.seed_noise(
+        results.published_seeds(), results.published_systems().loc["Demucs v1 + GAN (first report)"]
+    ),
+    "sdr_strip": lambda: figures.arms.sdr_strip(tracks()),
+    "measure_differences": lambda: figures.arms.measure_differences(arm_differences(tracks(), METRICS)),
+    "perception_distortion": lambda: figures.arms.perception_distortion(tracks()),
+    "learning_curves": lambda: figures.training.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
+    "logit_curves": lambda: figures.training.logit_curves(metrics(), "real or not?"),
+    "memorisation_curves": lambda: figures.training.memorisation_curves({"gan-1": metrics(), "gan-cures-1": metrics()}),
+    "pull_curves": lambda: figures.training.pull_curves(
+        {"gan-1": metrics().assign(discriminator=0.5, adversarial_share=0.1)}
+    ),
+    "logit_histograms": lambda: figures.training.logit_histograms(metrics(), "how far apart?"),
+    "heldout_curves": lambda: figures.training.heldout_curves(metrics(), "right?"),
+    "probe_curves": lambda: figures.training.probe_curves(dprobe()),
+    "probe_heatmap": lambda: figures.training.probe_heatmap(dprobe()),
 }
 
 
@@ -102,38 +110,41 @@ def test_figure_is_labelled_and_small(name):
 def test_every_figure_is_closed_so_that_a_notebook_shows_it_once():
     import matplotlib.pyplot as plt
 
-    plots.learning_curves({"l1-0": metrics()})
+    figures.training.learning_curves({"l1-0": metrics()})
     assert not plt.get_fignums()
 
 
 def test_one_evaluation_is_enough():
-    for figure in (plots.logit_histograms, plots.logit_curves, plots.heldout_curves):
-        figure(metrics(1)).canvas.draw()
-    plots.memorisation_curves({"gan-1": metrics(1)}).canvas.draw()
+    for figure in (figures.training.logit_histograms, figures.training.logit_curves, figures.training.heldout_curves):
+        figure(metrics(1), "one?").canvas.draw()
+    figures.training.memorisation_curves({"gan-1": metrics(1)}).canvas.draw()
 
 
 def test_bars_of_the_seeds_are_the_interval_and_those_of_the_tracks_medians():
-    seeds = report.published_seeds()
-    gan = report.published_systems().loc["Demucs v1 + GAN (first report)"]
-    half = report.prediction_interval(seeds)["half_width"]
-    bars = [(bar.get_y(), bar.get_y() + bar.get_height()) for bar in plots.seed_noise(seeds, gan).axes[0].patches]
+    seeds = results.published_seeds()
+    gan = results.published_systems().loc["Demucs v1 + GAN (first report)"]
+    half = stats.prediction_interval(seeds)["half_width"]
+    bars = [
+        (bar.get_y(), bar.get_y() + bar.get_height()) for bar in figures.arms.seed_noise(seeds, gan).axes[0].patches
+    ]
     np.testing.assert_allclose(bars, np.stack([-half, half], axis=1))
     table = tracks().assign(SDR=lambda rows: np.where(rows["track"] == "T4", 99, 1.0))  # one of five
-    heights = {line.get_segments()[0][0, 1] for line in plots.sdr_strip(table).axes[0].collections[1::2]}
+    heights = {line.get_segments()[0][0, 1] for line in figures.arms.sdr_strip(table).axes[0].collections[1::2]}
     assert heights == {1.0}
 
 
 def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
-    left, middle, _ = plots.probe_heatmap(dprobe()).axes
+    left, middle, _ = figures.training.probe_heatmap(dprobe()).axes
     assert [text.get_text() for text in left.texts] == ["0.30\n± 0.10"] * 3
     assert [text.get_text() for text in middle.texts] == ["0.50\n± 0.10"] * 3
 
 
 def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():
     table = tracks()
-    figure = plots.perception_distortion(table.assign(auc_fresh=np.nan))
+    figure = figures.arms.perception_distortion(table.assign(auc_fresh=np.nan))
     [axis] = figure.axes  # no panel for what was not computed
-    assert [text.get_text() for text in axis.texts].count("L1 + GAN + cures") == 1 and len(axis.texts) == 4
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["mixture", "L1", "L1 + GAN", "L1 + GAN + cures"]
     seeds, mean = (scatter.get_offsets() for scatter in axis.collections[:2])  # of the mixture, the first arm
     expected = [
         [rows.pivot(index="track", columns="target", values=m).median().mean() for m in ("SDR", "lsd_8k_16k")]
@@ -141,28 +152,28 @@ def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():
     ]
     np.testing.assert_allclose(seeds, expected)
     np.testing.assert_allclose(mean, [np.mean(expected, axis=0)])
-    assert len(plots.perception_distortion(table).axes) == 2
+    assert len(figures.arms.perception_distortion(table).axes) == 2
 
 
 def test_a_filled_mark_is_a_difference_that_excludes_zero():
-    table = readings.arm_differences(tracks(), METRICS)
+    table = arm_differences(tracks(), METRICS)
     table[["difference", "low", "high"]] = 0.0, -1.0, 1.0
     table.loc[("SIR", "gan", "bass"), ["difference", "low", "high"]] = 2.0, 1.0, 3.0
-    bass = plots.measure_differences(table).axes[1]
+    bass = figures.arms.measure_differences(table).axes[1]
     marks = [c for c in bass.collections if len(c.get_offsets()) == len(METRICS) and len(c.get_facecolors()) == 4]
     white = [[tuple(colour) == (1, 1, 1, 1) for colour in mark.get_facecolors()] for mark in marks]
     assert white == [[True, True, False, True], [True] * 4]  # gan, gan-cures
 
 
 def test_colours_are_distinct_and_follow_the_arm():
-    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
-    figure = plots.learning_curves({"gan-12": metrics()})
-    assert figure.axes[0].lines[0].get_color() == plots.COLOURS["gan"]
+    assert len(set(figures.style.COLOURS.values())) == len(figures.style.COLOURS)
+    figure = figures.training.learning_curves({"gan-12": metrics()})
+    assert figure.axes[0].lines[0].get_color() == figures.style.COLOURS["gan"]
 
 
 def test_player_holds_ten_seconds_of_opus_and_an_escaped_label():
     sound = 3 * np.stack([np.sin(np.arange(12 * RATE) / 20), np.zeros(12 * RATE)])  # beyond full scale
-    html = plots.player(sound, RATE, "<b>drums</b>").data
+    html = player(sound, RATE, "<b>drums</b>").data
     assert "&lt;b&gt;drums" in html
     decoded, rate = soundfile.read(io.BytesIO(base64.b64decode(re.search(r"base64,([^\"]+)", html)[1])))
     assert decoded.shape == (480_000, 2) and rate == 48_000  # Opus has one rate

@@ -1,4 +1,4 @@
-"""Sentences say what their figures say."""
+"""Sentences say what their numbers say."""
 
 import json
 import shutil
@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from lib.common.errors import UserError
+from lib.evaluation.results import METRICS, published_seeds
+from lib.evaluation.stats import STEMS
 from lib.memorisation import PART_METRICS, SETS
-from lib.report import sentences as readings
-from lib.report.sentences import answer
-from lib.report.tables import METRICS, STEMS, published_seeds
+from lib.report.sentences import arms, discriminator, headline
 
 
 def tracks(seeds=(0, 1, 2), **gains):
@@ -22,7 +22,7 @@ def tracks(seeds=(0, 1, 2), **gains):
             for track in range(8):
                 for stem in STEMS:
                     row = {"test_set": "test", "arm": arm, "seed": seed, "track": f"T{track}", "target": stem}
-                    for column in (*METRICS, *readings.PERCEPTION):
+                    for column in (*METRICS, *arms.PERCEPTION):
                         gain = gains.get(column, {}).get(stem, 0) if arm == "gan" else 0
                         row[column] = track + gain + random.normal(0, 0.05)
                     rows.append(row)
@@ -34,13 +34,13 @@ def test_the_gan_helps_only_where_the_interval_is_above_zero():
     # in "other" one seed gains two decibels and one loses them: large, and nothing shown
     for seed, gain in ((0, 2.0), (1, -2.0)):
         table.loc[(table["arm"] == "gan") & (table["target"] == "other") & (table["seed"] == seed), "SDR"] += gain
-    text = readings.gan_helps(readings.arm_differences(table))
+    text = arms.gan_helps(arms.arm_differences(table))
     assert "**drums: helps** (+" in text
     assert "**bass: harms** (−" in text and "**other: no difference shown**" in text
     assert "**vocals: no difference shown**" in text and text.endswith("8 tracks, 3 seeds.")
     elsewhere = table.assign(test_set="real excerpt", SDR=-table["SDR"])  # is not asked
-    assert readings.gan_helps(readings.arm_differences(pd.concat([table, elsewhere]))) == text
-    alone = readings.gan_helps(readings.arm_differences(tracks(seeds=(7,))))
+    assert arms.gan_helps(arms.arm_differences(pd.concat([table, elsewhere]))) == text
+    alone = arms.gan_helps(arms.arm_differences(tracks(seeds=(7,))))
     assert "one seed, so the intervals know nothing of chance between seeds" in alone
 
 
@@ -49,34 +49,34 @@ def test_a_difference_that_two_decimals_do_not_show_is_none(tmp_path, monkeypatc
     base = table[table["arm"] == "l1"].set_index(["seed", "track", "target"])
     gan = table["arm"] == "gan"
     keys = pd.MultiIndex.from_frame(table.loc[gan, ["seed", "track", "target"]])
-    columns = [*METRICS, *readings.PERCEPTION]
+    columns = [*METRICS, *arms.PERCEPTION]
     for gain, word in ((0.003, None), (-0.003, None), (0.3, "helps"), (-0.3, "harms")):
         table.loc[gan, columns] = base.loc[keys, columns].to_numpy() + gain
-        differences = readings.arm_differences(table, [*METRICS, "mrstft"])
+        differences = arms.arm_differences(table, [*METRICS, "mrstft"])
         low, high = differences.loc[("SDR", "gan", "drums"), ["low", "high"]]
         assert low * high > 0, "the interval alone excludes zero"
         helps, parts, natural = (
             say(differences.loc[list(names)])
             for say, names in (
-                (readings.gan_helps, METRICS), (readings.parts, METRICS), (readings.naturalness, ["mrstft"])
+                (arms.gan_helps, METRICS), (arms.parts, METRICS), (arms.naturalness, ["mrstft"])
             )
         )  # fmt: skip
-        monkeypatch.setattr(answer, "arms_table", lambda run, table=table: table)
-        headline, paragraph = answer.answer(study(tmp_path))
+        monkeypatch.setattr(headline, "arms_table", lambda run, table=table: table)
+        lead, paragraph = headline.headline(study(tmp_path))
         if word:
             assert helps.count(f": {word}**") == 4 and "no difference" not in helps + parts + natural + paragraph
             assert f"L1 + GAN {word} drums, bass, other and vocals" in paragraph
-            assert ("raised the SDR of drums" in headline) == (word == "helps")
+            assert ("raised the SDR of drums" in lead) == (word == "helps")
         else:
             assert helps.count("no difference shown") == 4 and "helps" not in helps and "harms" not in helps
             assert parts.count("shown in distance from the true stem") == 4 and "leakage (SIR" in parts
             assert "nearer" not in natural and "farther" not in natural
-            assert headline == "A discriminator did not raise the SDR."
+            assert lead == "A discriminator did not raise the SDR."
             assert "L1 + GAN shows no difference in drums, bass, other and vocals" in paragraph
 
 
 def study(folder):
-    """What `answer` reads of a run besides its table."""
+    """What `headline` reads of a run besides its table."""
     (folder / "gan-1").mkdir(exist_ok=True)
     (folder / "data.json").write_text('{"root": "embedded"}')
     last_evaluation().to_json(folder / "gan-1" / "metrics.jsonl", orient="records", lines=True)
@@ -84,8 +84,8 @@ def study(folder):
 
 
 def test_each_metric_is_said_in_its_own_words():
-    differences = readings.arm_differences(tracks(SIR={"vocals": 1}, ISR={"vocals": -1}, SAR={"vocals": -1}), METRICS)
-    line = readings.parts(differences).splitlines()[3]
+    differences = arms.arm_differences(tracks(SIR={"vocals": 1}, ISR={"vocals": -1}, SAR={"vocals": -1}), METRICS)
+    line = arms.parts(differences).splitlines()[3]
     assert line.startswith("- **L1 + GAN, vocals**: more sound missing or displaced (ISR −")
     assert "; less leakage (SIR +" in line and "; more noise and artefacts (SAR −" in line
     assert "no difference shown in distance from the true stem (SDR" in line
@@ -96,33 +96,33 @@ def test_naturalness_is_nearer_to_the_ideal_not_lower():
     # L1 is 6 dB too dull and never told right; the GAN 2 dB too bright and nearer to chance
     table["high_band_ratio"] = table["arm"].map({"mixture": 0, "l1": -6.0, "gan": 2.0})
     table["auc_fresh"] = table["arm"].map({"mixture": 1.0, "l1": 0.9, "gan": 0.45})
-    differences = readings.arm_differences(table, readings.PERCEPTION)
+    differences = arms.arm_differences(table, arms.PERCEPTION)
     assert differences.loc[("high_band_ratio", "gan", "drums"), "difference"] == pytest.approx(2 - 6)
     assert differences.loc[("auc_fresh", "gan", "all"), "difference"] == pytest.approx(0.05 - 0.4)
-    text = readings.naturalness(differences)
+    text = arms.naturalness(differences)
     assert "8 to 16 kHz (dB): nearer: bass (−" in text and "no difference shown: drums" in text
     assert "above 8 kHz, its distance from the true stem's (dB): nearer: drums (−4.00 [−4.00, −4.00])" in text
     assert "distance from 0.5: nearer: all (−0.35 [−0.35, −0.35])." in text
 
 
 def test_what_was_not_measured_is_left_out():
-    table = tracks().assign(**dict.fromkeys(readings.PERCEPTION, np.nan))
-    assert "No measure" in readings.naturalness(readings.arm_differences(table, readings.PERCEPTION))
+    table = tracks().assign(**dict.fromkeys(arms.PERCEPTION, np.nan))
+    assert "No measure" in arms.naturalness(arms.arm_differences(table, arms.PERCEPTION))
     table["mrstft"] = 1.0
-    assert len(readings.naturalness(readings.arm_differences(table, readings.PERCEPTION)).splitlines()) == 1
+    assert len(arms.naturalness(arms.arm_differences(table, arms.PERCEPTION)).splitlines()) == 1
 
 
 def test_power_says_what_the_runs_seeds_can_show():
-    few, many = (readings.power(published_seeds(), tracks(seeds=range(n))) for n in (1, 5))
+    few, many = (arms.power(published_seeds(), tracks(seeds=range(n))) for n in (1, 5))
     assert "43 (drums), 56 (bass), 17 (other) and 54 (vocals) seeds per arm" in few
     assert "This run has 1 per arm: too few even for 1 dB." in few
     assert "This run has 5 per arm: enough for 0.5 dB in every stem." in many  # 3, 4, 3 and 4 are needed
-    assert "has 4 per arm: enough for 0.5 dB" in readings.power(published_seeds(), tracks(seeds=range(4)))
+    assert "has 4 per arm: enough for 0.5 dB" in arms.power(published_seeds(), tracks(seeds=range(4)))
 
 
 def test_a_single_arm_is_not_compared():
     with pytest.raises(UserError, match="no pair of arms"):
-        readings.arm_differences(tracks().query("arm != 'gan'"))
+        arms.arm_differences(tracks().query("arm != 'gan'"))
 
 
 def dprobe(**r_v):
@@ -136,7 +136,7 @@ def dprobe(**r_v):
 
 
 def test_the_probe_names_the_cure_that_helps_and_the_one_that_does_not():
-    said = readings.probe(dprobe(none=0.45, augmentation=0.15, norm=0.44))
+    said = discriminator.probe(dprobe(none=0.45, augmentation=0.15, norm=0.44))
     assert "tracks is 0.55 at 16, 0.12 at 512 segments (r_v + r_f; r_v alone 0.45, 0.02): **the fewer segments" in said
     assert (
         "best cure is **joint augmentation**: lost 0.25 instead of 0.55, r_v 0.15 instead of 0.45, held-out TPR 75% "
@@ -148,7 +148,7 @@ def test_the_probe_names_the_cure_that_helps_and_the_one_that_does_not():
 def test_a_cure_that_knows_less_is_none():
     table = dprobe(none=0.45, augmentation=0.15, norm=0.05)
     table.loc[table["cure"] == "spectral norm", "tpr_heldout"] = 0.2
-    said = readings.probe(table)
+    said = discriminator.probe(table)
     assert "best cure is **joint augmentation**" in said
     assert (
         "Spectral norm also loses less (0.15), but only because it discriminates worse: its balanced accuracy" in said
@@ -156,25 +156,25 @@ def test_a_cure_that_knows_less_is_none():
 
 
 def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
-    said = readings.probe(dprobe(none=0.08, norm=0.05))
+    said = discriminator.probe(dprobe(none=0.08, norm=0.05))
     assert "memory plays no great part" in said and "No cure gains as much as 0.1" in said
-    assert "cure is" not in readings.probe(dprobe(none=0.4))
+    assert "cure is" not in discriminator.probe(dprobe(none=0.4))
 
 
 def last_evaluation(**changes):
-    figures = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
-    figures |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
-    return pd.DataFrame([figures | changes])
+    metrics = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
+    metrics |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
+    return pd.DataFrame([metrics | changes])
 
 
 def test_diagnoses_count_the_seeds_of_every_arm():
-    table = readings.verdicts({
+    table = discriminator.verdicts({
         "gan-1": last_evaluation(confidence_heldout=0.97),
         "gan-2": last_evaluation(r_v_sigma=0.6),
         "gan-cures-1": last_evaluation(),
     })  # fmt: skip
     assert table["verdict"].tolist() == ["dominates", "overfits", "is healthy"]
-    gan, cured = readings.diagnoses(table).splitlines()
+    gan, cured = discriminator.diagnoses(table).splitlines()
     assert "**L1 + GAN**: in 1 of 2 seeds it **dominates** and 1 of 2 seeds it **overfits**. r_v 0.10 to 0.60" in gan
     assert "**L1 + GAN + cures**: in 1 of 1 seeds it **is healthy**. r_v 0.10;" in cured
 
@@ -182,9 +182,9 @@ def test_diagnoses_count_the_seeds_of_every_arm():
 def test_verdicts_and_logits_are_of_the_last_evaluation():
     means = {f"{name}_mean": -0.25 for name in SETS}
     metrics = pd.concat([last_evaluation(r_v_sigma=0.6), last_evaluation(step=1600, **means)], ignore_index=True)
-    [row] = readings.verdicts({"gan-1": metrics}).to_dict("records")
+    [row] = discriminator.verdicts({"gan-1": metrics}).to_dict("records")
     assert (row["verdict"], row["step"], row["r_v_sigma"]) == ("is healthy", 1600, 0.1)
-    text = readings.logits(metrics.assign(real_train_mean=[0, 3.0], generated_heldout_mean=[0, -1.5]))
+    text = discriminator.logits(metrics.assign(real_train_mean=[0, 3.0], generated_heldout_mean=[0, -1.5]))
     assert "step 1,600) the mean logit of real stems is 3.00 on training tracks and −0.25 on held-out ones" in text
     assert text.endswith("of generated stems −0.25 and −1.50.")
 
@@ -195,13 +195,13 @@ def test_outcomes_are_medians_over_tracks_and_means_over_stems():
         for k, stem in enumerate(STEMS) for t in (0, 1, 5)
     ]  # fmt: skip
     mixture = [{**rows[0], "arm": "mixture", "seed": None}]
-    table = readings.outcomes(pd.DataFrame(rows + mixture))
+    table = discriminator.outcomes(pd.DataFrame(rows + mixture))
     assert table.loc["gan-1"].tolist() == [1.5 + 1, 2.0] and list(table.index) == ["gan-1"]
 
 
-def test_games_are_the_runs_with_a_discriminator(tmp_path):
+def test_gan_runs_are_the_runs_with_a_discriminator(tmp_path):
     with pytest.raises(UserError, match="holds no arm with a discriminator"):
-        readings.gan_runs(tmp_path)
+        discriminator.gan_runs(tmp_path)
     for name, line in (
         ("gan-cures-1", {"r_v_sigma": 0.1}),
         ("gan-1", {"r_v_sigma": 0.2}),
@@ -209,7 +209,7 @@ def test_games_are_the_runs_with_a_discriminator(tmp_path):
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "metrics.jsonl").write_text(json.dumps(line | {"step": 1}) + "\n")
-    assert list(readings.gan_runs(tmp_path)) == ["gan-1", "gan-cures-1"]
+    assert list(discriminator.gan_runs(tmp_path)) == ["gan-1", "gan-cures-1"]
     for name in ("gan-10", "gan-2", "gan-2~1"):  # the last was set aside
         shutil.copytree(tmp_path / "gan-1", tmp_path / name)
-    assert list(readings.gan_runs(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]
+    assert list(discriminator.gan_runs(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]

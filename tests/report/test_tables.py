@@ -1,4 +1,4 @@
-"""Readers and tables, against hand-computed figures and real museval files."""
+"""Readers and tables, against hand-computed values and real museval files."""
 
 import gzip
 import json
@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from lib.common.errors import UserError
+from lib.evaluation import results, stats
 from lib.evaluation.results import REFERENCE, published_tracks
 from lib.evaluation.spectral import MEASURES
-from lib.report import tables as report
-from lib.report.tables import COLUMNS, STEMS
+from lib.evaluation.stats import COLUMNS, STEMS
+from lib.report import tables
 
 OPEN_UNMIX = REFERENCE / "museval_json" / "OpenUnmix"
 TRACKS = ["Dawn", "Dusk <i>", "Noon"]
@@ -50,11 +51,11 @@ def run(tmp_path):
     return run
 
 
-# --- the published figures ---
+# --- the published results ---
 
 
 def test_published_seeds_reproduce_the_published_row():
-    seeds = report.published_seeds()
+    seeds = results.published_seeds()
     expected = {  # shared knowledge of this project, rounded to three decimals
         42: [6.245, 5.827, 3.997, 6.082, 5.538],
         43: [6.202, 5.772, 4.078, 6.488, 5.635],
@@ -65,7 +66,7 @@ def test_published_seeds_reproduce_the_published_row():
     assert list(seeds.index) == list(expected) and list(seeds.columns) == list(COLUMNS)
     np.testing.assert_allclose(seeds, list(expected.values()), atol=5.1e-4)
     assert seeds.mean().round(2).tolist() == [6.08, 5.83, 4.12, 6.29, 5.58]  # as published
-    interval = report.prediction_interval(seeds)
+    interval = stats.prediction_interval(seeds)
     np.testing.assert_allclose(interval["sd"], [0.162, 0.187, 0.099, 0.184, 0.084], atol=5.1e-4)
     np.testing.assert_allclose(interval["half_width"], [0.49, 0.57, 0.30, 0.56, 0.26], atol=5.1e-3)
 
@@ -74,14 +75,14 @@ def test_published_seeds_reproduce_the_published_row():
 
 
 def test_open_unmix_files_give_its_published_row():
-    tracks = report.read_museval(OPEN_UNMIX)  # holds only the folder test/, of gzip files
-    row = report.stem_table(tracks, expected_tracks=set(published_tracks()["track"]))
+    tracks = results.read_museval(OPEN_UNMIX)  # holds only the folder test/, of gzip files
+    row = stats.stem_table(tracks, expected_tracks=set(published_tracks()["track"]))
     assert row[list(STEMS)].round(2).tolist() == [5.73, 5.23, 4.02, 6.32]
     # the same as the medians that were computed independently of this reader
     medians = pd.read_csv(REFERENCE / "museval_track_medians.csv").query("model == 'Open-Unmix'")
     both = tracks.merge(medians, on=["track", "target"], suffixes=("", "_reference"))
     assert len(both) == 200
-    for metric in report.METRICS:
+    for metric in results.METRICS:
         np.testing.assert_allclose(both[metric], both[f"{metric}_reference"], atol=1e-5)
 
 
@@ -89,7 +90,7 @@ def test_plain_and_gzip_files_are_read_and_silent_frames_left_out(tmp_path):
     text = museval_text({"drums": [1.0, math.nan, 3.0, 8.0], "bass": [math.nan]})
     (tmp_path / "A.b.json").write_text(text)
     (tmp_path / "C.json.gz").write_bytes(gzip.compress(text.encode()))
-    rows = report.read_museval(tmp_path)
+    rows = results.read_museval(tmp_path)
     assert rows["track"].tolist() == ["A.b", "A.b", "C", "C"]
     first = rows.iloc[0]
     assert (first["SDR"], first["SAR"], first["frames"]) == (3.0, 6.0, 3)  # median of 1, 3, 8
@@ -109,24 +110,24 @@ def test_plain_and_gzip_files_are_read_and_silent_frames_left_out(tmp_path):
 def test_unreadable_results_are_named(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=says):
-        report.read_museval(tmp_path)
+        results.read_museval(tmp_path)
 
 
 def test_missing_folder_and_a_track_that_stands_twice(tmp_path):
     with pytest.raises(UserError, match="No museval results"):
-        report.read_museval(tmp_path / "nowhere")
+        results.read_museval(tmp_path / "nowhere")
     text = museval_text({"drums": [1.0]})
     (tmp_path / "A.json").write_text(text)
     (tmp_path / "A.json.gz").write_bytes(gzip.compress(text.encode()))
     with pytest.raises(UserError, match="more than one result for A"):
-        report.read_museval(tmp_path)
+        results.read_museval(tmp_path)
 
 
 # --- the table ---
 
 
 def test_rows_of_the_table(run):
-    table = report.sdr_table(run)
+    table = tables.sdr_table(run)
     test = table[table["section"] == "Measured here, on: test"].set_index("system")
     assert list(test.index) == [
         "Mixture ÷ 4 as every estimate", "L1", "L1 + GAN", "Difference: L1 + GAN − L1",
@@ -152,7 +153,7 @@ def test_seeds_are_averaged_and_stand_in_the_order_of_their_numbers(tmp_path):
         evaluate(tmp_path, f"l1-{seed}", l1)
         evaluate(tmp_path, f"gan-{seed}", gan)
     evaluate(tmp_path, "gan-2~1", 90.0)  # set aside
-    table = report.sdr_table(tmp_path).set_index("system")
+    table = tables.sdr_table(tmp_path).set_index("system")
     # the middle track adds 10; means of 0, 1, 5 and of 1, 1, 9, and of the gains 1, 0, 4, whose medians are all 1
     assert table.loc["L1", "drums"] == pytest.approx(12) and table.loc["L1 + GAN", "drums"] == pytest.approx(41 / 3)
     difference = table.loc["Difference: L1 + GAN − L1"]
@@ -160,11 +161,11 @@ def test_seeds_are_averaged_and_stand_in_the_order_of_their_numbers(tmp_path):
     assert table.loc["L1", "seeds"] == difference["seeds"] == "3 (2, 10, 33)"
     folders = [f"{tmp_path.name}/l1-{seed}" for seed in (2, 10, 33)]
     assert table.loc["L1", "computed from"].startswith(f"{', '.join(folders)} at ")
-    assert report.measured(tmp_path)["seed"].unique().tolist() == [2, 10, 33]
+    assert results.measured(tmp_path)["seed"].unique().tolist() == [2, 10, 33]
 
 
 def test_another_systems_folder_joins_the_section_of_its_tracks(run):
-    table = report.sdr_table(run, {"UMX": OPEN_UNMIX, "again": run / "l1-0" / "eval" / "test"}).set_index("system")
+    table = tables.sdr_table(run, {"UMX": OPEN_UNMIX, "again": run / "l1-0" / "eval" / "test"}).set_index("system")
     assert table.loc["UMX", "section"] == table.loc["D3Net", "section"]
     assert table.loc["again", "section"] == "Measured here, on: test" and table.loc["again", "drums"] == 11
 
@@ -174,32 +175,32 @@ def test_another_systems_folder_prefers_the_section_of_exactly_its_tracks(run):
     folder = run / "l1-0" / "eval" / "shifted"
     about = json.loads((folder / "about.json").read_text())
     (folder / "about.json").write_text(json.dumps(about | {"tracks": ["Dawn"]}))  # "test" has it too, and two more
-    table = report.sdr_table(run, {"again": folder}).set_index("system")
+    table = tables.sdr_table(run, {"again": folder}).set_index("system")
     assert table.loc["again", "section"] == "Measured here, on: shifted"
 
 
 def test_incomplete_rows_are_refused_by_name(run, tmp_path):
     (run / "gan-1" / "eval" / "test" / "tracks" / "Noon.json").unlink()
     with pytest.raises(UserError, match="1 of 3 tracks .*'Noon'"):
-        report.sdr_table(run)
+        tables.sdr_table(run)
     evaluate(tmp_path, "other-0", 0.0, tracks=["Dawn"])
     (run / "gan-1").rename(tmp_path / "aside")
     with pytest.raises(UserError, match=r"'Dusk <i>', 'Noon'"):
-        report.sdr_table(run, {"other": tmp_path / "other-0" / "eval" / "test"})
+        tables.sdr_table(run, {"other": tmp_path / "other-0" / "eval" / "test"})
 
 
 def test_a_stem_that_was_not_scored_and_a_foreign_track_are_refused():
     rows = [{"track": t, "target": s, "SDR": 1.0} for t in "AB" for s in STEMS]
     with pytest.raises(UserError, match="1 of 2 tracks .*'B'"):
-        report.stem_table(pd.DataFrame(rows[:-1]))
+        stats.stem_table(pd.DataFrame(rows[:-1]))
     with pytest.raises(UserError, match="not in its test set .*'B'"):
-        report.stem_table(pd.DataFrame(rows), expected_tracks={"A"})
+        stats.stem_table(pd.DataFrame(rows), expected_tracks={"A"})
     with pytest.raises(UserError, match="incomplete"):
-        report.stem_table(pd.DataFrame(rows[:0], columns=["track", "target", "SDR"]))
+        stats.stem_table(pd.DataFrame(rows[:0], columns=["track", "target", "SDR"]))
 
 
 def test_written_tables_hold_what_the_notebook_shows(run):
-    table, tracks = report.write_tables(run)
+    table, tracks = tables.write_tables(run)
     written = pd.read_csv(run / "sdr_table.csv")
     assert list(written.columns[:6]) == ["system", *COLUMNS] and set(written) == set(table)
     np.testing.assert_allclose(written[list(COLUMNS)], table[list(COLUMNS)].astype(float), atol=1e-4)
@@ -215,9 +216,9 @@ def test_arms_table_joins_spectral_measures_by_track_and_stem_and_leaves_gaps(ru
         (folder / "spectral").mkdir(exist_ok=True)
         (folder / "spectral" / f"{name}.json").write_text(json.dumps(measures))
     (folder / "detectability.json").write_text(json.dumps({"auc": {"Dawn": 0.8, "Noon": 0.6}}))
-    report.write_tables(run)
+    tables.write_tables(run)
     written = pd.read_csv(run / "arms.csv")
-    expected = ["test_set", "arm", "seed", "track", "target", *report.METRICS, *MEASURES, "auc_fresh"]
+    expected = ["test_set", "arm", "seed", "track", "target", *results.METRICS, *MEASURES, "auc_fresh"]
     assert list(written)[: len(expected)] == expected
     assert set(written["test_set"]) == {"test", "real excerpt"}
     rows = written[(written["arm"] == "gan") & (written["seed"] == 1)].set_index(["track", "target"])
@@ -228,24 +229,24 @@ def test_arms_table_joins_spectral_measures_by_track_and_stem_and_leaves_gaps(ru
 
 def test_a_run_without_results_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="evaluated on 'test'"):
-        report.write_tables(tmp_path)
+        tables.write_tables(tmp_path)
 
 
 def test_html_table_escapes_names_marks_the_best_and_signs_differences(run):
-    html = report.style_table(report.sdr_table(run, {"<script>": OPEN_UNMIX})).data
+    html = tables.style_table(tables.sdr_table(run, {"<script>": OPEN_UNMIX})).data
     assert "&lt;script&gt;" in html and "<script>" not in html
     assert "<b>12.00</b>" in html and "<td class=up>+0.10</td>" in html and "<td class=down>−0.17</td>" in html
     assert "± 0.49" in html and "<b>8.76</b>" in html  # Hybrid Demucs' bass is best: the oracle does not compete
 
 
 def test_a_difference_that_two_decimals_do_not_show_has_no_colour(run):
-    table = report.sdr_table(run)
+    table = tables.sdr_table(run)
     table.loc[table["system"].str.startswith("Difference: "), ["drums", "bass", "other"]] = 0.003, -0.003, 0.006
-    html = report.style_table(table).data
+    html = tables.style_table(table).data
     assert "<td>+0.00</td><td>−0.00</td><td class=up>+0.01</td>" in html
 
 
-# --- training figures ---
+# --- a training's log ---
 
 
 def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
@@ -253,13 +254,13 @@ def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
     path.write_text(
         '{"step": 1, "l1_heldout": 0.5}\n{"step": 2, "l1_heldout": 0.4, "r_v_sigma": null}\n{"step": 3, "l1_'
     )
-    assert report.read_metrics(tmp_path)["step"].tolist() == [1, 2]
+    assert results.read_metrics(tmp_path)["step"].tolist() == [1, 2]
     path.write_text('{"step": 1\n{"step": 2}\n')
     with pytest.raises(UserError, match="Line 1 of .*metrics.jsonl"):
-        report.read_metrics(tmp_path)
+        results.read_metrics(tmp_path)
     path.write_text("")
     with pytest.raises(UserError, match="no evaluation yet"):
-        report.read_metrics(tmp_path)
+        results.read_metrics(tmp_path)
     path.unlink()
     with pytest.raises(UserError, match="metrics.jsonl"):
-        report.read_metrics(tmp_path)
+        results.read_metrics(tmp_path)

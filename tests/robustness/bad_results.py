@@ -132,8 +132,8 @@ CASES = [
     Case("a log of 0 bytes", LOG, "…/study/l1-1/metrics.jsonl holds no evaluation yet; train this arm first.", log("")),
     Case("a log with a bad line", LOG, "Line 1 of …/study/l1-1/metrics.jsonl is not one of a training's log; "
          "remove it, or train the run again.", log('{"step": \n{"step": 2}\n')),
-    Case("an arm without a discriminator", 'readings.discriminator_metrics(Path("…/study/l1-1"))', "…/study/l1-1 "
-         "was trained without a discriminator; choose a GAN arm."),
+    Case("an arm without a discriminator", 'sentences.discriminator.discriminator_metrics(Path("…/study/l1-1"))',
+         "…/study/l1-1 was trained without a discriminator; choose a GAN arm."),
     Case("a run without an arm", 'folders.trained("…/musdb")', "…/musdb holds no trained arm; run the notebook "
          "02-train first."),
     Case("a test track that there is none of", 'listen.pick_track(Path("…/study"), 7)', "There is no test track 7: "

@@ -25,7 +25,7 @@ COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib
 CALLED = {  # by the notebooks
     "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "folders": "lib.runs.folders",
     "launch": "lib.runs.launch",
-    "listen": "lib.report.listen", "readings": "lib.report.sentences", "report": "lib.report.tables",
+    "listen": "lib.report.listen", "sentences": "lib.report.sentences", "report": "lib.report.tables",
     "results": "lib.evaluation.results",
 }  # fmt: skip
 

@@ -1,28 +1,52 @@
-"""Figures that compare the arms of a run; they are reached through `lib.report.figures`."""
+"""Figures that compare the arms of a run, and the published results."""
 
 import numpy as np
 
 from lib.evaluation.results import METRICS
-from lib.evaluation.stats import STEMS, arm_means
-from lib.report.figures.style import arm_colour, arm_label, legend_below, panels
+from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval
+from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
-INK = "#333333"
-PERCEPTION = {  # what a panel shows over SDR: its axis
+PERCEPTION = {  # measure: label of its axis
     "lsd_8k_16k": "log-spectral distance, 8–16 kHz (dB, ← better)",
     "auc_fresh": "AUC of a fresh discriminator (← better)",
 }
 
 
-def sdr_strip(tracks, metric="SDR"):
-    """Every test track under every arm, averaged over seeds, a track's points joined; the bar is the median.
+def seed_noise(seeds, gan):
+    """The reported GAN against the prediction interval of one more Demucs v1 run.
 
-    tracks: rows of `lib.evaluation.results.arms_table`; metric: SDR, ISR, SIR or SAR (dB).
+    seeds: `lib.evaluation.results.published_seeds`; gan: Series of the reported row (dB per column).
+    """
+    interval = prediction_interval(seeds)
+    figure, (axis,) = panels(1, 3.4, "Does the reported GAN leave the range of one more Demucs v1 run?")
+    for x, column in enumerate(COLUMNS):
+        mean, half_width = interval.loc[column, ["mean", "half_width"]]
+        axis.bar(x, 2 * half_width, 0.5, bottom=-half_width, color=COLOURS[column], alpha=0.18)
+        spread = x + np.linspace(-0.12, 0.12, len(seeds))
+        axis.plot(spread, seeds[column] - mean, "o", color=COLOURS[column], ms=5)
+        axis.plot(x, gan[column] - mean, "D", color=COLOURS["gan"], mec="white", ms=9)
+    axis.axhline(0, color="#666666", lw=1)
+    axis.set_xticks(range(len(COLUMNS)), [f"{c.capitalize()}\n{interval.loc[c, 'mean']:.2f} dB" for c in COLUMNS])
+    reach = 1.15 * max(interval["half_width"].max(), (gan[list(COLUMNS)] - interval["mean"]).abs().max())
+    axis.set(ylabel="SDR − mean of the seeds (dB)", ylim=(-reach, reach))
+    axis.grid(axis="x", visible=False)
+    labels = ["95 % prediction interval of one more run"]
+    labels += [f"Demucs v1, seeds {seeds.index[0]}–{seeds.index[-1]}", "Demucs v1 + GAN, as reported"]
+    handles = [axis.containers[0], *axis.lines[:2]]
+    figure.legend(handles, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def sdr_strip(tracks):
+    """SDR of every test track under every arm, averaged over seeds; lines join a track's points, bars are medians.
+
+    tracks: rows of `lib.evaluation.results.arms_table`.
     """
     arms = list(tracks["arm"].unique())
-    figure, axes = panels(len(STEMS), 3.2, f"Which tracks gain or lose {metric}, and in which stem?", sharey=True)
+    figure, axes = panels(len(STEMS), 3.2, "Which tracks gain or lose SDR, and in which stem?", sharey=True)
     for axis, stem in zip(axes, STEMS, strict=True):
         rows = tracks[tracks["target"] == stem]
-        grid = rows.pivot_table(index="track", columns="arm", values=metric)[arms]
+        grid = rows.pivot_table(index="track", columns="arm", values="SDR")[arms]
         axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
         for x, arm in enumerate(arms):
             colour = arm_colour(arm)
@@ -32,14 +56,14 @@ def sdr_strip(tracks, metric="SDR"):
         axis.set_xticks(range(len(arms)), map(arm_label, arms), **slant)
         axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
         axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel(f"{metric} per track (dB)")
+    axes[0].set_ylabel("SDR per track (dB)")
     return figure
 
 
 def measure_differences(differences):
-    """What each arm gains over L1 in SDR and its three parts, with 95 % intervals; a filled mark excludes zero.
+    """What each arm gains over L1 in SDR and its three parts, with 95 % intervals; filled marks exclude zero.
 
-    differences: `lib.report.sentences.arm_differences` of the four metrics.
+    differences: `lib.report.sentences.arms.arm_differences` of the four metrics.
     """
     arms = differences.index.unique("arm")
     figure, axes = panels(len(STEMS), 3.2, "Which differences from L1 are larger than chance?", sharey=True)
@@ -60,51 +84,29 @@ def measure_differences(differences):
         axis.set(title=stem.capitalize(), xlim=(-0.5, len(METRICS) - 0.5))
         axis.grid(axis="x", visible=False)
     axes[0].set_ylabel("difference from L1 (dB), 95 %")
-    axes[-1].plot([], [], "o", color="white", mec=INK, label="interval holds zero")
+    axes[-1].plot([], [], "o", color="white", mec="#333333", label="interval holds zero")
     legend_below(figure, axes[-1])
     return figure
 
 
 def perception_distortion(tracks):
-    """Every arm over two axes: SDR (distortion) and how natural it is; small dots are seeds, large ones their mean.
+    """SDR (distortion) against measures of naturalness (perception); small dots are seeds, large ones their mean.
 
-    tracks: rows of `lib.evaluation.results.arms_table` of one test set. Source: Blau & Michaeli, "The
-    perception-distortion tradeoff" (CVPR 2018): one is paid for with the other. A measure that was not computed has no
-    panel.
+    tracks: rows of `lib.evaluation.results.arms_table` of one test set. A measure that was not computed gets no panel.
+    Source: Blau & Michaeli, "The perception-distortion tradeoff" (CVPR 2018).
     """
     measures = [measure for measure in PERCEPTION if tracks[measure].notna().any()]
     seeds = arm_means(tracks, ["SDR", *measures])
     figure, axes = panels(max(1, len(measures)), 3.8, "Is natural detail paid for with SDR?")
     for axis, measure in zip(axes, measures, strict=False):
-        means = {}
         for arm, points in seeds.groupby("arm", sort=False):
             axis.scatter(points["SDR"], points[measure], s=14, color=arm_colour(arm), alpha=0.7)
-            means[arm] = points["SDR"].mean(), points[measure].mean()
-            axis.scatter(*means[arm], s=90, color=arm_colour(arm), edgecolor="white", zorder=3)
+            mean = points["SDR"].mean(), points[measure].mean()
+            axis.scatter(*mean, s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
         if measure == "auc_fresh":
             axis.axhline(0.5, color="#666666", lw=1, ls=":")
-            axis.annotate("0.5: not to be told apart", (0.02, 0.5), (0, 3), ("axes fraction", "data"), "offset points")
+            axis.annotate("0.5: it cannot tell", (0.02, 0.5), (0, 3), ("axes fraction", "data"), "offset points")
         axis.margins(0.14)
-        _label(axis, means)
         axis.set(xlabel="SDR (dB, better →)", ylabel=PERCEPTION[measure])
+    legend_below(figure, axes[0])
     return figure
-
-
-def _label(axis, points):
-    """Write the name beside every point of {arm: (x, y)}, on the side of the middle, no two at one height."""
-    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    arms = sorted(points, key=lambda arm: points[arm][1])
-    gap = 0.09  # of the axis' height
-    heights = [(points[arm][1] - bottom) / (top - bottom) for arm in arms]
-    for k in range(1, len(arms)):
-        heights[k] = max(heights[k], heights[k - 1] + gap)
-    for k in range(len(arms)):  # from the top: back into the axis
-        heights[-1 - k] = min(heights[-1 - k], heights[-k] - gap if k else 0.95)
-    for arm, height in zip(arms, heights, strict=True):
-        x = (points[arm][0] - left) / (right - left)
-        side = 1 if x < 0.5 else -1
-        axis.annotate(
-            arm_label(arm), points[arm], (x + side * 0.06, height), textcoords="axes fraction", color=INK, zorder=4,
-            ha="left" if side > 0 else "right", va="center",
-            arrowprops={"arrowstyle": "-", "color": "#888888", "lw": 0.8, "shrinkB": 5},
-        )  # fmt: skip

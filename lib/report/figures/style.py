@@ -1,11 +1,13 @@
-"""The look of the report's figures: one theme, one colour per stem and per arm, one way to lay out panels."""
+"""The style of the report's figures: one theme, one colour per stem and per arm, one way to lay out panels."""
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 
-# Okabe & Ito's colour-blind-safe set: one colour per stem and one per arm, wherever they appear. The sets that the
-# discriminator sees are navy (real) and ochre (generated), the held-out ones lighter and dashed.
+from lib.evaluation.results import ARMS
+
+# Okabe & Ito's colour-blind-safe palette: the same colour for a stem and for an arm in every figure. What the
+# discriminator sees is navy (real) or ochre (generated); held-out sets are lighter and dashed.
 COLOURS = {
     "drums": "#0072B2", "bass": "#E69F00", "other": "#009E73", "vocals": "#CC79A7", "all": "#444444",
     "mixture": "#999999", "l1": "#000000", "gan": "#D55E00", "gan-cures": "#56B4E9",
@@ -14,8 +16,8 @@ COLOURS = {
 WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
 
 
-def use_style():
-    """Set the theme of every figure that follows."""
+def use():
+    """Set the theme of all later figures."""
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.8)
     plt.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True, "lines.linewidth": 1.6,
@@ -26,7 +28,7 @@ def use_style():
 
 
 def panels(columns, height, title, rows=1, **options):
-    """A figure of notebook width with a grid of axes; it is closed already, see the module's docstring."""
+    """A closed figure of notebook width, and its axes (rows × columns) in reading order."""
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False, **options)
     plt.close(figure)
     figure.suptitle(title, x=0.01, ha="left")
@@ -34,13 +36,13 @@ def panels(columns, height, title, rows=1, **options):
 
 
 def legend_below(figure, axis, columns=4):
-    """One legend for all panels, outside of them."""
+    """One legend for all panels, below them."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
 
 
 def hertz_axis(axis):
-    """Ticks at 100, 200, 500, 1k ... of a logarithmic axis in Hz."""
+    """Set ticks at 100, 200, 500, 1k … on a logarithmic axis in Hz."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(EngFormatter(sep=""))
     axis.set_minor_locator(NullLocator())
@@ -54,4 +56,4 @@ def arm_colour(arm):
 
 def arm_label(arm):
     """An arm's short name on an axis."""
-    return {"l1": "L1", "gan": "L1 + GAN", "gan-cures": "L1 + GAN + cures"}.get(arm, arm)
+    return arm if arm == "mixture" else ARMS.get(arm, arm)

@@ -5,6 +5,7 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from lib.memorisation import HISTOGRAM_EDGES
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
 SETS = {
@@ -14,32 +15,34 @@ SETS = {
     "generated_heldout": "generated, held-out tracks",
 }
 P_COLOUR = "#8A5AAB"
-LOGIT_EDGES = np.linspace(-12, 12, 49)  # of the trainer's logit histograms
+MOMENTS = 4  # evaluations that `logit_histograms` shows
 
 
 def learning_curves(metrics):
-    """L1 loss on training and validation excerpts. metrics: {arm or arm-seed: `lib.report.tables.read_metrics`}."""
+    """L1 loss on training batches and held-out excerpts.
+
+    metrics: {arm or <arm>-<seed>: `lib.evaluation.results.read_metrics`}.
+    """
     figure, (axis,) = panels(1, 3.0, "How far has training come?")
     for arm, rows in metrics.items():
-        axis.plot(rows["step"], rows["l1_heldout"], color=arm_colour(arm), label=f"{arm}, validation")
+        axis.plot(rows["step"], rows["l1_heldout"], color=arm_colour(arm), label=f"{arm}, held-out")
         axis.plot(rows["step"], rows["l1_batches"], color=arm_colour(arm), ls=":", label=f"{arm}, training")
     axis.set(xlabel="step", ylabel="L1 loss (mean |error|)", xlim=(0, None))
     legend_below(figure, axis, columns=6)
     return figure
 
 
-def logit_curves(metrics, title="Does the discriminator tell real from generated?"):
-    """Mean logit of the four sets over training with the band from the 10th to the 90th percentile.
+def logit_curves(metrics, title):
+    """Mean logit of the four sets over training, with a band from the 10th to the 90th percentile.
 
-    metrics: `lib.report.tables.read_metrics` of one GAN arm.
+    metrics: `lib.evaluation.results.read_metrics` of one GAN arm.
     """
     figure, axes = panels(2, 3.4, title, sharey=True)
     for axis, split, title in zip(axes, ("train", "heldout"), ("Training tracks", "Held-out tracks"), strict=True):
-        for kind, label in (("real", "real"), ("generated", "generated")):
-            name = f"{kind}_{split}"
-            axis.plot(metrics["step"], metrics[f"{name}_mean"], color=COLOURS[f"{kind}_train"], label=label)
-            band = metrics[f"{name}_p10"], metrics[f"{name}_p90"]
-            axis.fill_between(metrics["step"], *band, color=COLOURS[f"{kind}_train"], alpha=0.15, lw=0)
+        for kind in ("real", "generated"):
+            mean, low, high = (metrics[f"{kind}_{split}_{statistic}"] for statistic in ("mean", "p10", "p90"))
+            axis.plot(metrics["step"], mean, color=COLOURS[f"{kind}_train"], label=kind)
+            axis.fill_between(metrics["step"], low, high, color=COLOURS[f"{kind}_train"], alpha=0.15, lw=0)
         axis.axhline(0, color="#666666", lw=1)
         axis.set(title=title, xlabel="step")
     axes[0].set_ylabel("logit (mean, 10–90 % band)")
@@ -48,9 +51,10 @@ def logit_curves(metrics, title="Does the discriminator tell real from generated
 
 
 def memorisation_curves(runs):
-    """r_v on probabilities (0: held-out real tracks look real, 1: they look generated) and r_t of every run, and the
-    augmentation probability p. runs: {<arm>-<seed>: `lib.report.tables.read_metrics`}; an arm's seeds share a
-    colour."""
+    """r_v on probabilities, r_t and the augmentation probability p of every run; an arm's seeds share a colour.
+
+    runs: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}.
+    """
     contents = {
         "r_v_sigma": ("$r_v$: 0 none · 1 held-out looks generated", "$r_v$"),
         "r_t": ("$r_t$: mean sign on real training stems", "$r_t$"),
@@ -62,9 +66,11 @@ def memorisation_curves(runs):
     return figure
 
 
-def game_curves(runs):
-    """Who pulls how hard: the adversarial share of the gradient at the estimates, the discriminator's loss and the norm
-    of its gradient. runs: as `memorisation_curves`."""
+def pull_curves(runs):
+    """The adversarial share of the gradient at the estimates, the discriminator's loss and the norm of its gradient.
+
+    runs: as for `memorisation_curves`.
+    """
     contents = {
         "adversarial_share": ("Adversarial share of the gradient", "share"),
         "discriminator": ("The discriminator's loss", "loss"),
@@ -76,7 +82,7 @@ def game_curves(runs):
 
 
 def _run_curves(runs, title, contents):
-    """A panel for each of `contents` {figure: (title, label)}, a line for each run; nothing where it was not logged."""
+    """A panel per metric of `contents` {metric: (title, label)}, a line per run that logged it."""
     figure, axes = panels(len(contents), 3.2, title)
     for axis, (name, (panel, label)) in zip(axes, contents.items(), strict=True):
         labelled = set()
@@ -92,11 +98,10 @@ def _run_curves(runs, title, contents):
 
 
 def probe_heatmap(table):
-    """The D-probe: rows are cures, columns numbers of training segments; mean over seeds ± half their range.
+    """Memorisation of every D-probe cell: cures × training segments, mean over seeds ± half their range.
 
-    table: `lib.evaluation.probe.run`'s. r_v; r_v + r_f, the share of the distance between real and generated that is
-    lost
-    on held-out tracks; and the held-out detection rate of real stems. White: not run.
+    table: `lib.evaluation.probe.run`'s. Panels: r_v; r_v + r_f, the share of the gap between real and generated that is
+    lost on held-out tracks; and the detection rate of real held-out stems. White: not run.
     """
     cures = list(dict.fromkeys(table["cure"]))
     figure, axes = panels(3, 1.4 + 0.4 * len(cures), "What does memory cost, and what cures it?")
@@ -121,24 +126,18 @@ def probe_heatmap(table):
 
 
 def probe_curves(table):
-    """Without a cure: r_v, r_f and held-out rates over the number of training segments, seeds as dots."""
+    """r_v, r_f and held-out detection rates without a cure, over the number of training segments; dots are seeds."""
     figure, axes = panels(2, 3.0, "How much data does a discriminator need before it stops memorising?")
     rows = table[table["cure"] == "none"]
-    contents = (
-        (axes[0], {"r_v_sigma": "real_train", "r_f": "generated_train"}, "lost on held-out tracks (share)"),
-        (axes[1], {"tpr_heldout": "real_heldout", "tnr_heldout": "generated_heldout"}, "recognised, held-out (share)"),
-    )
-    names = {
-        "r_v_sigma": "real ($r_v$)",
-        "r_f": "generated ($r_f$)",
-        "tpr_heldout": "real (TPR)",
-        "tnr_heldout": "generated (TNR)",
+    contents = {
+        "lost on held-out tracks (share)": {"r_v_sigma": "real ($r_v$)", "r_f": "generated ($r_f$)"},
+        "recognised, held-out (share)": {"tpr_heldout": "real (TPR)", "tnr_heldout": "generated (TNR)"},
     }
-    for axis, lines, label in contents:
-        for name, colour in lines.items():
+    for axis, (label, lines) in zip(axes, contents.items(), strict=True):
+        for (name, line), colour in zip(lines.items(), ("real_train", "generated_train"), strict=True):
             axis.plot(rows["segments"], rows[name], "o", color=COLOURS[colour], ms=4, alpha=0.6)
             means = rows.groupby("segments")[name].mean()
-            axis.plot(means.index, means, color=COLOURS[colour], label=names[name])
+            axis.plot(means.index, means, color=COLOURS[colour], label=line)
         axis.set(xscale="log", xlabel="training segments (count)", ylabel=label)
         axis.set_xticks(sorted(rows["segments"].unique()), sorted(rows["segments"].unique()), minor=False)
         axis.xaxis.set_minor_locator(NullLocator())
@@ -146,21 +145,19 @@ def probe_curves(table):
     return figure
 
 
-def logit_histograms(metrics, moments=4, title="How do the logits part over training?"):
-    """Distribution of the logits of the four sets at `moments` evaluations spread over training.
+def logit_histograms(metrics, title):
+    """Distribution of the logits of the four sets at `MOMENTS` evaluations spread over training.
 
-    metrics: `lib.report.tables.read_metrics` of one GAN arm. The outermost bars hold everything beyond ±12.
+    metrics: `lib.evaluation.results.read_metrics` of one GAN arm. The outermost bars hold everything beyond ±12.
     """
-    chosen = np.unique(np.linspace(0, len(metrics) - 1, moments).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(metrics) - 1, MOMENTS).round().astype(int))
     figure, axes = panels(len(chosen), 2.9, title, sharex=True, sharey=True)
     for axis, (_, row) in zip(axes, metrics.iloc[chosen].iterrows(), strict=True):
         for name, label in SETS.items():
             counts = np.asarray(row[f"{name}_histogram"], float)
-            share = counts / max(counts.sum(), 1)
-            if name.endswith("train"):
-                axis.stairs(share, LOGIT_EDGES, fill=True, color=COLOURS[name], alpha=0.35, label=label)
-            else:
-                axis.stairs(share, LOGIT_EDGES, color=COLOURS[name], ls="--", lw=1.4, label=label)
+            train = name.endswith("train")
+            style = {"fill": True, "alpha": 0.35} if train else {"ls": "--", "lw": 1.4}
+            axis.stairs(counts / max(counts.sum(), 1), HISTOGRAM_EDGES, color=COLOURS[name], label=label, **style)
         axis.axvline(0, color="#666666", lw=1)
         axis.set(title=f"step {row['step']:,.0f}", xlabel="logit")
     axes[0].set_ylabel("share of logits")
@@ -168,17 +165,17 @@ def logit_histograms(metrics, moments=4, title="How do the logits part over trai
     return figure
 
 
-def heldout_curves(metrics, title="Is the discriminator right on tracks it never saw?"):
-    """Loss, detection rates (with p) and ranking of the discriminator on training and on held-out tracks.
+def heldout_curves(metrics, title):
+    """Loss, detection rates (with p) and AUC of the discriminator on training and on held-out tracks.
 
-    metrics: `lib.report.tables.read_metrics` of one GAN arm. The dotted line is what guessing reaches.
+    metrics: `lib.evaluation.results.read_metrics` of one GAN arm. The dotted line is the level of guessing.
     """
     figure, axes = panels(3, 3.0, title)
-    rates = {"tpr": COLOURS["real_train"], "tnr": COLOURS["generated_train"]}
+    real, generated, ink = COLOURS["real_train"], COLOURS["generated_train"], COLOURS["all"]
     contents = {
-        "Cross-entropy (nats)": ({"bce": "#444444"}, np.log(2)),
-        "Recognised (share)": (rates, 0.5),
-        "Ranked rightly (AUC)": ({"auc": "#444444"}, 0.5),
+        "Cross-entropy (nats)": ({"bce": ink}, np.log(2)),
+        "Recognised (share)": ({"tpr": real, "tnr": generated}, 0.5),
+        "Ranked rightly (AUC)": ({"auc": ink}, 0.5),
     }
     for axis, (panel, (lines, guess)) in zip(axes, contents.items(), strict=True):
         for name, colour in lines.items():
@@ -188,10 +185,10 @@ def heldout_curves(metrics, title="Is the discriminator right on tracks it never
         axis.set(title=panel, xlabel="step")
     axes[1].plot(metrics["step"], metrics["p"], color=P_COLOUR, lw=1.2)
     key = {
-        "training tracks": {"color": "#444444"},
-        "held-out tracks": {"color": "#444444", "ls": "--"},
-        "real (TPR)": {"color": rates["tpr"]},
-        "generated (TNR)": {"color": rates["tnr"]},
+        "training tracks": {"color": ink},
+        "held-out tracks": {"color": ink, "ls": "--"},
+        "real (TPR)": {"color": real},
+        "generated (TNR)": {"color": generated},
         "augmentation p": {"color": P_COLOUR, "lw": 1.2},
         "guessing": {"color": "#666666", "lw": 1, "ls": ":"},
     }

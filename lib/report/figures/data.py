@@ -1,0 +1,68 @@
+"""Figures of the data: where each stem has its energy, and how loud it is."""
+
+import numpy as np
+import seaborn as sns
+from scipy import signal
+
+from lib.data.tracks import SAMPLERATE
+from lib.evaluation.stats import STEMS
+from lib.report.figures.listen import log_levels, paint
+from lib.report.figures.style import COLOURS, hertz_axis, legend_below, panels
+
+
+def stem_spectrograms(audio):
+    """Power spectrogram of each stem in dB below the loudest point of all, on a log-frequency axis.
+
+    audio: {stem: array (channels, time)}, all of one length.
+    """
+    spectra = {stem: log_levels(samples) for stem, samples in audio.items()}
+    top = max(level.max() for level, *_ in spectra.values())
+    figure, axes = panels(2, 5.2, "Where does each stem have its energy?", rows=2, sharex=True, sharey=True)
+    for axis, (stem, (level, seconds, hertz)) in zip(axes, spectra.items(), strict=True):
+        mesh = paint(axis, seconds, hertz, level - top, "magma", -80, 0)
+        axis.set(yscale="log", title=stem.capitalize())
+        hertz_axis(axis.yaxis)
+    for axis in axes[::2]:
+        axis.set_ylabel("frequency (Hz)")
+    for axis in axes[-2:]:
+        axis.set_xlabel("time (s)")
+    figure.colorbar(mesh, ax=axes, label="level (dB re loudest)", aspect=40)
+    return figure
+
+
+def long_term_spectra(audio, reference):
+    """Long-term average spectrum of each stem in third-octave bands, dB re full scale.
+
+    audio: {stem: list of arrays (channels, time)}, drawn solid; reference: the same, drawn dashed.
+    """
+    edges = 1000 * 2 ** (np.arange(-14, 14) / 3)
+    figure, (axis,) = panels(1, 3.4, "How is each stem's energy spread over frequency?")
+    for stems, style in ((audio, "-"), (reference, "--")):
+        for stem, tracks in stems.items():
+            line = {"ls": style, "color": COLOURS[stem], "label": stem if style == "-" else None}
+            axis.plot(np.sqrt(edges[1:] * edges[:-1]), _third_octaves(tracks, edges), **line)
+    axis.set(xscale="log", xlabel="frequency (Hz)", ylabel="band level (dBFS)")
+    axis.set_ylim(bottom=max(axis.get_ylim()[0], axis.get_ylim()[1] - 90))  # a filtered stem has no floor
+    hertz_axis(axis.xaxis)
+    legend_below(figure, axis)
+    return figure
+
+
+def _third_octaves(tracks, edges):
+    """Power between `edges` (Hz), averaged over `tracks`, in dB."""
+    power = []
+    for track in tracks:
+        frequencies, spectrum = signal.welch(track, SAMPLERATE, nperseg=16384, scaling="spectrum")
+        power.append(np.add.reduceat(spectrum.mean(axis=0), np.searchsorted(frequencies, edges))[:-1])
+    return 10 * np.log10(np.mean(power, axis=0) + 1e-12)
+
+
+def levels(table):
+    """Loudness of every track, per stem. table: RMS in dBFS, a row per track, a column per stem."""
+    figure, (axis,) = panels(1, 2.6, "How loud is each stem, from track to track?")
+    long = table[list(STEMS)].replace(-np.inf, np.nan).melt(var_name="stem", value_name="level")
+    options = {"data": long, "x": "level", "y": "stem", "hue": "stem", "palette": COLOURS, "ax": axis, "legend": False}
+    sns.boxplot(**options, width=0.55, fliersize=0, boxprops={"alpha": 0.25}, linewidth=1)
+    sns.stripplot(**options, size=4, jitter=0.16, alpha=0.8)
+    axis.set(xlabel="RMS level (dBFS)", ylabel="")
+    return figure

@@ -1,0 +1,97 @@
+"""Write the generated blocks of README.md from the committed results and benchmarks.
+
+    python -m lib.report.readme
+
+A block stands between the lines <!-- NAME:start --> and <!-- NAME:end -->. A new block is one entry of `BLOCKS` and its
+two markers; a test says when one is out of date.
+"""
+
+import textwrap
+
+import pandas as pd
+
+from lib.common.errors import UserError
+from lib.common.files import write_bytes
+from lib.common.provenance import ROOT
+from lib.evaluation.stats import COLUMNS
+from lib.report.sentences.headline import findings
+from lib.report.tables import DIFFERENCE, PUBLISHED, TEST, shown
+
+REAL = "Measured here, on: real excerpt"
+
+
+def markdown_table(table):
+    """The published rows and those of the test tracks as a Markdown table. table: sdr_table.csv."""
+    lines = ["| SDR in dB | Drums | Bass | Other | Vocals | All |", "|---|--:|--:|--:|--:|--:|"]
+    for section in (PUBLISHED, TEST):
+        lines.append(f"| *{section}* | | | | | |")
+        for _, row in table[table["section"] == section].iterrows():
+            lines.append(f"| {row['system']} | {' | '.join(shown(row, column) for column in COLUMNS)} |")
+    return "\n".join(lines)
+
+
+def repetition(first, second):
+    """How far a repeated run moved the arms' mean SDR and differences from L1. Both arguments: sdr_table.csv."""
+    first, second = (table.set_index(["section", "system"])["all"] for table in (first, second))
+    moved = (second - first).abs()
+    systems = moved.index.get_level_values("system")
+    arms, differences = (
+        [f"{moved[systems.str.startswith(start)][section].max():.2f} dB" for section in (TEST, REAL)]
+        for start in ("L1", f"{DIFFERENCE}: ")
+    )
+    return _filled(
+        "`quick`, trained again by a later commit on the same machine "
+        "([results/repeat](results/repeat/sdr_table.csv)), moved "
+        f"each arm's mean SDR by up to {arms[0]} on the test tracks and {arms[1]} on the six seconds of real "
+        "music, but the arms' differences from L1, which grew from the same weights, by up to "
+        f"{differences[0]} and {differences[1]}."
+    )
+
+
+def benchmark(file, *starts):
+    """The paragraphs and tables of benchmarks/`file` that begin with `starts`."""
+    blocks = (ROOT / "benchmarks" / file).read_text().split("\n\n")
+    found = [next(block for block in blocks if block.startswith(start)) for start in starts]
+    return "\n\n".join(block if block.startswith("|") else _filled(block) for block in found)
+
+
+def _filled(text, mark=""):
+    """`text` in lines of at most 120 characters; none begins with "+", which Markdown takes for a list."""
+    lines = textwrap.wrap(
+        text.replace(" + ", "\N{NO-BREAK SPACE}+ "), 120, initial_indent=mark, subsequent_indent=" " * len(mark),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def _table(run):
+    return pd.read_csv(ROOT / "results" / run / "sdr_table.csv")
+
+
+BLOCKS = {
+    "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
+    "table": lambda: markdown_table(_table("study")),
+    "train": lambda: benchmark("train.md", "| channels"),
+    "separate": lambda: benchmark("separate.md", "| channels"),
+    "ranks": lambda: benchmark("train.md", "| ranks"),
+    "loading": lambda: benchmark("data.md", "| excerpt"),
+    "scaling": lambda: benchmark("scaling.md", "**Not measured", "| slowest link", "On one machine"),
+    "repetition": lambda: repetition(_table("quick"), _table("repeat")),
+}
+
+
+def updated(text):
+    """`text` with every block written anew; raises `UserError` for a block without its two markers."""
+    for name, write in BLOCKS.items():
+        start, end = f"<!-- {name}:start -->\n", f"<!-- {name}:end -->"
+        before, found, rest = text.partition(start)
+        _, closed, after = rest.partition(end)
+        if not (found and closed):
+            raise UserError(f"README.md lacks the markers of the block '{name}': {start.strip()} and {end}.")
+        text = f"{before}{start}{write()}\n{end}{after}"
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    write_bytes(readme, updated(readme.read_text()).encode())
