@@ -6,11 +6,6 @@ from lib.evaluation.results import METRICS
 from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
-PERCEPTION = {  # measure: label of its axis
-    "lsd_8k_16k": "log-spectral distance, 8–16 kHz (dB, ← better)",
-    "auc_fresh": "AUC of a fresh discriminator (← better)",
-}
-
 
 def seed_noise(seeds, gan):
     """The reported GAN against the prediction interval of one more Demucs v1 run.
@@ -90,23 +85,16 @@ def measure_differences(differences):
 
 
 def perception_distortion(tracks):
-    """SDR (distortion) against measures of naturalness (perception); small dots are seeds, large ones their mean.
+    """SDR (distortion) against spectral distance (perception); small dots are seeds, large ones their mean.
 
-    tracks: rows of `lib.evaluation.results.arms_table` of one test set. A measure that was not computed gets no panel.
+    tracks: rows of `lib.evaluation.results.arms_table` of one test set.
     Source: Blau & Michaeli, "The perception-distortion tradeoff" (CVPR 2018).
     """
-    measures = [measure for measure in PERCEPTION if tracks[measure].notna().any()]
-    seeds = arm_means(tracks, ["SDR", *measures])
-    figure, axes = panels(max(1, len(measures)), 3.8, "Is natural detail paid for with SDR?")
-    for axis, measure in zip(axes, measures, strict=False):
-        for arm, points in seeds.groupby("arm", sort=False):
-            axis.scatter(points["SDR"], points[measure], s=14, color=arm_colour(arm), alpha=0.7)
-            mean = points["SDR"].mean(), points[measure].mean()
-            axis.scatter(*mean, s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
-        if measure == "auc_fresh":
-            axis.axhline(0.5, color="#666666", lw=1, ls=":")
-            axis.annotate("0.5: it cannot tell", (0.02, 0.5), (0, 3), ("axes fraction", "data"), "offset points")
-        axis.margins(0.14)
-        axis.set(xlabel="SDR (dB, better →)", ylabel=PERCEPTION[measure])
-    legend_below(figure, axes[0])
+    figure, (axis,) = panels(1, 3.8, "Is natural detail paid for with SDR?")
+    for arm, points in arm_means(tracks, ["SDR", "lsd_8k_16k"]).groupby("arm", sort=False):
+        axis.scatter(points["SDR"], points["lsd_8k_16k"], s=14, color=arm_colour(arm), alpha=0.7)
+        axis.scatter(*points.mean(), s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
+    axis.margins(0.14)
+    axis.set(xlabel="SDR (dB, better →)", ylabel="spectral distance, 8–16 kHz (dB, ← better)")
+    legend_below(figure, axis)
     return figure

@@ -1,4 +1,4 @@
-"""Figures of 05-listen: waveforms with scores, spectrograms, their differences, and the high band enlarged."""
+"""Figures of 05-listen: spectrograms, their differences, and the high band enlarged."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -6,38 +6,14 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter
 from scipy import signal
 
-from lib.data.tracks import SAMPLERATE, SOURCES
-from lib.report.figures.style import COLOURS, arm_colour, arm_label, hertz_axis, legend_below, panels
+from lib.data.tracks import SAMPLERATE
+from lib.report.figures.style import arm_label, hertz_axis, panels
 
-FLOOR_SDR = -10  # dB: the lower end of the SDR axis; lower values mean an equally wrong estimate
 RANGE_DB = 70  # dynamic range of a spectrogram; lower levels are drawn at its lower end
 BAND = (8_000, 16_000)  # Hz: the enlarged band, of cymbals and consonants
 ENLARGED = 1.0  # seconds: the length of the enlarged part
 LEVELS = 14  # colours of a spectrogram: enough for the eye, few enough for a small file
 COLUMNS, ROWS = 90, 64  # cells of a panel: no more than it has room for
-
-
-def second_by_second(track, scores, heard):
-    """The waveform of each stem above the SDR of every arm in every second; the seconds that are played are shaded.
-
-    track: a `lib.data.tracks.Track`; scores: `lib.report.listen.scores`; heard: (start, end) in seconds.
-    """
-    stems = dict(zip(SOURCES, track.stems(), strict=True))
-    figure, axes = panels(4, 3.6, "When is an arm right, and when is it wrong?", rows=2, sharex=True, sharey="row")
-    for upper, lower, (stem, audio) in zip(axes[:4], axes[4:], stems.items(), strict=True):
-        waveform(upper, audio.mean(axis=0), color=COLOURS[stem], lw=0.5)
-        upper.set_title(stem.capitalize())
-        rows = scores[scores["target"] == stem]
-        for arm, group in rows.groupby("arm", sort=False):
-            lower.step(group["second"], group["SDR"], where="post", color=arm_colour(arm), lw=1.4, label=arm_label(arm))
-        lower.axhline(0, color="#666666", lw=1)
-        lower.set(xlabel="time (s)", xlim=(0, track.samples / SAMPLERATE), ylim=(FLOOR_SDR, None))
-        for axis in (upper, lower):
-            axis.axvspan(*heard, color="#F0E442", alpha=0.35, lw=0, label="played here", zorder=0)
-    axes[0].set_ylabel("waveform")
-    axes[4].set_ylabel("SDR (dB)")
-    legend_below(figure, axes[4])
-    return figure
 
 
 def spectrograms(part, stems):

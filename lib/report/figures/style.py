@@ -7,11 +7,11 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocat
 from lib.evaluation.results import ARMS
 
 # Okabe & Ito's colour-blind-safe palette: the same colour for a stem and for an arm in every figure. What the
-# discriminator sees is navy (real) or ochre (generated); held-out sets are lighter and dashed.
+# discriminator sees is navy (real) or ochre (generated).
 COLOURS = {
     "drums": "#0072B2", "bass": "#E69F00", "other": "#009E73", "vocals": "#CC79A7", "all": "#444444",
     "mixture": "#999999", "l1": "#000000", "gan": "#D55E00", "gan-cures": "#56B4E9",
-    "real_train": "#22408C", "real_heldout": "#7F9BDB", "generated_train": "#94660F", "generated_heldout": "#DDAA4A",
+    "real": "#22408C", "generated": "#94660F",
 }  # fmt: skip
 WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
 

@@ -2,20 +2,9 @@
 
 import numpy as np
 import seaborn as sns
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from lib.memorisation import HISTOGRAM_EDGES
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
-
-SETS = {
-    "real_train": "real, training tracks",
-    "real_heldout": "real, held-out tracks",
-    "generated_train": "generated, training tracks",
-    "generated_heldout": "generated, held-out tracks",
-}
-P_COLOUR = "#8A5AAB"
-MOMENTS = 4  # evaluations that `logit_histograms` shows
 
 
 def learning_curves(metrics):
@@ -32,33 +21,38 @@ def learning_curves(metrics):
     return figure
 
 
-def logit_curves(metrics, title):
-    """Mean logit of the four sets over training, with a band from the 10th to the 90th percentile.
+def logit_curves(runs):
+    """Mean logit of real and generated stems over training, with a band from the 10th to the 90th percentile.
 
-    metrics: `lib.evaluation.results.read_metrics` of one GAN arm.
+    runs: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}, a row each; training tracks left, held-out ones right.
     """
-    figure, axes = panels(2, 3.4, title, sharey=True)
-    for axis, split, title in zip(axes, ("train", "heldout"), ("Training tracks", "Held-out tracks"), strict=True):
+    title = "Does the discriminator tell real from generated?"
+    figure, axes = panels(2, 1.0 + 1.9 * len(runs), title, rows=len(runs), sharex=True, sharey=True)
+    cells = [(run, split) for run in runs for split in ("train", "heldout")]
+    for axis, (run, split) in zip(axes, cells, strict=True):
+        metrics = runs[run]
         for kind in ("real", "generated"):
             mean, low, high = (metrics[f"{kind}_{split}_{statistic}"] for statistic in ("mean", "p10", "p90"))
-            axis.plot(metrics["step"], mean, color=COLOURS[f"{kind}_train"], label=kind)
-            axis.fill_between(metrics["step"], low, high, color=COLOURS[f"{kind}_train"], alpha=0.15, lw=0)
+            axis.plot(metrics["step"], mean, color=COLOURS[kind], label=kind)
+            axis.fill_between(metrics["step"], low, high, color=COLOURS[kind], alpha=0.15, lw=0)
         axis.axhline(0, color="#666666", lw=1)
-        axis.set(title=title, xlabel="step")
-    axes[0].set_ylabel("logit (mean, 10–90 % band)")
+        axis.set_title(f"{run}, {'training' if split == 'train' else 'held-out'} tracks")
+    for axis in axes[::2]:
+        axis.set_ylabel("logit")
+    for axis in axes[-2:]:
+        axis.set_xlabel("step")
     legend_below(figure, axes[0])
     return figure
 
 
 def memorisation_curves(runs):
-    """r_v on probabilities, r_t and the augmentation probability p of every run; an arm's seeds share a colour.
+    """r_v on probabilities and r_t of every run; an arm's seeds share a colour.
 
     runs: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}.
     """
     contents = {
         "r_v_sigma": ("$r_v$: 0 none · 1 held-out looks generated", "$r_v$"),
         "r_t": ("$r_t$: mean sign on real training stems", "$r_t$"),
-        "p": ("Joint augmentation: p", "p"),
     }
     figure, axes = _run_curves(runs, "Does the discriminator memorise its training tracks?", contents)
     axes[0].axhline(0.5, color="#666666", lw=1, ls=":", label="overfits above this")
@@ -134,7 +128,7 @@ def probe_curves(table):
         "recognised, held-out (share)": {"tpr_heldout": "real (TPR)", "tnr_heldout": "generated (TNR)"},
     }
     for axis, (label, lines) in zip(axes, contents.items(), strict=True):
-        for (name, line), colour in zip(lines.items(), ("real_train", "generated_train"), strict=True):
+        for (name, line), colour in zip(lines.items(), ("real", "generated"), strict=True):
             axis.plot(rows["segments"], rows[name], "o", color=COLOURS[colour], ms=4, alpha=0.6)
             means = rows.groupby("segments")[name].mean()
             axis.plot(means.index, means, color=COLOURS[colour], label=line)
@@ -142,56 +136,4 @@ def probe_curves(table):
         axis.set_xticks(sorted(rows["segments"].unique()), sorted(rows["segments"].unique()), minor=False)
         axis.xaxis.set_minor_locator(NullLocator())
         axis.legend()
-    return figure
-
-
-def logit_histograms(metrics, title):
-    """Distribution of the logits of the four sets at `MOMENTS` evaluations spread over training.
-
-    metrics: `lib.evaluation.results.read_metrics` of one GAN arm. The outermost bars hold everything beyond ±12.
-    """
-    chosen = np.unique(np.linspace(0, len(metrics) - 1, MOMENTS).round().astype(int))
-    figure, axes = panels(len(chosen), 2.9, title, sharex=True, sharey=True)
-    for axis, (_, row) in zip(axes, metrics.iloc[chosen].iterrows(), strict=True):
-        for name, label in SETS.items():
-            counts = np.asarray(row[f"{name}_histogram"], float)
-            train = name.endswith("train")
-            style = {"fill": True, "alpha": 0.35} if train else {"ls": "--", "lw": 1.4}
-            axis.stairs(counts / max(counts.sum(), 1), HISTOGRAM_EDGES, color=COLOURS[name], label=label, **style)
-        axis.axvline(0, color="#666666", lw=1)
-        axis.set(title=f"step {row['step']:,.0f}", xlabel="logit")
-    axes[0].set_ylabel("share of logits")
-    legend_below(figure, axes[0])
-    return figure
-
-
-def heldout_curves(metrics, title):
-    """Loss, detection rates (with p) and AUC of the discriminator on training and on held-out tracks.
-
-    metrics: `lib.evaluation.results.read_metrics` of one GAN arm. The dotted line is the level of guessing.
-    """
-    figure, axes = panels(3, 3.0, title)
-    real, generated, ink = COLOURS["real_train"], COLOURS["generated_train"], COLOURS["all"]
-    contents = {
-        "Cross-entropy (nats)": ({"bce": ink}, np.log(2)),
-        "Recognised (share)": ({"tpr": real, "tnr": generated}, 0.5),
-        "Ranked rightly (AUC)": ({"auc": ink}, 0.5),
-    }
-    for axis, (panel, (lines, guess)) in zip(axes, contents.items(), strict=True):
-        for name, colour in lines.items():
-            axis.plot(metrics["step"], metrics[f"{name}_train"], color=colour)
-            axis.plot(metrics["step"], metrics[f"{name}_heldout"], color=colour, ls="--")
-        axis.axhline(guess, color="#666666", lw=1, ls=":")
-        axis.set(title=panel, xlabel="step")
-    axes[1].plot(metrics["step"], metrics["p"], color=P_COLOUR, lw=1.2)
-    key = {
-        "training tracks": {"color": ink},
-        "held-out tracks": {"color": ink, "ls": "--"},
-        "real (TPR)": {"color": real},
-        "generated (TNR)": {"color": generated},
-        "augmentation p": {"color": P_COLOUR, "lw": 1.2},
-        "guessing": {"color": "#666666", "lw": 1, "ls": ":"},
-    }
-    handles = [Line2D([], [], **style) for style in key.values()]
-    figure.legend(handles, key, loc="outside lower center", ncols=len(key))
     return figure

@@ -1,6 +1,6 @@
 """What the report's numbers say, in sentences that are computed and so stay true when parameters change.
 
-A new sentence is one function here and one call in a notebook: `Markdown(sentences.arms.parts(differences))`. For the
+A new sentence is one function here and one call in a notebook: `Markdown(sentences.arms.power(seeds, tracks))`. For the
 front page and README.md, `headline.findings` calls it too.
 """
 

@@ -1,11 +1,11 @@
-"""What the metrics of memorisation show of a discriminator: its logits, its verdict, the D-probe."""
+"""What the metrics of memorisation show of a discriminator: its verdict, the D-probe."""
 
 import pandas as pd
 
 from lib.common.errors import UserError
 from lib.common.words import join, plain
 from lib.evaluation.results import ARMS, read_metrics
-from lib.memorisation import PART_METRICS, SETS, verdict
+from lib.memorisation import PART_METRICS, verdict
 from lib.runs.folders import arm_and_seed, runs_in
 
 PERCENT = "{:.0%}".format
@@ -31,17 +31,6 @@ def gan_runs(run):
     return found
 
 
-def logits(metrics):
-    """The mean logits of the four sets at the last evaluation."""
-    last = metrics.iloc[-1]
-    means = {name: plain(last[f"{name}_mean"]) for name in SETS}
-    return (
-        f"At the last evaluation (step {last['step']:,.0f}) the mean logit of real stems is {means['real_train']} on "
-        f"training tracks and {means['real_heldout']} on held-out ones; of generated stems {means['generated_train']} "
-        f"and {means['generated_heldout']}."
-    )
-
-
 def verdicts(runs):
     """The verdict on every run of `gan_runs` and the metrics it follows from: DataFrame, one row per run."""
     rows = {}
@@ -54,17 +43,18 @@ def verdicts(runs):
 
 
 def diagnoses(table):
-    """The table of `verdicts` in words: a line per arm, over its seeds."""
-    lines = []
+    """The table of `verdicts` in words: a sentence per arm, over its seeds."""
+    sentences = []
     for arm, rows in table.groupby(table.index.map(lambda name: arm_and_seed(name)[0]), sort=False):
-        words = rows["verdict"].value_counts()
-        seeds = f"in {join(f'{count} of {len(rows)} seeds it **{word}**' for word, count in words.items())}"
-        r_v, tpr, tnr = (rows[name].astype(float) for name in ("r_v_sigma", "tpr_heldout", "tnr_heldout"))
-        lines.append(
-            f"- **{ARMS.get(arm, arm)}**: {seeds}. r_v {_range(r_v)}; it recognises {_range(tpr, PERCENT)} "
-            f"of real and {_range(tnr, PERCENT)} of generated patches of held-out tracks. {rows['reason'].iloc[0]}"
+        seeds = join(
+            f"{count} of {len(rows)} seeds it {word}" for word, count in rows["verdict"].value_counts().items()
         )
-    return "\n".join(lines)
+        r_v, tpr, tnr = (rows[name].astype(float) for name in ("r_v_sigma", "tpr_heldout", "tnr_heldout"))
+        sentences.append(
+            f"{ARMS.get(arm, arm)}: in {seeds}. r_v {_range(r_v)}; it recognises {_range(tpr, PERCENT)} of real and "
+            f"{_range(tnr, PERCENT)} of generated patches of held-out tracks."
+        )
+    return sentences
 
 
 def _range(values, form=plain):
@@ -81,50 +71,29 @@ def probe(table):
     """
     memory, accuracy = table["r_v_sigma"] + table["r_f"], (table["tpr_heldout"] + table["tnr_heldout"]) / 2
     cells = table.assign(memory=memory, accuracy=accuracy).groupby(["segments", "cure"])
-    means = cells[["memory", "accuracy", "r_v_sigma", "tpr_heldout", "bce_heldout"]].mean()
+    means = cells[["memory", "accuracy"]].mean()
     bare = means.xs("none", level="cure")
     lost = ", ".join(f"{plain(value)} at {segments}" for segments, value in bare["memory"].items())
-    grows = bare["memory"].iloc[0] > bare["memory"].iloc[-1] + 0.1
     text = (
-        f"Without a cure, the share of real against generated that is lost on held-out tracks is {lost} segments "
-        f"(r_v + r_f; r_v alone {', '.join(map(plain, bare['r_v_sigma']))}): "
+        f"Without a cure, the share of real against generated lost on held-out tracks (r_v + r_f) is {lost} segments: "
     )
-    text += (
-        "**the fewer segments, the more a discriminator relies on memory.** "
-        if grows
-        else "**memory plays no great part here, whatever the number of segments.** "
-    )
+    if bare["memory"].iloc[0] > bare["memory"].iloc[-1] + 0.1:
+        text += "the fewer segments, the more a discriminator relies on memory."
+    else:
+        text += "memory plays no great part here, whatever the number of segments."
     count = 16 if 16 in bare.index else bare["memory"].idxmax()
     base, cured = bare.loc[count], means.xs(count, level="segments").drop("none").sort_values("memory")
     if cured.empty:
         return text
-    less = cured["memory"] <= base["memory"] - 0.1
-    gains = less & (cured["accuracy"] >= base["accuracy"] - 0.05)
-    best = (cured[gains] if gains.any() else cured).iloc[0]
-    text += (
-        f"At {count} segments the best cure is **{best.name}**: lost {plain(best['memory'])} instead of "
-        f"{plain(base['memory'])}, r_v {plain(best['r_v_sigma'])} instead of {plain(base['r_v_sigma'])}, held-out TPR "
-        f"{best['tpr_heldout']:.0%} instead of {base['tpr_heldout']:.0%}, held-out cross-entropy "
-        f"{plain(best['bce_heldout'])} instead of {plain(base['bce_heldout'])}. "
-    )
-    helpful = [f"{name} ({plain(value)})" for name, value in cured.loc[gains, "memory"].items()]
-    text += f"At least 0.1 is gained by {join(helpful)}. " if helpful else "No cure gains as much as 0.1. "
-    if not less.all():
-        text += f"Less, or nothing, by {join(cured.index[~less])}. "
-    for name, row in cured[less & ~gains].iterrows():
-        text += (
-            f"{name.capitalize()} also loses less ({plain(row['memory'])}), but only because it discriminates worse: "
-            f"its balanced accuracy on held-out patches is {row['accuracy']:.0%} instead of {base['accuracy']:.0%}. "
-        )
-    return text.strip()
-
-
-def outcomes(arms):
-    """SDR and log-spectral distance at 8 to 16 kHz (dB) of every <arm>-<seed> on the test tracks.
-
-    Medians over tracks, then means over stems. arms: `lib.evaluation.results.arms_table`, or arms.csv.
-    """
-    rows = arms[(arms["test_set"] == "test") & arms["seed"].notna()]
-    names = rows["arm"] + "-" + rows["seed"].astype(int).astype(str)
-    medians = rows.groupby([names, "target"])[["SDR", "lsd_8k_16k"]].median()
-    return medians.groupby(level=0).mean()
+    less = cured[cured["memory"] <= base["memory"] - 0.1]
+    worse = less["accuracy"] < base["accuracy"] - 0.05
+    helpful = list(less.index[~worse])
+    if not helpful:
+        return f"{text} At {count} segments no cure gains as much as 0.1."
+    best = plain(less.loc[helpful[0], "memory"])
+    text += f" At {count} segments the best cure is {helpful[0]}: {best} instead of {plain(base['memory'])}."
+    if helpful[1:]:
+        text += f" At least 0.1 is also gained by {join(helpful[1:])}."
+    if worse.any():
+        text += f" The same gain by {join(less.index[worse])} comes only from discriminating worse."
+    return text
