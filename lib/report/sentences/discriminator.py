@@ -74,9 +74,7 @@ def probe(table):
     means = cells[["memory", "accuracy"]].mean()
     bare = means.xs("none", level="cure")
     lost = ", ".join(f"{plain(value)} at {segments}" for segments, value in bare["memory"].items())
-    text = (
-        f"Without a cure, the share of real against generated lost on held-out tracks (r_v + r_f) is {lost} segments: "
-    )
+    text = f"Without a cure, the share of the gap lost on held-out tracks (r_v + r_f) is {lost} segments: "
     if bare["memory"].iloc[0] > bare["memory"].iloc[-1] + 0.1:
         text += "the fewer segments, the more a discriminator relies on memory."
     else:
@@ -89,7 +87,7 @@ def probe(table):
     worse = less["accuracy"] < base["accuracy"] - 0.05
     helpful = list(less.index[~worse])
     if not helpful:
-        return f"{text} At {count} segments no cure gains as much as 0.1."
+        return f"{text} At {count} segments no cure gains as much as 0.1 without discriminating worse."
     best = plain(less.loc[helpful[0], "memory"])
     text += f" At {count} segments the best cure is {helpful[0]}: {best} instead of {plain(base['memory'])}."
     if helpful[1:]:
