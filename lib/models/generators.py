@@ -33,7 +33,6 @@ class _Peer(nn.Module):
         return max(math.ceil(length / self.unit), 1) * self.unit
 
     def forward(self, mixture):
-        """Mixture (batch, 2, time) -> estimates (batch, sources, 2, time, cut at both ends to a multiple of `unit`)."""
         mixture = center_trim(mixture, mixture.shape[-1] // self.unit * self.unit)
         estimates = self._estimate(mixture)
         if self.projection:

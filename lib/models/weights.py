@@ -38,8 +38,7 @@ def load_weights(path):
 def load_generator(path=None):
     """The generator in `path`, on the CPU; without `path`, the small one in this repository.
 
-    path: a model.safetensors of this project, the folder of an arm, or a published checkpoint of Demucs v1.
-    Raises `UserError` for anything else.
+    path: model.safetensors, the folder of an arm, or a published Demucs v1; raises `UserError` for anything else.
     """
     path = Path(path or BUNDLED)
     path = path / "model.safetensors" if path.is_dir() else path
