@@ -110,8 +110,7 @@ class Demucs(nn.Module):
     def valid_length(self, length):
         """Return the shortest input for estimates of at least `length` samples that leaves no layer a remainder.
 
-        With `upsample`, the original's formula returns more than necessary. With `context` 1 and without `upsample`,
-        the estimates are as long as this input.
+        With `upsample`, the original's formula returns more than necessary.
         """
         for _ in range(self.depth):
             if self.upsample:

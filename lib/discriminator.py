@@ -19,8 +19,6 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-from lib.common.errors import UserError
-
 SOURCES, CHANNELS = 4, 2
 # kernel size, stride, padding and widths (in units of `width`) of the patch discriminator's strided convolutions
 KERNELS = {
@@ -76,13 +74,11 @@ class PatchDiscriminator(nn.Module):
     """PatchGAN along time: strided convolutions, then one logit for each patch of the excerpt.
 
     Source: Isola et al., *Image-to-Image Translation with Conditional Adversarial Networks* (arXiv 1611.07004, section
-    3.2.2 and appendix 6.1.2), in one dimension. Raises `UserError` for a `kernel` that is not in `KERNELS`.
+    3.2.2 and appendix 6.1.2), in one dimension.
     """
 
     def __init__(self, width=64, dropout=0.0, kernel="wide"):
         super().__init__()
-        if kernel not in KERNELS:
-            raise UserError(f"The patch discriminator has no kernel {kernel!r}; use {' or '.join(KERNELS)}.")
         size, stride, padding, growth = KERNELS[kernel]
         widths = [(1 + SOURCES) * CHANNELS, *(factor * width for factor in growth)]
         layers = [nn.Conv1d(a, b, size, stride, padding) for a, b in pairwise(widths)]
@@ -94,7 +90,6 @@ class PatchDiscriminator(nn.Module):
         self.patch = _Convolutions(layers, dropout)
 
     def forward(self, mixture, stems):
-        """Judge all stems together: see the module."""
         return {"patch": self.patch(torch.cat([mixture, stems.flatten(1, 2)], dim=1) / level(mixture))}
 
 
@@ -181,10 +176,8 @@ def build(name, *, spectral_norm=False, **arguments):
     """Return the discriminator `name` of `DISCRIMINATORS`; `arguments` go to its class.
 
     spectral_norm: divide the weights of every convolution by their largest singular value (Miyato et al., arXiv
-    1802.05957), instead of weight normalisation. Raises `UserError` for an unknown name.
+    1802.05957), instead of weight normalisation.
     """
-    if name not in DISCRIMINATORS:
-        raise UserError(f"There is no discriminator {name!r}; use {' or '.join(DISCRIMINATORS)}.")
     model = DISCRIMINATORS[name](**arguments)
     if spectral_norm:
         for layer in [module for module in model.modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]:

@@ -1,8 +1,8 @@
 """The adversary: the discriminator's step, its cures, and its gradient for the generator.
 
 In each step, the trainer calls `discriminator_step`, then `gradient`; `lib.evaluation.probe` calls only the former.
-Every random draw is a function of (seed, stream, step) and is made for the whole batch, of which each rank takes its
-part: any number of ranks trains alike, and an interrupted training resumes exactly.
+Random draws depend on (seed, stream, step) and cover the whole batch, of which each rank takes its part: any number of
+ranks trains alike, and an interrupted training resumes exactly.
 
 To add a cure, declare its parameter in `lib.config.Config` and read it here: in `discriminator_step` if it changes the
 loss, in `_inputs` or `_add_noise` if it changes what the discriminator sees, in `observe` if it reacts to evaluations.
@@ -76,8 +76,8 @@ class Adversary:
     def _inputs(self, step, stems, estimates):
         """Return (mixture, stems, estimates) as the discriminator sees them: jointly augmented, then noisy."""
         if self.p:
-            random, local = self._random(streams.AUGMENTATION, step), slice(self.items.start, self.items.stop)
-            size = self.config.batch, local, stems.shape[-1]
+            size = self.config.batch, slice(self.items.start, self.items.stop), stems.shape[-1]
+            random = self._random(streams.AUGMENTATION, step)
             augment = JointAugmentation(random, self.p, *size, SAMPLERATE, self.device)
             stems, estimates = augment(stems), augment(estimates)
         return self._add_noise(step, stems, estimates, self.items)
@@ -156,12 +156,10 @@ class Adversary:
         self.frozen |= 0 < c.discriminator_patience <= self.since_best
 
     def state_dict(self):
-        """Return everything needed to resume."""
         networks = {"discriminator": self.discriminator.state_dict(), "optimizer": self.optimizer.state_dict()}
         return networks | {name: getattr(self, name) for name in STATE}
 
     def load_state_dict(self, state):
-        """Restore what `state_dict` returned."""
         self.discriminator.load_state_dict(state["discriminator"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in STATE:

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lib.common.errors import UserError
 from lib.discriminator import PatchDiscriminator, SharedDropout, build, level
 
 NAMES = ("patch", "msstft", "mpd")
@@ -296,10 +295,3 @@ def test_both_halves_of_a_batch_meet_the_same_thinned_network(name):
         assert not torch.allclose(found, second[sub]), "another forward, another network"
         assert not torch.allclose(found, whole[sub])
         assert torch.equal(whole[sub], again[sub]), "an evaluation uses the whole network"
-
-
-def test_unknown_names():
-    with pytest.raises(UserError, match="no discriminator 'pach'; use patch"):
-        build("pach")
-    with pytest.raises(UserError, match="no kernel 'narrow'; use wide or pix2pix"):
-        build("patch", kernel="narrow")

@@ -1,4 +1,1 @@
-"""What every other package may use: errors, files, limits on what is read, processes, progress, provenance, words.
-
-The package imports nothing else of lib.
-"""
+"""What every other package may use: errors, files, limits on what is read, processes, progress, provenance, words."""

@@ -26,8 +26,7 @@ def writing(path, *also):
 def atomic(path):
     """Yield a temporary path beside `path`. Success renames it to `path`; an error removes it.
 
-    Temporary files that killed processes left for the same `path` are removed too.
-    Raises `UserError` if the folder cannot be written or the disk is full.
+    Those that killed processes left are removed too. Raises `UserError` if the folder cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}{mark()}")
@@ -45,10 +44,7 @@ def atomic(path):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Lock `folder` for this process; the lock ends with the process, even if it is killed.
-
-    Raises `UserError` if another process holds the lock.
-    """
+    """Lock `folder` until this process ends, even if it is killed; raises `UserError` if another holds the lock."""
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -13,16 +13,12 @@ from concurrent.futures.process import BrokenProcessPool
 from lib.common.errors import UserError
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_libc = (
-    ctypes.CDLL(None) if sys.platform == "linux" else None
-)  # loaded now, as a child must not do so between fork and exec
+# Loaded now, as a child must not do so between fork and exec
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def end_with_parent(by=signal.SIGKILL):
-    """Make Linux send the signal `by` to this process when its parent ends, even by SIGKILL; elsewhere, do nothing.
-
-    Otherwise a worker would wait for more work for ever. The function can also serve as `preexec_fn` of a command.
-    """
+    """Make Linux send the signal `by` to this process when its parent ends, even by SIGKILL; elsewhere, do nothing."""
     if _libc:
         _libc.prctl(PR_SET_PDEATHSIG, int(by))
 
@@ -38,9 +34,8 @@ def workers(count, initialise=None):
         with ProcessPoolExecutor(count, spawn, _begin, (initialise,)) as pool:
             yield pool
     except BrokenProcessPool as error:
-        raise UserError(
-            "A worker process was killed, perhaps for want of memory; run again, it goes on from there."
-        ) from error
+        cause = "A worker process was killed, perhaps for want of memory; run again, it goes on from there."
+        raise UserError(cause) from error
 
 
 def _begin(initialise):

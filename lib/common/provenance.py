@@ -18,13 +18,8 @@ def portable(path):
 
 def made_by():
     """What is stored beside a result: {"commit", "machine", "python", "torch", "numpy"}."""
-    return {
-        "commit": _commit(),
-        "machine": _machine(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "numpy": version("numpy"),
-    }
+    versions = {"python": platform.python_version(), "torch": version("torch"), "numpy": version("numpy")}
+    return {"commit": _commit(), "machine": _machine()} | versions
 
 
 def _commit():

@@ -12,6 +12,7 @@ tests/data/test_batches.py checks that for every name in its `OPERATORS`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,9 +26,8 @@ class Batches:
     """Endless batches: `batches(step)` returns this rank's stems (batch / world_size, sources, channels, time).
 
     excerpts: `Excerpts`, each `shift` samples longer than the batch's time; batch: items over all ranks; remix_group:
-    items per remix group (0: no remix); seed: a sequence of integers; prefetch: a thread prepares the next batch, in
-    pinned memory if there is a GPU (on a CPU the network needs every core). Raises `UserError` if a rank's share of
-    the batch is not a multiple of `remix_group`, or there are fewer excerpts than items.
+    items per remix group (0: no remix); seed: integers; prefetch: a thread prepares the next batch, in pinned memory if
+    there is a GPU. Raises `UserError` if a rank's share is not a multiple of `remix_group`, or excerpts are too few.
     """
 
     def __init__(self, excerpts, *, batch, shift, remix_group, seed, rank=0, world_size=1, prefetch=False):
@@ -41,20 +41,16 @@ class Batches:
         self.excerpts, self.batch, self.shift, self.remix_group, self.seed = excerpts, batch, shift, remix_group, seed
         self.first, self.local = rank * batch // world_size, batch // world_size
         self.shape = (len(SOURCES), CHANNELS, excerpts.samples - shift)
-        self._epoch = (None, None)
         self._thread = ThreadPoolExecutor(1) if prefetch else None
         self._prepared = {}  # step: Future
 
     def __call__(self, step):
         if not self._thread:
             return self._fill(step, self._empty())
-        batch = self._prepared.pop(step, None) or self._prepare(step)
-        self._prepared = {step + 1: self._prepare(step + 1)}
-        return batch.result()
-
-    def _prepare(self, step):
         # Memory is allocated here: in the thread, CUDA's current device is the first one on every rank.
-        return self._thread.submit(self._fill, step, self._empty())
+        batch = self._prepared.pop(step, None) or self._thread.submit(self._fill, step, self._empty())
+        self._prepared = {step + 1: self._thread.submit(self._fill, step + 1, self._empty())}
+        return batch.result()
 
     def _empty(self):
         if self._thread and torch.cuda.is_available():
@@ -81,7 +77,7 @@ class Batches:
         return sorted({self.excerpts[index][0].name for index in local})
 
     def _remix(self, random):
-        """For each item and source, the index of the batch's item that the stem comes from: (batch, sources)."""
+        """The index of the item that each item's stems come from: (batch, sources)."""
         if not self.remix_group:
             return np.arange(self.batch)[:, None].repeat(len(SOURCES), 1)
         groups = random.rand(self.batch // self.remix_group, self.remix_group, len(SOURCES)).argsort(1)
@@ -89,17 +85,13 @@ class Batches:
 
     def _indices(self, step):
         """Indices of a step's excerpts: consecutive in a permutation that is drawn for each pass over the data."""
-        return [
-            self._permutation(i // len(self.excerpts))[i % len(self.excerpts)]
-            for i in range(step * self.batch, (step + 1) * self.batch)
-        ]
+        places = (divmod(i, len(self.excerpts)) for i in range(step * self.batch, (step + 1) * self.batch))
+        return [_permutation((*self.seed, streams.PASS, epoch), len(self.excerpts))[i] for epoch, i in places]
 
-    def _permutation(self, epoch):
-        known = self._epoch  # the prefetching thread may replace it
-        if known[0] != epoch:
-            order = np.random.RandomState([*self.seed, streams.PASS, epoch]).permutation(len(self.excerpts))
-            known = self._epoch = (epoch, order)
-        return known[1]
+
+@lru_cache(maxsize=2)
+def _permutation(seed, count):
+    return np.random.RandomState(seed).permutation(count)
 
 
 # Joint augmentation of the discriminator's input
@@ -110,11 +102,10 @@ SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
 class JointAugmentation:
     """A random linear operator per item: `augment(x)` for x (batch, any, channels, time), differentiable.
 
-    Real and generated stems of an item pass the same operator, and the augmented stems sum to the augmented mixture.
     Each of these occurs independently with probability p: a gain per channel (up to ±6 dB), polarity, channel swap,
     circular shift, equalisation (up to ±9 dB, smooth over log frequency), band-stop (an octave), phase rotation (one
     angle for all frequencies), cut-out (up to 30 % of the time). All but the cut-out are one 2 × 2 matrix and one
-    filter, circular over the excerpt.
+    filter, circular over the excerpt. The augmented stems sum to the augmented mixture.
 
     random: numpy RandomState, drawn from for all `batch` items, of which this rank holds `local` (a slice).
     Source: Karras et al., StyleGAN2-ADA (arXiv 2006.06676); Zhao et al., DiffAugment (arXiv 2006.10738).

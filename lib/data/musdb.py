@@ -1,7 +1,7 @@
 """Decode a musdb folder into one array per track.
 
-`musdb` defines the format (stem numbers, file names, validation split). Its `DB` class runs ffprobe on every stem of
-every track, which takes 60 ms each and fails with a traceback, so the folder is listed here; a test compares the two.
+The folder is listed here, as `musdb.DB` runs ffprobe on every stem (60 ms each) and fails with a traceback; a test
+compares the two.
 """
 
 import hashlib
@@ -41,16 +41,17 @@ def list_musdb(root):
             f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
             f"{root}/train/Artist - Title.stem.mp4 (stems), and the same under test/."
         )
-    names = _validation_names(root) & set(found["train"])
-    if not names and len(found["train"]) > 1:
-        names = set(sorted(found["train"])[::7])
-    train = {name: path for name, path in found["train"].items() if name not in names}
-    return {"train": train, "valid": {name: found["train"][name] for name in sorted(names)}, "test": found["test"]}
+    train = found["train"]
+    names = sorted(_validation_names(root) & set(train)) or (sorted(train)[::7] if len(train) > 1 else [])
+    valid = {name: train.pop(name) for name in names}
+    return {"train": train, "valid": valid, "test": found["test"]}
 
 
 def find_musdb(root):
-    """The folder `root`, a path relative to the repository or absolute; for "sample", musdb downloads its public
-    7-second previews. Raises `UserError` if there is no such folder."""
+    """The folder `root`, relative to the repository or absolute; "sample": musdb's 7-second previews, downloaded.
+
+    Raises `UserError` if there is no such folder.
+    """
     if root == "sample":
         folder = ROOT / "data" / "musdb-sample"
         try:
@@ -113,17 +114,17 @@ def _validation_names(root):
 def read_track(path):
     """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
 
-    Raises `UserError` for a missing or damaged stem, another sample rate, mono, unequal lengths, no samples, NaN or
-    infinite samples, or a silent mixture.
+    Raises `UserError` for stems that are damaged, mono, empty, of another sample rate, unequal in length or not finite,
+    and for a silent mixture.
     """
     path = Path(path)
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
     floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
     parts = [_quantised(audio, path) for audio in floats]
-    lengths = {part.shape[1] for part in parts}
+    lengths = sorted({part.shape[1] for part in parts})
     if len(lengths) > 1:
-        raise UserError(f"The stems of {path} differ in length ({sorted(lengths)} samples); they must be equal.")
-    if lengths == {0}:
+        raise UserError(f"The stems of {path} differ in length ({lengths} samples); they must be equal.")
+    if lengths == [0]:
         raise UserError(f"{path} holds no samples.")
     if not np.ptp(parts[0].sum(0, dtype=np.int32)):
         raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
@@ -145,7 +146,7 @@ def _read_wav(path):
             promised = 8 + int.from_bytes(file.read(8)[4:], "little")
         truncated = max(promised, soundfile.info(path).frames) > path.stat().st_size  # a frame has a byte at least
         audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
         raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
     _check_format(path, samplerate, audio.shape[1])
     if truncated:
@@ -173,27 +174,29 @@ def _check_format(path, samplerate, channels):
 
 def _fingerprint(path):
     facts = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    return _short_hash(json.dumps(facts))
+
+
+def _short_hash(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fingerprint_folder(root):
     """Hash of the paths, sizes and times of all files of a musdb folder."""
     paths = [path for tracks in list_musdb(root).values() for path in tracks.values()]
-    return hashlib.sha256("".join(map(_fingerprint, paths)).encode()).hexdigest()[:16]
+    return _short_hash("".join(map(_fingerprint, paths)))
 
 
 def decode(tracks, cache, label="decode"):
     """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
     A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes.
-    Threads decode in parallel, as the work is done in libsndfile, ffmpeg and numpy. Raises `UserError` as `read_track`.
     """
     cache = Path(cache)
 
     def one(item):
         name, path = item
-        fingerprint = _fingerprint(path)
-        array = cache / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.npy"
+        fingerprint, array = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.npy"
         note = array.with_suffix(".json")
         if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
             return Track(**read_json(note))
@@ -201,14 +204,8 @@ def decode(tracks, cache, label="decode"):
         with atomic(array) as temporary, temporary.open("wb") as file:
             np.save(file, audio)
         mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
-        track = Track(
-            name=name,
-            path=portable(array),
-            samples=audio.shape[-1],
-            mean=float(mono.mean()),
-            std=float(mono.std()),
-            source=fingerprint,
-        )
+        statistics = float(mono.mean()), float(mono.std())
+        track = Track(name, portable(array), audio.shape[-1], *statistics, source=fingerprint)
         write_json(note, asdict(track))
         return track
 

@@ -29,8 +29,7 @@ WAV_LIMIT = 2**32 - 2**16  # bytes; longer files become RF64, which has no such 
 
 
 class Song:
-    """A song in the file `path`. If soundfile cannot read it, or it has more than two channels, ffmpeg converts it
-    into the folder `scratch`.
+    """A song in the file `path`; where soundfile does not suffice, ffmpeg converts it into the folder `scratch`.
 
     Attributes: `path`; `samplerate` (Hz), `channels` (1 or 2) and `frames` of the stems to be written; `mixed_down`,
     the song's number of channels if it has more than two, else 0. ffmpeg's downmix has centre and surround channels at
@@ -57,10 +56,6 @@ class Song:
     def _describe(self):
         with _open(self._file) as file:
             self.samplerate, self.channels, self.frames = file.samplerate, file.channels, file.frames
-
-    @property
-    def seconds(self):
-        return self.frames / self.samplerate
 
     def blocks(self):
         """Yield float32 blocks (2, samples) at 44,100 Hz, with equal channels if the song is mono.
@@ -99,7 +94,7 @@ def decibels(amplitude):
 def scratch_folder(out):
     """Yield a hidden temporary folder in `out`, which is created if missing and removed if it stays empty.
 
-    Temporary folders that killed processes left are removed too. Raises `UserError` if `out` cannot be written.
+    Temporary folders of killed processes are removed too. Raises `UserError` if `out` cannot be written.
     """
     out = Path(out)
     new = not out.exists()
@@ -121,25 +116,24 @@ def write_stems(song, estimates, folder, scratch, form):
 
     estimates: blocks (sources, 2, samples) at 44,100 Hz; scratch: a folder on the same disk, in which all files are
     finished before they are moved to `folder`; form: a key of `FORMATS`. Returns (peaks, gain): {source: highest
-    amplitude of the estimate} and the factor applied to all stems. It is 1 unless a stem would clip at 16 or 24 bits;
-    one factor for all keeps their balance. Raises `UserError` if the disk is full or `folder` cannot be written.
+    amplitude of the estimate}, and the factor on all stems, 1 unless one would clip at 16 or 24 bits.
+    Raises `UserError` if the disk is full or `folder` cannot be written.
     """
     with writing(folder, soundfile.LibsndfileError):
         peaks = _write_float(song, estimates, scratch)
-        gain = 1.0
+        gain, files = 1.0, [scratch / f"{source}.wav" for source in SOURCES]
         if form != "float":
-            full = 1 - 2.0 ** (1 - int(form))  # the highest value of such integers
-            gain = full / max(peaks.values()) if max(peaks.values()) > 1 else 1.0
-            for source in SOURCES:
-                _quantise(scratch / f"{source}.wav", gain, form)
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for source in SOURCES:
-            (scratch / f"{source}.wav").replace(Path(folder) / f"{source}.wav")
+            if max(peaks.values()) > 1:
+                gain = (1 - 2.0 ** (1 - int(form))) / max(peaks.values())  # the highest of such integers
+            for file in files:
+                _quantise(file, gain, form)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            file.replace(folder / file.name)
     return peaks, gain
 
 
 def _check_file(path):
-    """Raise `UserError` unless `path` is a readable file that is not empty and as long as its header promises."""
     try:
         with regular_file(path).open("rb") as file:
             head = file.read(8)
@@ -189,28 +183,27 @@ def _stereo(block):
 
 def _write_float(song, estimates, scratch):
     """Write float stems with the song's rate, channels and length; returns {source: highest amplitude}."""
-    resampler = soxr.ResampleStream(SAMPLERATE, song.samplerate, len(SOURCES) * song.channels, dtype="float32")
-    peaks, left = dict.fromkeys(SOURCES, 0.0), song.frames
+    peaks = dict.fromkeys(SOURCES, 0.0)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_create(scratch / f"{source}.wav", "FLOAT", song)) for source in SOURCES]
-        for rows, last in _rows(estimates, song.channels):
-            rows = resampler.resample_chunk(rows, last=last)[:left]
-            left -= len(rows)
-            if last:  # resampling may end a few samples early
-                rows = np.pad(rows, ((0, left), (0, 0)))
+        for rows in _rows(song, estimates):
             for source, file, part in zip(SOURCES, files, np.split(rows, len(SOURCES), axis=1), strict=True):
                 file.write(part)
                 peaks[source] = max(peaks[source], float(np.abs(part).max(initial=0)))
     return peaks
 
 
-def _rows(estimates, channels):
-    """Yield (rows, is last): the blocks as (samples, sources * channels); mono is the mean of both channels."""
-    for block in estimates:
-        block = np.asarray(block)
-        block = block.mean(1, keepdims=True) if channels == 1 else block
-        yield np.ascontiguousarray(block.reshape(len(SOURCES) * channels, -1).T), False
-    yield np.empty((0, len(SOURCES) * channels), np.float32), True
+def _rows(song, estimates):
+    """Yield blocks (samples, sources * channels) at the song's rate, together as long; mono is the mean of both."""
+    width, left = len(SOURCES) * song.channels, song.frames
+    resampler = soxr.ResampleStream(SAMPLERATE, song.samplerate, width, dtype="float32")
+    for block in map(np.asarray, estimates):
+        block = block.mean(1, keepdims=True) if song.channels == 1 else block
+        rows = resampler.resample_chunk(np.ascontiguousarray(block.reshape(width, -1).T))[:left]
+        left -= len(rows)
+        yield rows
+    rows = resampler.resample_chunk(np.empty((0, width), np.float32), last=True)[:left]
+    yield np.pad(rows, ((0, left - len(rows)), (0, 0)))  # resampling may end a few samples early
 
 
 def _quantise(path, gain, form):

@@ -1,13 +1,13 @@
 """Decoded tracks, their index, and excerpts of them.
 
-`lib.data.musdb` decodes each track once into an int16 array (sources + 1, channels, samples) on disk, the mixture
-first. Training and scoring memory-map that file; they need numpy only.
+`lib.data.musdb` decodes each track into an int16 array (sources + 1, channels, samples) on disk, which is mapped here.
 """
 
 import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -79,27 +79,25 @@ def read_index(path):
 
 
 def _is_sound(track):
-    """Whether every field has its declared type and the numbers are finite and positive."""
     typed = all(isinstance(getattr(track, field.name), field.type) for field in fields(track))
     return typed and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf
 
 
 class Excerpts:
-    """All excerpts of `samples` samples of `tracks`, starting every `stride` samples.
+    """All excerpts of `samples` samples, one every `stride`: `excerpts[index]` is (track, start).
 
-    Indexing returns (track, start). Raises `UserError` if a track is shorter than one excerpt.
+    Raises `UserError` if a track is shorter than one excerpt.
     """
 
     def __init__(self, tracks, samples, stride):
         self.tracks, self.samples, self.stride = list(tracks), samples, stride
-        for track in self.tracks:
-            if track.samples < samples:
-                raise UserError(
-                    f"Track {track.name} lasts {track.samples / SAMPLERATE:.1f} s, less than one excerpt "
-                    f"({samples / SAMPLERATE:.1f} s with context and shift); choose shorter excerpts."
-                )
+        if short := [track for track in self.tracks if track.samples < samples]:
+            raise UserError(
+                f"Track {short[0].name} lasts {short[0].samples / SAMPLERATE:.1f} s, less than one excerpt "
+                f"({samples / SAMPLERATE:.1f} s with context and shift); choose shorter excerpts."
+            )
         self._ends = np.cumsum([1 + (track.samples - samples) // stride for track in self.tracks])
-        self._maps = {}
+        self._map = cache(Track.audio)  # opens each track once
 
     def __len__(self):
         return int(self._ends[-1]) if len(self._ends) else 0
@@ -109,20 +107,13 @@ class Excerpts:
         first = int(self._ends[k - 1]) if k else 0
         return self.tracks[k], (index - first) * self.stride
 
-    def map(self, track):
-        """Return the track's memory map, which is opened once."""
-        if track.path not in self._maps:
-            self._maps[track.path] = track.audio()
-        return self._maps[track.path]
-
     def read(self, index, out, source, offset=0, order=(0, 1), sign=1.0):
         """Copy one stem of an excerpt into `out` (channels, time), float32, normalised by its track's mean and std.
 
-        source: index in `SOURCES`, -1 for the mixture; offset: first sample in the excerpt; order: of the channels;
-        sign: ±1. One pass over the samples crops, swaps, flips, scales and converts; a second subtracts the mean.
+        source: index in `SOURCES`, -1 for the mixture; offset: first sample; order: of the channels; sign: ±1.
         """
         track, start = self[index]
-        row = self.map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]
+        row = self._map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]
         gain = sign / track.std
         for c, channel in enumerate(order):
             np.multiply(row[channel], np.float32(gain / FULL_SCALE), out=out[c])

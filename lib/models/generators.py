@@ -1,14 +1,11 @@
 """The generators by name: `lib.demucs.Demucs`, and two networks of torchaudio to compare it with.
 
-All have one interface:
-
-    model = build("hdemucs", channels=48, depth=6, lstm_layers=2)
+    model = GENERATORS["hdemucs"](channels=48, depth=6, lstm_layers=2)
     estimates = model(mixture)  # (batch, 2, time) -> (batch, 4, 2, time or a little less), the middle of the mixture
     model.valid_length(n)       # shortest input for n samples of estimate
     model.margin                # samples at either end of an estimate that lack part of their context
 
-To add a generator, write a class with this interface and add it to `GENERATORS`. torchaudio is imported only where it
-is used, since training Demucs does not need it.
+To add a generator, write a class with this interface and add it to `GENERATORS`. Training Demucs loads no torchaudio.
 """
 
 import math
@@ -33,11 +30,9 @@ class _Peer(nn.Module):
         self.arguments, self.projection = arguments, arguments["projection"]
 
     def valid_length(self, length):
-        """Shortest input for at least `length` samples of estimate."""
         return max(math.ceil(length / self.unit), 1) * self.unit
 
     def forward(self, mixture):
-        """Mixture (batch, 2, time) -> estimates (batch, sources, 2, time, cut at both ends to a multiple of `unit`)."""
         mixture = center_trim(mixture, mixture.shape[-1] // self.unit * self.unit)
         estimates = self._estimate(mixture)
         if self.projection:
@@ -49,37 +44,26 @@ class ConvTasNet(_Peer):
     """Conv-TasNet (Luo, Mesgarani, arXiv 1809.07454) as Défossez et al. (arXiv 1911.13254) applied it to music.
 
     channels: of encoder and bottleneck (256 there), half of the blocks' inner channels; depth: blocks per stack, with
-    dilations up to 2^(depth - 1) (10 there), in 4 stacks. torchaudio's network is mono: its first and last layer are
-    replaced by stereo ones, as in the authors' repository, so that masks depend on both channels. Frames of 20 samples
-    need much memory: excerpts of about 2 s fit. `margin` is the reach of the convolutions; the normalisation covers
-    the whole excerpt. Raises `UserError` unless `lstm_layers` is 0.
+    dilations up to 2^(depth - 1) (10 there). torchaudio's mono first and last layer are replaced by stereo ones, as in
+    the authors' repository. Frames of 20 samples need much memory: excerpts of about 2 s fit. `margin` is the reach of
+    the convolutions; the normalisation covers the whole excerpt. Raises `UserError` unless `lstm_layers` is 0.
     """
 
-    kernel_size, unit, stacks = 20, 10, 4
+    kernel_size, unit = 20, 10
 
-    def __init__(self, *, channels, depth, lstm_layers, projection):
+    def __init__(self, *, channels, depth, lstm_layers, projection=False):
         super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
         from torchaudio.models import ConvTasNet as Network
 
         if lstm_layers:
             raise UserError(f"lstm_layers = {lstm_layers} must be 0 for conv_tasnet, which has no LSTM.")
-        self.network = Network(
-            num_sources=self.sources,
-            enc_kernel_size=self.kernel_size,
-            enc_num_feats=channels,
-            msk_num_feats=channels,
-            msk_num_hidden_feats=2 * channels,
-            msk_num_layers=depth,
-            msk_num_stacks=self.stacks,
-            msk_activate="relu",
-        )
+        blocks = dict(msk_num_hidden_feats=2 * channels, msk_num_layers=depth, msk_num_stacks=4, msk_activate="relu")
+        widths = dict(enc_num_feats=channels, msk_num_feats=channels)
+        self.network = Network(num_sources=self.sources, enc_kernel_size=self.kernel_size, **widths, **blocks)
         shape = dict(kernel_size=self.kernel_size, stride=self.unit, padding=self.unit, bias=False)
         self.network.encoder = nn.Conv1d(self.audio_channels, channels, **shape)
         self.network.decoder = nn.ConvTranspose1d(channels, self.audio_channels, **shape)
-
-    @property
-    def margin(self):
-        return self.unit * (self.network.mask_generator.receptive_field // 2 + 2)
+        self.margin = self.unit * (self.network.mask_generator.receptive_field // 2 + 2)
 
     def _estimate(self, mixture):
         frames = self.network.encoder(mixture)
@@ -90,15 +74,14 @@ class ConvTasNet(_Peer):
 class HDemucs(_Peer):
     """Hybrid Demucs (Défossez, arXiv 2111.03600): a waveform and a spectrogram Demucs that share their inner layers.
 
-    channels: of the first layer of both (48 there), at least 4; depth: 6, with windows of 4,096 samples as published
-    for 44.1 kHz, or 5, torchaudio's small network with windows of 1,024; lstm_layers: 2 or 0. LSTM, attention and
-    normalisation cover the whole excerpt. `margin` is two windows: with initial weights, farther samples weigh less
-    than a millionth of a near one. Raises `UserError` for other values.
+    channels: of the first layer of both (48 there), at least 4; depth: 6, as published for 44.1 kHz, or 5, torchaudio's
+    small network; lstm_layers: 2 or 0. LSTM, attention and normalisation cover the whole excerpt. `margin`: beyond two
+    windows, samples weigh less than a millionth with initial weights. Raises `UserError` for other values.
     """
 
     windows = {5: 1024, 6: 4096}  # by depth
 
-    def __init__(self, *, channels, depth, lstm_layers, projection):
+    def __init__(self, *, channels, depth, lstm_layers, projection=False):
         super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
         from torchaudio.models import HDemucs as Network
 
@@ -124,16 +107,11 @@ DEEPEST = 64  # layers; with a stride of 4, more would need more samples than 64
 GENERATORS = {"demucs": Demucs, "conv_tasnet": ConvTasNet, "hdemucs": HDemucs}
 
 
-def build(name, *, channels, depth, lstm_layers, projection=False):
-    """The generator `name` of `GENERATORS`; its class documents the arguments and the values it refuses."""
-    return GENERATORS[name](channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
-
-
 def assemble(kind, arguments, state):
     """A model of class `kind` with the constructor arguments and weights of a file.
 
-    It is built on the meta device: no random numbers are drawn, and a file whose arguments ask for more than it holds
-    takes no memory. Raises `ValueError`, or an error of `kind`, if they do not fit.
+    On the meta device, arguments that ask for more than the file holds take no memory, and no random number is drawn.
+    Raises `ValueError`, or an error of `kind`, if they do not fit.
     """
     if not all(isinstance(value, int | float) for value in arguments.values()):
         raise ValueError("arguments are not numbers")

@@ -6,24 +6,21 @@ take for ever. This unpickler therefore knows only what a checkpoint needs: the 
 numbers in lists, tuples and dictionaries, and descriptions of tensors, which are built after the pickle has ended.
 """
 
-import dataclasses
 import inspect
 import io
 import pickle  # only to subclass its Unpickler
 import zipfile
+from collections import namedtuple
 
 import torch
 
-from lib.common.untrusted import unpacked
+from lib.common.untrusted import check_archive, unpacked
 from lib.demucs import Demucs
 from lib.models.generators import assemble, unreadable
 
 ORIGINAL = "demucs.model.Demucs"  # name of the class in the original's checkpoints
 PICKLES = 2**20  # bytes; the largest published model has 30,000, mostly source code
 MAGIC = 0x1950A86A20F9469CFC6C  # first value of the container from before torch 1.6
-DTYPES = {f"torch.{name}Storage": dtype for name, dtype in (
-    ("Double", torch.float64), ("Float", torch.float32), ("Half", torch.float16), ("BFloat16", torch.bfloat16),
-)}  # fmt: skip
 OPCODES = (
     "PROTO STOP MARK NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE EMPTY_LIST APPEND APPENDS "
     "EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 SETITEM SETITEMS BINPUT LONG_BINPUT BINGET LONG_BINGET GLOBAL BINPERSID "
@@ -39,11 +36,14 @@ def load_published(path):
     """
     try:
         with unpacked(path) as file:
-            zipped = file.read(2) == b"PK"
+            read = _read_zip if file.read(2) == b"PK" else _read_stream
             file.seek(0)
-            (name, args, kwargs, state), storages = (_read_zip if zipped else _read_stream)(file)
-        state = {key: described.tensor() for key, described in state.items()}
-        if sum(tensor.nbytes for tensor in state.values()) > sum(storage.nbytes for storage in storages):
+            (name, args, kwargs, described), numbers = read(file)
+        state = {
+            key: numbers[storage.key].as_strided(size, stride, offset)
+            for key, (storage, offset, size, stride, *_) in described.items()
+        }
+        if sum(tensor.nbytes for tensor in state.values()) > sum(tensor.nbytes for tensor in numbers.values()):
             raise ValueError("tensors share their numbers")
         if name != ORIGINAL:
             raise ValueError("not Demucs")
@@ -54,17 +54,17 @@ def load_published(path):
 
 
 def _read_zip(file):
+    """What the pickle holds, and {key: numbers} of its storages."""
+    check_archive(file)
     with zipfile.ZipFile(file) as archive:
         [pickled] = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         reader = _Unpickler(_Pickles(archive.open(pickled).read(PICKLES)))
-        content = reader.load()
-        for key, storage in reader.storages.items():
-            storage.fill(archive.read(pickled.removesuffix(".pkl") + f"/{key}"))
-    return content, reader.storages.values()
+        content, folder = reader.load(), pickled.removesuffix(".pkl")
+        return content, {k: _numbers(storage, archive.read(f"{folder}/{k}")) for k, storage in reader.storages.items()}
 
 
 def _read_stream(file):
-    head = _Pickles(file.read(PICKLES))
+    head, numbers = _Pickles(file.read(PICKLES)), {}
     if _Unpickler(head).load() != MAGIC:
         raise ValueError("not a checkpoint")
     _protocol, _machine = _Unpickler(head).load(), _Unpickler(head).load()
@@ -72,11 +72,15 @@ def _read_stream(file):
     content, keys = reader.load(), _Unpickler(head).load()
     file.seek(head.tell())
     for key in keys:
-        count, storage = int.from_bytes(file.read(8), "little"), reader.storages[key]
-        if count != storage.count:
-            raise ValueError("a storage of another size")
-        storage.fill(file.read(storage.nbytes))
-    return content, reader.storages.values()
+        storage, count = reader.storages[key], int.from_bytes(file.read(8), "little")
+        numbers[key] = _numbers(storage, file.read(count * storage.dtype.itemsize))
+    return content, numbers
+
+
+def _numbers(storage, content):
+    if len(content) != storage.count * storage.dtype.itemsize:
+        raise ValueError("a storage of another size")
+    return torch.frombuffer(bytearray(content), dtype=storage.dtype)
 
 
 class _Pickles(io.BytesIO):
@@ -87,35 +91,9 @@ class _Pickles(io.BytesIO):
         return line
 
 
-@dataclasses.dataclass(eq=False)
-class _Storage:
-    dtype: torch.dtype
-    count: int
-    numbers: torch.Tensor = None  # (count,)
-
-    @property
-    def nbytes(self):
-        return self.count * self.dtype.itemsize
-
-    def fill(self, content):
-        if len(content) != self.nbytes:
-            raise ValueError("a storage of another size")
-        self.numbers = torch.frombuffer(bytearray(content), dtype=self.dtype)
-
-
-@dataclasses.dataclass(eq=False)
-class _Tensor:
-    """A tensor as the pickle describes it: the arguments of torch's function that builds it."""
-
-    storage: _Storage
-    offset: int
-    size: tuple
-    stride: tuple
-    requires_grad: bool
-    hooks: dict
-
-    def tensor(self):
-        return self.storage.numbers.as_strided(self.size, self.stride, self.offset)
+# The arguments of torch's function that builds a tensor
+_Tensor = namedtuple("_Tensor", "storage offset size stride requires_grad hooks")
+_Storage = namedtuple("_Storage", "key dtype count")
 
 
 class _Names(dict):
@@ -138,9 +116,18 @@ class _Memo(dict):
             super().__setitem__(index, value)
 
 
+DTYPES = {"Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "BFloat16": torch.bfloat16}
+KNOWN = {
+    **{f"torch.{name}Storage": dtype for name, dtype in DTYPES.items()},
+    ORIGINAL: ORIGINAL,
+    "collections.OrderedDict": _Names,
+    "torch._utils._rebuild_tensor_v2": _Tensor,
+}
+
+
 class _Unpickler(pickle._Unpickler):  # the C version allocates as many memos as a pickle claims
     dispatch = {
-        code[0]: pickle._Unpickler.dispatch[code[0]] for code in (getattr(pickle, name) for name in OPCODES.split())
+        code: pickle._Unpickler.dispatch[code] for code in (getattr(pickle, name)[0] for name in OPCODES.split())
     } | {
         pickle.EMPTY_DICT[0]: lambda self: self.append(_Names()),
         pickle.BUILD[0]: lambda self: self.stack.pop(),  # attributes, which nothing here needs
@@ -152,15 +139,14 @@ class _Unpickler(pickle._Unpickler):  # the C version allocates as many memos as
 
     def find_class(self, module, name):
         found = f"{module}.{name}"
-        known = {ORIGINAL: ORIGINAL, "collections.OrderedDict": _Names, "torch._utils._rebuild_tensor_v2": _Tensor}
-        if found not in known | DTYPES:
+        if found not in KNOWN:
             raise pickle.UnpicklingError(f"GLOBAL {found} is not on the allow-list")
-        return (known | DTYPES)[found]
+        return KNOWN[found]
 
     def persistent_load(self, saved):
         match saved:
             case ("module", str(name), *_):
                 return name
             case ("storage", torch.dtype() as dtype, str(key), str(), int(count), *_):
-                return self.storages.setdefault(key, _Storage(dtype, count))
+                return self.storages.setdefault(key, _Storage(key, dtype, count))
         raise pickle.UnpicklingError("an unknown kind of persistent id")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import safetensors.torch
 import torch
 
 from lib.common.errors import UserError
@@ -16,12 +17,7 @@ BUNDLED = Path(__file__).with_name("corpus.safetensors")  # the small generator 
 
 
 def save_weights(model, path, dtype=torch.float32):
-    """Write a generator's weights, as `dtype`, and its constructor's arguments to `path` (safetensors), atomically.
-
-    Raises `UserError` if `path` cannot be written.
-    """
-    import safetensors.torch
-
+    """Write a generator's weights, as `dtype`, and its constructor's arguments to `path` (safetensors), atomically."""
     [name] = [name for name, kind in GENERATORS.items() if type(model) is kind]
     state = {key: value.to("cpu", dtype).contiguous() for key, value in model.state_dict().items()}
     with atomic(path) as temporary, writing(path, safetensors.SafetensorError):
@@ -29,12 +25,7 @@ def save_weights(model, path, dtype=torch.float32):
 
 
 def load_weights(path):
-    """The generator that `save_weights` wrote to `path`, on the CPU in float32.
-
-    Raises `UserError` if the file is missing, damaged or not from `save_weights`.
-    """
-    import safetensors
-
+    """The generator that `save_weights` wrote to `path`, on the CPU in float32; raises `UserError` for other files."""
     try:
         with safetensors.safe_open(regular_file(path), framework="pt") as file:
             [(name, arguments)] = file.metadata().items()
@@ -47,8 +38,7 @@ def load_weights(path):
 def load_generator(path=None):
     """The generator in `path`, on the CPU; without `path`, the small one in this repository.
 
-    path: a model.safetensors of this project, the folder of an arm, or a published checkpoint of Demucs v1.
-    Raises `UserError` for anything else.
+    path: model.safetensors, the folder of an arm, or a published Demucs v1; raises `UserError` for anything else.
     """
     path = Path(path or BUNDLED)
     path = path / "model.safetensors" if path.is_dir() else path

@@ -180,6 +180,6 @@ def separate_song(run, path, start, seconds):
         begin = round(start * SAMPLERATE)
         mixture = np.concatenate(list(file.blocks()), axis=1)[:, begin : begin + round(seconds * SAMPLERATE)]
     if not mixture.shape[1]:
-        raise UserError(f"{path} lasts {file.seconds:.1f} s; choose a song_start before {start:g} s.")
+        raise UserError(f"{path} lasts {file.frames / file.samplerate:.1f} s; choose a song_start before {start:g} s.")
     estimates = separate_all(run, mixture)
     return {"your song": {"mixture": mixture}} | {ARMS.get(arm, arm): stems for arm, stems in estimates.items()}

@@ -12,13 +12,13 @@ from lib.common.words import join
 from lib.data.batches import Batches
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.models.cpu.prepare import check_supported
-from lib.models.generators import build
+from lib.models.generators import GENERATORS
 
 
 def build_generator(config):
     """The generator of a configuration; raises `UserError` when it is too large for this machine."""
     names = ("channels", "depth", "lstm_layers", "projection")
-    make = partial(build, config.generator, **{name: getattr(config, name) for name in names})
+    make = partial(GENERATORS[config.generator], **{name: getattr(config, name) for name in names})
     return _made(make, config, "generator", *names[:-1])
 
 

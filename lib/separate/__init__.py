@@ -1,11 +1,10 @@
 """Separate a mixture of any length with a trained generator, in overlapping chunks; `__main__.py` is the command.
 
 Source: the original averages estimates over random shifts (Défossez et al., arXiv 1911.13254, section 5.3). Chunks
-with true context on both sides, cross-faded, keep memory independent of the length. The package imports `lib.models`,
-`lib.demucs`, `lib.data` and `lib.common` only.
+with true context on both sides, cross-faded, keep memory independent of the length.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 
 import numpy as np
 import torch
@@ -33,19 +32,13 @@ def separate(model, mixture, **options):
     return estimates
 
 
-@dataclass(frozen=True)
-class Level:
-    """Length of a mixture, and mean and standard deviation of its mono sum, needed before its first chunk."""
-
-    samples: int
-    mean: float
-    std: float
+# Length of a mixture, and mean and standard deviation of its mono sum
+Level = namedtuple("Level", "samples mean std")
 
 
 def measure(blocks, name):
-    """The `Level` of a mixture given as `blocks` (channels, time).
+    """The `Level` of a mixture given as `blocks` (channels, time), merged stably (Chan, Golub, LeVeque, 1983).
 
-    Mean and variance are merged block by block (Chan, Golub, LeVeque, 1983), so that a large mean costs no digits.
     Raises `UserError` about `name` if there are no samples, or NaN or infinite ones.
     """
     samples, mean, squares = 0, 0.0, 0.0

@@ -18,8 +18,7 @@ from lib.separate import measure, stream
 def separate_song(model, path, out, *, form="24", shifts=0):
     """Separate the song in the file `path` into `out`/<name of the song>/<stem>.wav, and print progress and remarks.
 
-    form: as in `lib.data.songs.write_stems`; shifts: as in `lib.separate.stream`. Raises `UserError` if the song cannot
-    be read, an estimate is not finite, or the folder cannot be written.
+    form: as in `lib.data.songs.write_stems`; shifts: as in `lib.separate.stream`.
     """
     folder = Path(out) / song_name(path)
     with scratch_folder(out) as scratch:

@@ -13,7 +13,7 @@ from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.tracks import read_index
 from lib.demucs import Demucs, center_trim
-from lib.models.generators import GENERATORS, build
+from lib.models.generators import GENERATORS
 from lib.models.weights import load_weights, save_weights
 from lib.runs.launch import launch
 from lib.separate import separate
@@ -32,7 +32,7 @@ def seeded():
 
 
 def small(name="demucs", **changes):
-    return build(name, **SMALL[name] | changes)
+    return GENERATORS[name](**SMALL[name] | changes)
 
 
 def assert_same(model, other):

@@ -15,9 +15,9 @@ from support import RATE, SOURCES
 
 from lib.common.errors import UserError
 from lib.data.tracks import read_index
+from lib.demucs import Demucs
 from lib.evaluation.score import museval_json
 from lib.losses import balanced_weight
-from lib.models.generators import build
 from lib.models.weights import load_weights, save_weights
 from lib.report import explore, listen
 from lib.report.audio import players
@@ -35,7 +35,7 @@ def run(index, tmp_path_factory):
     for seed, name in enumerate(("gan-10", "gan-9", "l1-9")):
         torch.manual_seed(seed)
         (run / name / "eval" / "test" / "tracks").mkdir(parents=True)
-        save_weights(build("demucs", channels=4, depth=3, lstm_layers=1), run / name / "model.safetensors")
+        save_weights(Demucs(channels=4, depth=3, lstm_layers=1), run / name / "model.safetensors")
         (run / name / "config.json").write_text('{"config": {}, "finished": true}')
         measures = np.full((4, 4, 4), 3.0 if name == "l1-9" else 5.0)  # four measures of four stems in four seconds
         (run / name / "eval" / "test" / "tracks" / f"{track.name}.json").write_text(museval_json(*measures))

@@ -274,7 +274,10 @@ def _status(name):
 def reading():
     """A process that has imported everything, and forks for each file."""
     command = [sys.executable, "-c", "import test_bombs; test_bombs.serve()"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests", ROOT / "tests/robustness"))),
+        "OMP_NUM_THREADS": "1",
+    }
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as process:

@@ -1,9 +1,8 @@
 """The convolutions of Demucs on a CPU, with channels last, mostly as sums of matrix products without copies.
 
-Tensors are (batch, time, channels). A frame of `stride` samples is then a row, and a convolution whose kernel is two
-strides long is the sum of two matrix products on the same memory, one row apart. The weights are those of `nn.Conv1d`
-and `nn.ConvTranspose1d`; results differ from theirs by rounding alone. Each function computes and returns the dtype of
-its input, float32 or bfloat16.
+Tensors are (batch, time, channels), float32 or bfloat16. A frame of `stride` samples is then a row, and a convolution
+whose kernel is two strides long is the sum of two matrix products on the same memory, one row apart. The results of
+`nn.Conv1d` and `nn.ConvTranspose1d` with the same weights differ by rounding alone.
 """
 
 import torch
@@ -12,12 +11,6 @@ from torch.nn import functional as F
 NARROW = 256  # most channels for which products beat oneDNN's convolutions; beyond, reordering the weights costs more
 LINE = 128  # bytes; for shorter frames the two halves of a gated unit are computed separately, as splitting is slow
 WIDE_ENOUGH = 32  # fewest input channels for which products speed up the backward pass of a float32 convolution
-
-
-def cover(arguments):
-    """Whether the layers below can compute a `Demucs` with these arguments."""
-    a = arguments
-    return a["rewrite"] and a["glu"] and not a["upsample"] and a["kernel_size"] == 2 * a["stride"] > 2
 
 
 def down(x, conv):
@@ -149,9 +142,13 @@ def _correlate(y, x, weight):
     frames = y.shape[1]
     for one, other in zip(y, x, strict=True):
         for j, out in enumerate(total):
-            a, b = one.t(), other[j : j + frames]
-            if a.dtype == torch.float32:
-                out.addmm_(a, b)
-            else:
-                out += a @ b
+            accumulate(out, one.t(), other[j : j + frames])
     return total
+
+
+def accumulate(total, a, b):
+    """total += a @ b, where `total` may have a higher precision than a and b."""
+    if total.dtype == a.dtype:
+        total.addmm_(a, b)
+    else:
+        total += a @ b

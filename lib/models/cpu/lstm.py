@@ -1,11 +1,12 @@
 """A bidirectional LSTM whose large matrix products stand outside the loop over time.
 
-Same mathematics and weights as `torch.nn.LSTM` (Hochreiter & Schmidhuber 1997, with forget gates). Only the products
-with the previous hidden state are sequential. The products with the input, and those for the gradients of weights and
-input, cover all frames at once. Both directions step together.
+Same mathematics and weights as `torch.nn.LSTM` (Hochreiter & Schmidhuber 1997). Only the products with the previous
+hidden state are sequential; all others cover all frames at once. Both directions step together.
 """
 
 import torch
+
+from lib.models.cpu.convolutions import accumulate
 
 WORTH_TURNING = 64  # fewest steps for which a transposed copy of the weights saves more time than it costs
 
@@ -16,8 +17,7 @@ tanh_backward = torch.ops.aten.tanh_backward.grad_input
 def lstm(module, x, dtype=torch.float32):
     """Output (time, batch, 2 × hidden), float32, of a bidirectional `nn.LSTM` for x (time, batch, width).
 
-    module: an LSTM without projection or dropout; dtype: of the factors of the matrix products, float32 or bfloat16.
-    Gates, cells and sums are float32.
+    module: without projection or dropout; dtype: of the matrix products' factors; gates, cells and sums are float32.
     """
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     for layer in range(module.num_layers):
@@ -44,7 +44,7 @@ class _Layer(torch.autograd.Function):
         for t in range(time):
             if t:
                 for way in (0, 1):
-                    _accumulate(gates[way, t], out[way, t - 1].to(dtype), onto[way])
+                    accumulate(gates[way, t], out[way, t - 1].to(dtype), onto[way])
             enter, forget, new, leave = gates[:, t].chunk(4, -1)
             gates[:, t, :, : 2 * width].sigmoid_()
             new.tanh_()
@@ -68,7 +68,7 @@ class _Layer(torch.autograd.Function):
             by_hidden = by_out[:, t]
             if t < time - 1:
                 for way in (0, 1):
-                    _accumulate(by_hidden[way], change[way, t + 1].to(dtype), hidden[way])
+                    accumulate(by_hidden[way], change[way, t + 1].to(dtype), hidden[way])
             earlier = onto_cell[:, t].mul_(by_hidden)
             by_cell = earlier if by_cell is None else earlier.addcmul_(by_cell, forget[:, t + 1])
             change[:, t].unflatten(-1, (4, width))[:, :, :3].mul_(by_cell.unsqueeze(2))
@@ -78,21 +78,14 @@ class _Layer(torch.autograd.Function):
             turned, by_gates = (x.flip(0) if way else x), change[way].to(dtype)
             product = (by_gates.flatten(0, 1) @ inputs[way].to(dtype)).view_as(x)
             by_x = by_x + (product.flip(0) if way else product)
-            by_bias = change[way].sum((0, 1))
-            by_weights += [
-                by_gates.flatten(0, 1).t() @ turned.flatten(0, 1),
-                by_gates[1:].flatten(0, 1).t() @ out[way, :-1].to(dtype).flatten(0, 1),
-                by_bias,
-                by_bias,
-            ]
+            by_weights.append(by_gates.flatten(0, 1).t() @ turned.flatten(0, 1))
+            by_weights.append(by_gates[1:].flatten(0, 1).t() @ out[way, :-1].to(dtype).flatten(0, 1))
+            by_weights += 2 * [change[way].sum((0, 1))]  # both biases
         return by_x, None, *by_weights
 
 
 def _derivatives(gates, cells):
-    """Local derivatives that the backward pass multiplies by the gradients from later frames.
-
-    Returns those of the output by the cell, shaped as `cells`, and of cell and output by the gates' inputs, as `gates`.
-    """
+    """Local derivatives: of the output by the cell, shaped as `cells`; of both by the gates' inputs, as `gates`."""
     enter, forget, new, leave = gates.chunk(4, -1)
     onto_cell, change = torch.empty_like(cells), torch.empty_like(gates)
     by_enter, by_forget, by_new, by_leave = change.chunk(4, -1)
@@ -104,11 +97,3 @@ def _derivatives(gates, cells):
     tanh_backward(enter, new, grad_input=by_new)
     sigmoid_backward(squashed, leave, grad_input=by_leave)
     return onto_cell, change
-
-
-def _accumulate(total, a, b):
-    """total += a @ b, where `total` may have a higher precision than a and b."""
-    if total.dtype == a.dtype:
-        total.addmm_(a, b)
-    else:
-        total += a @ b

@@ -1,11 +1,10 @@
 """A faster network with the same weights and outputs as a generator; optionally in bfloat16.
 
-    net = prepare(model, precision="bf16")  # takes mixtures and trains like `model`, whose weights it shares
+    net = prepare(model, precision="bf16")
 
-On a CPU, `FastDemucs` computes `lib.demucs.Demucs` with the layers of `convolutions.py` and `lstm.py`. On a GPU the
-layers stay cuDNN's: float32 products become TF32, and bf16 becomes autocast. Each layer is compared with float64
-first and computes in bfloat16 only if output and gradients are right: torch 2.11 has wrong bfloat16 layers on some
-CPUs, without an error.
+On a CPU, `FastDemucs` computes `lib.demucs.Demucs` with the layers of `convolutions.py` and `lstm.py`. On a GPU,
+float32 products become TF32, and bf16 becomes autocast. Each layer computes in bfloat16 only if its output and
+gradients agree with float64: torch 2.11 has wrong bfloat16 layers on some CPUs, without an error.
 """
 
 import contextlib
@@ -28,10 +27,7 @@ FRAMES = 24  # frames of a layer's output in the bfloat16 check
 
 
 def keep_buffers():
-    """Keep the memory of freed tensors in this process instead of returning it to the system.
-
-    A new large buffer costs a page fault per 4 KiB. Does nothing unless the C library is glibc.
-    """
+    """With glibc, keep the memory of freed tensors: a new large buffer costs a page fault per 4 KiB."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-4, 0)  # M_MMAP_MAX: large buffers come from the heap
@@ -68,7 +64,10 @@ def check_supported(model, precision, compile):
 
 
 def _covered(model):
-    return isinstance(model, Demucs) and convolutions.cover(model.arguments)
+    """Whether the layers of `convolutions.py` and `lstm.py` can compute `model`."""
+    a = model.arguments
+    shape = isinstance(model, Demucs) and a["kernel_size"] == 2 * a["stride"] > 2
+    return shape and a["rewrite"] and a["glu"] and not a["upsample"]
 
 
 class _Wrapper(nn.Module):
@@ -94,17 +93,13 @@ class Autocast(_Wrapper):
 
 
 class FastDemucs(_Wrapper):
-    """A `Demucs` on a CPU with activations of shape (batch, time, channels).
+    """A `Demucs` on a CPU with activations of shape (batch, time, channels); `bf16` names the layers in bfloat16."""
 
-    bf16: names of the layers that compute in bfloat16 instead of float32.
-    """
-
-    def __init__(self, model, bf16=()):
+    def __init__(self, model, bf16):
         super().__init__(model)
         self.bf16 = frozenset(bf16)
 
     def forward(self, mixture):
-        """As `Demucs.forward`."""
         x, skips = mixture.transpose(1, 2).contiguous(), []
         for level in range(self.depth):
             x = F.relu(self._layer(f"encoder.{level}.0", x))
@@ -147,10 +142,7 @@ def _layers(model):
 
 
 def bf16_error(layer):
-    """Largest relative error (Euclidean norm) of a layer's bfloat16 output and gradients against float64, on noise.
-
-    The layer computes as after `prepare`: in `FastDemucs` on a CPU, under autocast on a GPU.
-    """
+    """Largest relative error (Euclidean norm) of a layer's bfloat16 output and gradients against float64, on noise."""
     exact = copy.deepcopy(layer).double()
     device = next(layer.parameters()).device
     generator = torch.Generator(device).manual_seed(0)
@@ -166,10 +158,9 @@ def bf16_error(layer):
         by_y = torch.randn(y.shape, generator=generator.manual_seed(1), device=device)
         return [y, *torch.autograd.grad(y, [x, *layer.parameters()], by_y.to(y.dtype))]
 
-    pairs = zip(
-        run(layer, x.requires_grad_(), True), run(exact, x.detach().double().requires_grad_(), False), strict=True
-    )
-    return max(((a.double() - b).norm() / b.norm()).item() for a, b in pairs)
+    found = run(layer, x.requires_grad_(), True)
+    wanted = run(exact, x.detach().double().requires_grad_(), False)
+    return max(((a.double() - b).norm() / b.norm()).item() for a, b in zip(found, wanted, strict=True))
 
 
 def _plain(layer, x):
