@@ -5,9 +5,7 @@
 PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
 their HTML and index.html go to results/<run>/. A stamp per file holds a hash of what the file depends on: for an
 executed notebook its source, its parameters, the modules of lib that it imports, the data and the notebooks before it;
-for a page the notebook and the modules that write pages. A file whose stamp is current is not made again. All
-parameters are checked before the first step. One process at a time works on a run; if it is killed, its child
-processes end too.
+for a page the notebook and the modules that write pages. A file whose stamp is current is not made again.
 """
 
 import ast
@@ -19,9 +17,8 @@ import re
 import subprocess
 import sys
 import tempfile
-from functools import cache, partial
+from functools import partial
 
-from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
@@ -89,18 +86,11 @@ def read_profile(name, overrides=()):
     parameters = {"run": name} | parameters
     check_names(parameters, known)
     for parameter, value in parameters.items():
-        if ast.unparse(known[parameter][0]) == "float":
-            parameters[parameter] = _number(value)
+        if ast.unparse(known[parameter][0]) == "float" and isinstance(value, str):
+            with contextlib.suppress(ValueError):  # YAML reads 3e-4 as text, people and papermill as a number
+                parameters[parameter] = float(value)
     check(known, parameters)
     return parameters
-
-
-def _number(value):
-    """Convert text to a number where it is one: YAML reads 3e-4 as text, people and papermill as a number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def run(profile, overrides=()):
@@ -149,8 +139,7 @@ def _render(notebook, page):
 
 def _notebook_imports(path):
     """Names of the modules of lib that the notebook at `path` computes with."""
-    cells = map(TransformerManager().transform_cell, code_cells(path))  # magics become Python
-    return sorted(set().union(*map(_imports, cells)) - {CHECKS})
+    return _imports("\n".join(code_cells(path))) - {CHECKS}
 
 
 def _module_hash(*names):
@@ -160,26 +149,20 @@ def _module_hash(*names):
         name = waiting.pop()
         path = ROOT.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in files or not path.is_file():  # a name in a module, or a module of another package
+        if name in files or not path.is_file():  # a name in a module
             continue
         files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
         waiting += _imports(path.read_text())
     return _hash(*(file.read_bytes() for name in sorted(files) for file in files[name]))
 
 
-@cache
 def _imports(source):
     """Names of the modules of lib that Python `source` may need: imported, or started as a program by their name."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names=found):
-                names |= {alias.name for alias in found}
-            case ast.ImportFrom(module=str(module), names=found):
-                names |= {f"{module}.{alias.name}" for alias in found}
-            case ast.Constant(value=str(text)):
-                names |= {f"{text}.__main__"}
-    parts = [name.split(".") for name in names if re.fullmatch(r"lib(\.\w+)+", name)]
+    names = set(re.findall(r"^\s*(?:from|import) (lib[.\w]*)", source, re.MULTILINE))
+    names |= {f"{name}.__main__" for name in re.findall(r'"(lib[.\w]+)"', source)}
+    for package, imported in re.findall(r"^\s*from (lib[.\w]*) import ([\w, ]+|\([^)]+\))", source, re.MULTILINE):
+        names |= {f"{package}.{name}" for name in re.findall(r"\w+", imported)}
+    parts = [name.split(".") for name in names]
     return {".".join(words[:count]) for words in parts for count in range(1, len(words) + 1)}
 
 
@@ -212,22 +195,20 @@ def _execute(source, output, parameters):
 
 
 def _hash(*parts):
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
-    return digest.hexdigest()[:16]
+    parts = [hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest() for part in parts]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def main(arguments=None):
+def main():
     """Command line; see the module's docstring."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
+    name, *overrides = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
         print(__doc__)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("papermill").addFilter(lambda record: not _CHATTER.match(record.getMessage()))
     logging.getLogger("traitlets").setLevel(logging.ERROR)
-    run(arguments[0], arguments[1:])
+    run(name, overrides)
 
 
 if __name__ == "__main__":

@@ -59,22 +59,12 @@ def pick_track(run, number):
     return tracks[number]
 
 
-def known_stems(names):
-    """Return `names`; raise `UserError` unless they are stems, at least one."""
-    unknown = [name for name in names if name not in SOURCES]
-    if unknown or not names:
-        raise UserError(f"There is no stem {unknown[0] if unknown else ''!r}; choose from {', '.join(SOURCES)}.")
-    return names
-
-
 def excerpt(run, track, start, seconds, shifts=0, arms=None):
     """Return an `Excerpt` of a test track; the arms of `run` separate the whole track, as for their scores.
 
     start: in seconds; None chooses a place where all four stems sound. shifts: see `lib.separate.separate`.
-    arms: {arm: <arm>-<seed>}, by default `heard_arms`. Raises `UserError` unless `seconds` is above 0.
+    arms: {arm: <arm>-<seed>}, by default `heard_arms`.
     """
-    if seconds <= 0:
-        raise UserError(f"An excerpt of {seconds:g} s cannot be heard; choose seconds above 0.")
     stems, length = track.stems(), min(round(seconds * SAMPLERATE), track.samples)
     begin = liveliest(stems, length) if start is None else round(start * SAMPLERATE)
     begin = max(0, min(begin, track.samples - length))
@@ -129,10 +119,8 @@ def scores(run, track):
             raise UserError(f"{name} has no score on {track.name}; run the notebook 03-sdr-table for this run first.")
         check_versions(file.parents[1])
         for target in read_json(file)["targets"]:
-            rows += [
-                {"arm": arm, "target": target["name"], "second": frame["time"], **frame["metrics"]}
-                for frame in target["frames"]
-            ]
+            fixed = {"arm": arm, "target": target["name"]}
+            rows += [fixed | {"second": frame["time"], **frame["metrics"]} for frame in target["frames"]]
     return pd.DataFrame(rows)[["arm", "target", "second", *METRICS]]
 
 
@@ -172,8 +160,7 @@ def compared(part, stem):
 def separate_song(run, path, start, seconds):
     """Separate `seconds` of a song file from second `start`; return the rows of `lib.report.audio.players`.
 
-    path: absolute, or relative to the repository. Raises `UserError` for a file that is not a song, or that ends
-    before `start`.
+    path: absolute, or relative to the repository. Raises `UserError` for a song that ends before `start`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Song(ROOT / Path(path).expanduser(), Path(scratch))

@@ -148,14 +148,6 @@ def status_line(name, line, steps):
     return f"{text}  {line['steps_per_second']:6.2f} steps/s  {left // 60:>3}:{left % 60:02} left"
 
 
-def choose_arms(names, arms):
-    """The entries of `arms` {name: parameters} that `names` asks for; raises `UserError` for an unknown name."""
-    unknown = [name for name in names if name not in arms]
-    if unknown:
-        raise UserError(f"There is no arm {unknown[0]!r}; choose from {', '.join(arms)}.")
-    return {name: arms[name] for name in names}
-
-
 def main():
     """Command line: RUN_FOLDER nproc=8 nnodes=2 rdzv_endpoint=host:port, on every machine but the first."""
     run, *words = sys.argv[1:] or ["--help"]
