@@ -107,10 +107,9 @@ def separate_all(run, mixture):
 
 
 def scores(run, track):
-    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR.
+    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR (NaN: silence).
 
-    A window in which the reference or the estimate is silent holds NaN. Raises `UserError` if 03-sdr-table has not
-    scored the track.
+    Raises `UserError` if 03-sdr-table has not scored the track.
     """
     rows = []
     for arm, name in heard_arms(run).items():
@@ -130,8 +129,9 @@ def detail(part, stem):
     Columns: `lib.evaluation.spectral.MEASURES`, and by how many dB `tone` exceeds that of the true stem.
     """
     reference = part.references[stem]
-    rows = {arm: spectral_measures(stems[stem], reference) for arm, stems in part.estimates.items()}
-    tones = {arm: tone(stems[stem]) - tone(reference) for arm, stems in part.estimates.items()}
+    sounds = {arm: stems[stem] for arm, stems in part.estimates.items()}
+    tones = {arm: tone(sound) - tone(reference) for arm, sound in sounds.items()}
+    rows = {arm: spectral_measures(sound, reference) for arm, sound in sounds.items()}
     return pd.DataFrame(rows).T.assign(tone=tones)
 
 

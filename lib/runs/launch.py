@@ -31,10 +31,9 @@ FAILURE_FILE = "TRAINING_FAILURE_FILE"  # environment variable
 def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     """Train `config` in `folder` with `nproc` processes on each of `nnodes` machines, and print their status lines.
 
-    More than one process run under torchrun; when one dies, torchrun starts all of them again from the last
-    checkpoint, at most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run
-    `join`, and all see `folder` and the data under the same path. A finished run is not repeated, an interrupted one
-    resumes. Raises `UserError` with the cause when training fails.
+    More than one process run under torchrun; when one dies, it starts all of them again from the last checkpoint, at
+    most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
+    see `folder` and the data under the same path. Raises `UserError` with the cause when training fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
@@ -57,17 +56,15 @@ def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
     Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
-    waited = 0.0
-    while waited < patience:
+    last = time.monotonic()
+    while time.monotonic() < last + patience:
         begun = [path for path in folders_in(run) if (note := read_note(path)) and not note.get("finished")]
         if begun:
             folder = max(begun, key=lambda path: (path / "config.json").stat().st_mtime).resolve()
             print(f"Joining {folder.name}", flush=True)
             _run(folder, nproc, nnodes, rdzv_endpoint)
-            waited = 0.0
-        else:
-            time.sleep(1.0)
-            waited += 1.0
+            last = time.monotonic()
+        time.sleep(1.0)
 
 
 def check_machines(nproc, nnodes, rdzv_endpoint):
