@@ -17,12 +17,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import warnings
 from functools import partial
 
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
-from lib.common.files import locked, write_bytes
+from lib.common.files import atomic, locked, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint_folder
@@ -72,9 +73,7 @@ def read_profile(name, overrides=()):
         raise UserError(f"{path} is not valid YAML ({error}).") from error
     if not isinstance(parameters, dict):
         raise UserError(f"{path} must hold lines of the form name: value.")
-    known = {}
-    for step in STEPS:
-        known |= notebook_parameters(NOTEBOOKS / f"{step}.ipynb")
+    known = {k: v for step in STEPS for k, v in notebook_parameters(NOTEBOOKS / f"{step}.ipynb").items()}
     for word in overrides:
         parameter, equals, text = word.partition("=")
         if not equals:
@@ -171,27 +170,22 @@ def _execute(source, output, parameters):
     import papermill
 
     print(f"{source.stem}: running", flush=True)
-    temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        how = {"log_output": True, "progress_bar": False, "kernel_manager_class": Kernel}
-        papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
-        temporary.replace(output)
-        failed.unlink(missing_ok=True)
-    except papermill.PapermillExecutionError as error:
-        temporary.replace(failed)
-        cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
-        raise UserError(f"{source.stem} stopped: {cause}") from error
-    except RuntimeError as error:  # nbclient's, for a process that has ended
-        raise UserError(
-            f"{source.stem} stopped: its process was killed or does not answer, perhaps for want of memory "
-            f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
-        ) from error
-    except OSError as error:
-        raise UserError(f"Cannot write {output} ({error.strerror or error}); free some space, run again.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    how = {"log_output": True, "progress_bar": False, "kernel_manager_class": Kernel}
+    with atomic(output) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # papermill's, of a name that does not end in .ipynb
+        try:
+            papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
+        except papermill.PapermillExecutionError as error:
+            temporary.replace(failed)
+            cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
+            raise UserError(f"{source.stem} stopped: {cause}") from error
+        except RuntimeError as error:  # nbclient's, for a process that has ended
+            raise UserError(
+                f"{source.stem} stopped: its process was killed or does not answer, perhaps for want of memory "
+                f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
+            ) from error
+    failed.unlink(missing_ok=True)
 
 
 def _hash(*parts):

@@ -52,7 +52,7 @@ def heard_arms(run):
 
 
 def pick_track(run, number):
-    """Return test track `number` of a run; raise `UserError` if there is no such track."""
+    """Return test track `number` of a run; raises `UserError` if there is no such track."""
     tracks = read_index(run / "data.json")[0]["test"]
     if not -len(tracks) <= number < len(tracks):
         raise UserError(f"There is no test track {number}: this run has {len(tracks)}, counted from 0.")
@@ -70,14 +70,12 @@ def excerpt(run, track, start, seconds, shifts=0, arms=None):
     begin = max(0, min(begin, track.samples - length))
     part = slice(begin, begin + length)
     arms = heard_arms(run) if arms is None else arms
-    estimates = {arm: estimate(run / name, track, shifts)[..., part] for arm, name in arms.items()}
-    return Excerpt(
-        name=track.name,
-        begin=begin,
-        mixture=track.mixture()[:, part],
-        references=dict(zip(SOURCES, stems[..., part], strict=True)),
-        estimates={arm: dict(zip(SOURCES, sound, strict=True)) for arm, sound in estimates.items()},
-    )
+    estimates = {arm: _by_stem(estimate(run / name, track, shifts)[..., part]) for arm, name in arms.items()}
+    return Excerpt(track.name, begin, track.mixture()[:, part], _by_stem(stems[..., part]), estimates)
+
+
+def _by_stem(sounds):
+    return dict(zip(SOURCES, sounds, strict=True))
 
 
 def liveliest(stems, length):
@@ -103,7 +101,7 @@ def estimate(arm_folder, track, shifts):
 def separate_all(run, mixture):
     """{arm: {stem: audio}}: the estimates of every heard arm for a `mixture` (channels, samples)."""
     models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run).items()}
-    return {arm: dict(zip(SOURCES, separate(model, mixture).numpy(), strict=True)) for arm, model in models.items()}
+    return {arm: _by_stem(separate(model, mixture).numpy()) for arm, model in models.items()}
 
 
 def scores(run, track):
@@ -139,8 +137,7 @@ def tone(audio):
     """Level in dB of the tone at `TONE` in `audio` (channels, samples), relative to the spectrum around it.
 
     The loudest bin within 60 Hz over the median within 2 kHz. Transposed convolutions of stride 4, such as the
-    decoder's, tend to hum at a quarter of the sampling rate. Source: Pons et al., "Upsampling artifacts in neural
-    audio synthesis" (arXiv 2010.14356).
+    decoder's, tend to hum at a quarter of the sampling rate. Source: Pons et al. (arXiv 2010.14356).
     """
     frequencies, power = signal.welch(audio, SAMPLERATE, nperseg=min(4096, audio.shape[-1]))
     power, distance = power.mean(axis=0) + 1e-14, np.abs(frequencies - TONE)
