@@ -43,14 +43,10 @@ STEPS = {
 }
 # Files that a module reads from its folder.
 ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
-CHECKS = "lib.report.guard"  # every notebook imports it; it computes nothing, and read_profile calls it too
 
 
 class Kernel(AsyncKernelManager):
-    """A notebook's process, reached by files that only this user can open, not by ports.
-
-    Its error stream is discarded: it holds only messages of Jupyter, most of them from the end of the process.
-    """
+    """A notebook's process, reached by files that only this user can open, not by ports."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -58,7 +54,7 @@ class Kernel(AsyncKernelManager):
         self.transport, self.ip = "ipc", f"{self._sockets.name}/socket"
 
     def start_kernel(self, **options):
-        return super().start_kernel(stderr=subprocess.DEVNULL, **options)
+        return super().start_kernel(stderr=subprocess.DEVNULL, **options)  # it holds only messages of Jupyter itself
 
 
 def read_profile(name, overrides=()):
@@ -108,10 +104,11 @@ def _update(folder, parameters):
         source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
         own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
         root = own.get("musdb_root", "embedded")
+        modules = _imports("\n".join(code_cells(source))) - {"lib.report.guard"}  # which computes nothing
         keys[step] = _hash(
             source.read_bytes(),
             json.dumps(own, sort_keys=True),
-            _module_hash(*_notebook_imports(source)),
+            _module_hash(*modules),
             "" if root in ("embedded", "sample") else fingerprint_folder(root),
             *(keys[need] for need in needs),
         )
@@ -134,11 +131,6 @@ def _make(file, key, make):
 def _render(notebook, page):
     settle(notebook)
     write_page(notebook, page, STEPS)
-
-
-def _notebook_imports(path):
-    """Names of the modules of lib that the notebook at `path` computes with."""
-    return _imports("\n".join(code_cells(path))) - {CHECKS}
 
 
 def _module_hash(*names):

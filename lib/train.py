@@ -209,8 +209,7 @@ class Trainer:
             write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
 
     def _check_finite(self):
-        bad = self.means.first_bad_step()
-        if bad is not None:
+        if (bad := self.means.first_bad_step()) is not None:
             tracks = sorted(set(sum(self.ranks.all_gather(self.batches.tracks(bad)), [])))
             raise UserError(
                 f"The loss became infinite or NaN in step {bad + 1} of {self.folder}, on excerpts of "

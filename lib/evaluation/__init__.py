@@ -1,5 +1,6 @@
-"""What a separator or a discriminator is worth: scores, spectral measures, detectability, the D-probe, statistics.
+"""Scores, measures and tests of what was trained.
 
-To add a measure of each track, write a module like `spectral` and name its columns in `results`. The package imports
-nothing of `report`.
+`score.py` evaluates a set as museval does (`bsseval.py`), `spectral.py` measures detail, `detectability.py` and
+`probe.py` train discriminators, `results.py` reads what was measured, `stats.py` compares arms, and `bundle.py` makes
+the bundled weights. The package never imports `lib.report`.
 """

@@ -81,8 +81,7 @@ def check_names(names, known):
 def check(declared, values):
     """Check `values`, or the default where one is absent, and return the values of all `declared` parameters.
 
-    declared: {name: (annotation node, default)}. Raises `UserError` for a value that does not fit its annotation, or
-    that `check_values` refuses.
+    declared: {name: (annotation node, default)}. Raises `UserError` for a bad type or a value that is refused.
     """
     checked = {name: values.get(name, default) for name, (_, default) in declared.items()}
     for name, (annotation, _) in declared.items():
@@ -123,13 +122,9 @@ def _declared(source):
 
 def _injected(source):
     """{name: value} if `source` is the cell that papermill injects, else {}."""
-    if not source.startswith("# Parameters"):
-        return {}
-    return {
-        statement.targets[0].id: _value(statement.value)
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-    }
+    statements = ast.parse(source).body if source.startswith("# Parameters") else []
+    assignments = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
+    return {assignment.targets[0].id: _value(assignment.value) for assignment in assignments}
 
 
 def _value(node):

@@ -1,4 +1,6 @@
-"""The runs of a training: their folders, what is built for them, their checkpoints, processes and launcher.
+"""From a configuration to a trained run.
 
-The package imports `config`, `models`, `discriminator`, `data` and `common`, and never `evaluation` or `report`.
+`folders.py` names, claims and sets aside the folders of runs, `build.py` makes networks and data, `checkpoint.py` holds
+what a training resumes from, `distributed.py` its ranks, and `launch.py` starts it. The package imports `lib.config`,
+`lib.discriminator`, `lib.models`, `lib.data` and `lib.common` only.
 """

@@ -35,22 +35,19 @@ def _made(make, config, kind, *names):
     try:
         model = make()
         needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
-        if needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-            return model
-        cause = None
+        if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise MemoryError
+        return model
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory
-        cause = error
-    sizes = join(f"{name} = {getattr(config, name)}" for name in names)
-    raise UserError(
-        f"A {kind} ({getattr(config, kind)}) of {sizes} is too large for this machine; choose a smaller one."
-    ) from cause
+        sizes = join(f"{name} = {getattr(config, name)}" for name in names)
+        what = f"A {kind} ({getattr(config, kind)}) of {sizes}"
+        raise UserError(f"{what} is too large for this machine; choose a smaller one.") from error
 
 
 def build_data(config, generator, **place):
     """The data of one rank: (`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on).
 
-    place: `rank`, `world_size` and `prefetch` of `Batches`. Raises `UserError` when tracks are too few, too short,
-    missing or damaged.
+    place: `rank`, `world_size` and `prefetch` of `Batches`. Raises `UserError` for bad or missing tracks.
     """
     sets, _ = read_index(ROOT / config.data)
     sets = {"train": sets.get("train", [])[: config.tracks or None], "heldout": sets.get("valid", [])}

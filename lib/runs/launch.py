@@ -50,14 +50,14 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     _run(folder, nproc, nnodes, rdzv_endpoint)
 
 
-def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
-    """Take part in the trainings that another machine launches in the folder `run`, one after another.
+def join(run, nproc=1, *, nnodes, rdzv_endpoint):
+    """Take part in the trainings that another machine launches in `run`, until none has begun for ten minutes.
 
-    Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
+    Raises `UserError` when one fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     last = time.monotonic()
-    while time.monotonic() < last + patience:
+    while time.monotonic() < last + 600:
         begun = [path for path in folders_in(run) if (note := read_note(path)) and not note.get("finished")]
         if begun:
             folder = max(begun, key=lambda path: (path / "config.json").stat().st_mtime).resolve()
@@ -113,8 +113,7 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
                 if failure.exists() and read_json(failure)["status"] == FAILED:
                     process.terminate()  # before torchrun starts again
         finally:
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()  # which does nothing to a process that has ended
             process.wait()
         if not process.returncode:
             return
