@@ -1,7 +1,7 @@
 """All parameters of a training run, in one place.
 
-Notebook parameters, command-line words and config.json all become this dataclass; there is no other form. A new
-parameter takes one line: its default, its range if it has one, and a comment that explains it.
+Notebook parameters, command-line words and config.json all become this dataclass. A new parameter takes one line: its
+default, its range if it has one, and a comment that explains it.
 """
 
 import dataclasses
@@ -128,8 +128,7 @@ class Config:
     @classmethod
     def from_dict(cls, values):
         """A Config of a dictionary; raises `UserError` for an unknown or a missing name."""
-        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
+        if unknown := set(values) - {field.name for field in dataclasses.fields(cls)}:
             names = ", ".join(sorted(map(str, unknown)))
             raise UserError(f"Unknown training parameter {names}; all names are in lib/config.py.")
         if "data" not in values:
@@ -144,10 +143,7 @@ class Config:
 
 
 def read_note(folder):
-    """The content of a run's config.json: {"config": parameters, "made_by", "finished"}; {} if the file is missing.
-
-    Raises `UserError` when it is malformed.
-    """
+    """The content of a run's config.json: {"config": parameters, "made_by", "finished"}; {} if the file is missing."""
     path = Path(folder, "config.json")
     note = read_json(path) if path.exists() else {}
     if note != {} and not (isinstance(note, dict) and isinstance(note.get("config"), dict)):

@@ -5,9 +5,7 @@
 PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
 their HTML and index.html go to results/<run>/. A stamp per file holds a hash of what the file depends on: for an
 executed notebook its source, its parameters, the modules of lib that it imports, the data and the notebooks before it;
-for a page the notebook and the modules that write pages. A file whose stamp is current is not made again. All
-parameters are checked before the first step. One process at a time works on a run; if it is killed, its child
-processes end too.
+for a page the notebook and the modules that write pages. A file whose stamp is current is not made again.
 """
 
 import ast
@@ -19,13 +17,13 @@ import re
 import subprocess
 import sys
 import tempfile
-from functools import cache, partial
+import warnings
+from functools import partial
 
-from IPython.core.inputtransformer2 import TransformerManager
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
-from lib.common.files import locked, write_bytes
+from lib.common.files import atomic, locked, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint_folder
@@ -45,14 +43,10 @@ STEPS = {
 }
 # Files that a module reads from its folder.
 ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
-CHECKS = "lib.report.guard"  # every notebook imports it; it computes nothing, and read_profile calls it too
 
 
 class Kernel(AsyncKernelManager):
-    """A notebook's process, reached by files that only this user can open, not by ports.
-
-    Its error stream is discarded: it holds only messages of Jupyter, most of them from the end of the process.
-    """
+    """A notebook's process, reached by files that only this user can open, not by ports."""
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -60,7 +54,7 @@ class Kernel(AsyncKernelManager):
         self.transport, self.ip = "ipc", f"{self._sockets.name}/socket"
 
     def start_kernel(self, **options):
-        return super().start_kernel(stderr=subprocess.DEVNULL, **options)
+        return super().start_kernel(stderr=subprocess.DEVNULL, **options)  # it holds only messages of Jupyter itself
 
 
 def read_profile(name, overrides=()):
@@ -75,9 +69,7 @@ def read_profile(name, overrides=()):
         raise UserError(f"{path} is not valid YAML ({error}).") from error
     if not isinstance(parameters, dict):
         raise UserError(f"{path} must hold lines of the form name: value.")
-    known = {}
-    for step in STEPS:
-        known |= notebook_parameters(NOTEBOOKS / f"{step}.ipynb")
+    known = {k: v for step in STEPS for k, v in notebook_parameters(NOTEBOOKS / f"{step}.ipynb").items()}
     for word in overrides:
         parameter, equals, text = word.partition("=")
         if not equals:
@@ -89,18 +81,11 @@ def read_profile(name, overrides=()):
     parameters = {"run": name} | parameters
     check_names(parameters, known)
     for parameter, value in parameters.items():
-        if ast.unparse(known[parameter][0]) == "float":
-            parameters[parameter] = _number(value)
+        if ast.unparse(known[parameter][0]) == "float" and isinstance(value, str):
+            with contextlib.suppress(ValueError):  # YAML reads 3e-4 as text, people and papermill as a number
+                parameters[parameter] = float(value)
     check(known, parameters)
     return parameters
-
-
-def _number(value):
-    """Convert text to a number where it is one: YAML reads 3e-4 as text, people and papermill as a number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
 
 
 def run(profile, overrides=()):
@@ -119,10 +104,11 @@ def _update(folder, parameters):
         source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
         own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
         root = own.get("musdb_root", "embedded")
+        modules = _imports("\n".join(code_cells(source))) - {"lib.report.guard"}  # which computes nothing
         keys[step] = _hash(
             source.read_bytes(),
             json.dumps(own, sort_keys=True),
-            _module_hash(*_notebook_imports(source)),
+            _module_hash(*modules),
             "" if root in ("embedded", "sample") else fingerprint_folder(root),
             *(keys[need] for need in needs),
         )
@@ -147,12 +133,6 @@ def _render(notebook, page):
     write_page(notebook, page, STEPS)
 
 
-def _notebook_imports(path):
-    """Names of the modules of lib that the notebook at `path` computes with."""
-    cells = map(TransformerManager().transform_cell, code_cells(path))  # magics become Python
-    return sorted(set().union(*map(_imports, cells)) - {CHECKS})
-
-
 def _module_hash(*names):
     """Hash of the modules `names`, of all that they import from lib, directly or not, and of their assets."""
     files, waiting = {}, list(names)
@@ -160,26 +140,20 @@ def _module_hash(*names):
         name = waiting.pop()
         path = ROOT.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in files or not path.is_file():  # a name in a module, or a module of another package
+        if name in files or not path.is_file():  # a name in a module
             continue
         files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
         waiting += _imports(path.read_text())
     return _hash(*(file.read_bytes() for name in sorted(files) for file in files[name]))
 
 
-@cache
 def _imports(source):
     """Names of the modules of lib that Python `source` may need: imported, or started as a program by their name."""
-    names = set()
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Import(names=found):
-                names |= {alias.name for alias in found}
-            case ast.ImportFrom(module=str(module), names=found):
-                names |= {f"{module}.{alias.name}" for alias in found}
-            case ast.Constant(value=str(text)):
-                names |= {f"{text}.__main__"}
-    parts = [name.split(".") for name in names if re.fullmatch(r"lib(\.\w+)+", name)]
+    names = set(re.findall(r"^\s*(?:from|import) (lib[.\w]*)", source, re.MULTILINE))
+    names |= {f"{name}.__main__" for name in re.findall(r'"(lib[.\w]+)"', source)}
+    for package, imported in re.findall(r"^\s*from (lib[.\w]*) import ([\w, ]+|\([^)]+\))", source, re.MULTILINE):
+        names |= {f"{package}.{name}" for name in re.findall(r"\w+", imported)}
+    parts = [name.split(".") for name in names]
     return {".".join(words[:count]) for words in parts for count in range(1, len(words) + 1)}
 
 
@@ -188,46 +162,39 @@ def _execute(source, output, parameters):
     import papermill
 
     print(f"{source.stem}: running", flush=True)
-    temporary, failed = output.with_name(f".{output.name}"), output.with_name(f"{output.stem}.failed.ipynb")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        how = {"log_output": True, "progress_bar": False, "kernel_manager_class": Kernel}
-        papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
-        temporary.replace(output)
-        failed.unlink(missing_ok=True)
-    except papermill.PapermillExecutionError as error:
-        temporary.replace(failed)
-        cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
-        raise UserError(f"{source.stem} stopped: {cause}") from error
-    except RuntimeError as error:  # nbclient's, for a process that has ended
-        raise UserError(
-            f"{source.stem} stopped: its process was killed or does not answer, perhaps for want of memory "
-            f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
-        ) from error
-    except OSError as error:
-        raise UserError(f"Cannot write {output} ({error.strerror or error}); free some space, run again.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    how = {"log_output": True, "progress_bar": False, "kernel_manager_class": Kernel}
+    with atomic(output) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # papermill's, of a name that does not end in .ipynb
+        try:
+            papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
+        except papermill.PapermillExecutionError as error:
+            temporary.replace(failed)
+            cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
+            raise UserError(f"{source.stem} stopped: {cause}") from error
+        except RuntimeError as error:  # nbclient's, for a process that has ended
+            raise UserError(
+                f"{source.stem} stopped: its process was killed or does not answer, perhaps for want of memory "
+                f"({str(error).splitlines()[0]}); run the same command again, it goes on from there."
+            ) from error
+    failed.unlink(missing_ok=True)
 
 
 def _hash(*parts):
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
-    return digest.hexdigest()[:16]
+    parts = [hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest() for part in parts]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
-def main(arguments=None):
+def main():
     """Command line; see the module's docstring."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or arguments[0] in ("-h", "--help"):
+    name, *overrides = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
         print(__doc__)
         return
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("papermill").addFilter(lambda record: not _CHATTER.match(record.getMessage()))
     logging.getLogger("traitlets").setLevel(logging.ERROR)
-    run(arguments[0], arguments[1:])
+    run(name, overrides)
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ state.pt (everything to resume), model.safetensors (the generator's weights).
     python -m lib.train results/mine/l1-42                                               # resume, same parameters
 
 SIGTERM, which a cloud or Slurm sends before it takes the machine away, saves after the step and exits with status 143;
-the same command resumes. A `UserError` exits with status 2. `--nnodes`, `--max-restarts` and Slurm: README.
-A fix that changes what a training computes raises `VERSION` in `lib.runs.folders`.
+the same command resumes. A `UserError` exits with status 2. Several machines and Slurm: README.
 
 Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adversarial part: `lib.losses`.
 """
@@ -126,15 +125,10 @@ class Trainer:
         return metrics
 
     def _backward_by_parts(self, parts, gradient):
-        """Run the generator again part by part, and backpropagate the whole batch's gradient at the estimates.
-
-        Costs one more forward, and needs the memory of one part only. The losses, and the discriminator, see the whole
-        batch.
-        """
-        for k, (part, its_gradient) in enumerate(zip(parts, gradient.split(len(parts[0])), strict=True)):
-            last = k == len(parts) - 1
-            alone = contextlib.nullcontext() if last or self.ranks.world_size == 1 else self._generate.no_sync()
-            with alone:
+        """Run the generator again, in the memory of one part, and backpropagate the gradient at its estimates."""
+        for part, its_gradient in zip(parts, gradient.split(len(parts[0])), strict=True):
+            last = part is parts[-1]
+            with contextlib.nullcontext() if last or self.ranks.world_size == 1 else self._generate.no_sync():
                 self._generate(part).backward(its_gradient)
 
     @torch.no_grad()
@@ -147,11 +141,10 @@ class Trainer:
             chosen = [i * len(excerpts) // count for i in range(count)]  # spread evenly over the tracks
             local = chosen[self.ranks.rank :: self.ranks.world_size]
             found = self.ranks.all_gather([(i, *self._evaluate_excerpt(excerpts, i)) for i in local])
-            found = sorted(sum(found, []), key=lambda item: item[0])
-            metrics[f"l1_{part}"] = sum(error for _, error, _ in found) / count
+            _, errors, pairs = zip(*sorted(sum(found, []), key=lambda item: item[0]), strict=True)
+            metrics[f"l1_{part}"] = sum(errors) / count
             for k, kind in enumerate(("real", "generated")):
-                logits = [{sub: pair[k] for sub, pair in pairs.items()} for _, _, pairs in found]
-                sets[f"{kind}_{part}"] = {sub: torch.stack([item[sub] for item in logits]) for sub in logits[0]}
+                sets[f"{kind}_{part}"] = {sub: torch.stack([item[sub][k] for item in pairs]) for sub in pairs[0]}
         self.kept.train()
         if self.adversary:
             metrics |= measure_all(sets, SOURCES) | {"p": self.adversary.p}
@@ -216,8 +209,7 @@ class Trainer:
             write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
 
     def _check_finite(self):
-        bad = self.means.first_bad_step()
-        if bad is not None:
+        if (bad := self.means.first_bad_step()) is not None:
             tracks = sorted(set(sum(self.ranks.all_gather(self.batches.tracks(bad)), [])))
             raise UserError(
                 f"The loss became infinite or NaN in step {bad + 1} of {self.folder}, on excerpts of "

@@ -173,9 +173,9 @@ def test_a_change_of_what_writes_pages_executes_nothing(rerun, file):
 
 
 def test_a_module_executes_only_the_notebooks_that_import_it(rerun):
-    append(rerun.root / "lib" / "report" / "sentences" / "listen.py")  # which only 05 imports
+    append(rerun.root / "lib" / "report" / "explore.py")  # which only 06 imports
     executed, pages = rerun()
-    assert executed == pages == ["05-listen"]
+    assert executed == pages == ["06-explore"]
     append(rerun.root / "lib" / "draw_audio" / "piano.js")  # which 06 shows, and every page may
     assert rerun() == (["06-explore"], [*pipeline.STEPS])
     append(rerun.root / "lib" / "train.py")  # which launch starts by its name, and on whose results the others depend

@@ -1,8 +1,7 @@
 """The controls of 06-explore.
 
-A group of controls calls a function with the chosen values and shows what it displays. When a notebook is executed
-without a user (papermill, the pipeline), the first values and their result are displayed instead: a page without
-Python loses the controls and nothing else.
+Without a user (papermill, the pipeline), the first values and their result are displayed instead: a page without Python
+loses the controls and nothing else.
 """
 
 from html import escape
@@ -44,25 +43,17 @@ def controls(show, *, button=None, **widgets):
 
     With a `button` (its label), `show` runs once at first and then whenever the button is pressed.
     """
-    if not attended():  # with live widgets, a client that executes notebooks sometimes waits for ever
-        values = (f"{escape(widget.description)}: <b>{escape(str(_value(widget)))}</b>" for widget in widgets.values())
-        display(HTML(f'<p class="turned {NO_MATH}">{" · ".join(values)}</p>'))
+    kernel = getattr(get_ipython(), "kernel", None)
+    if kernel and not kernel._allow_stdin:  # a client without a user; with live widgets it sometimes waits for ever
+        values = {w.description: w.label if isinstance(w, Dropdown) else f"{w.value:g}" for w in widgets.values()}
+        shown = " · ".join(f"{escape(name)}: <b>{escape(value)}</b>" for name, value in values.items())
+        display(HTML(f'<p class="turned {NO_MATH}">{shown}</p>'))
         show(**{name: widget.value for name, widget in widgets.items()})
         return None
     made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **widgets)
     if button:
         made.update()
     return made
-
-
-def _value(widget):
-    return widget.label if isinstance(widget, Dropdown) else f"{widget.value:g}"
-
-
-def attended():
-    """Whether a user can operate the controls. A client that takes no input only executes the notebook."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    return kernel is None or kernel._allow_stdin
 
 
 def separation(run, seconds, audible):
@@ -111,10 +102,7 @@ def augmentation(run, seconds, audible):
 
 
 def augmented(audio, p, draw):
-    """`audio` (channels, samples) after joint augmentation with probability p and the seed `draw`.
-
-    With the same `draw`, a higher p keeps the operators of a lower one and adds others.
-    """
+    """`audio` (channels, samples) after joint augmentation with probability p and the seed `draw`."""
     samples = audio.shape[-1]
     operator = JointAugmentation(np.random.RandomState(draw), p, 1, slice(0, 1), samples, SAMPLERATE)
     return operator(torch.from_numpy(audio)[None, None])[0, 0].numpy()
@@ -137,8 +125,8 @@ def gradient_share(run):
         display(shares(gan_runs, ratios, λ, share))
         display(Markdown(pull(ratios, λ, share)))
 
-    decades = {"min": 0, "max": 4, "step": 0.05, "readout_format": ".3g"}
-    λ = FloatLogSlider(value=100, **decades, description="λ", continuous_update=False, **_LAYOUT)
+    decades = {"min": 0, "max": 4, "step": 0.05, "readout_format": ".3g", "continuous_update": False}
+    λ = FloatLogSlider(value=100, description="λ", **decades, **_LAYOUT)
     return controls(show, λ=λ, share=slider("share", 0.1, 0.01, 0.9, 0.01))
 
 
@@ -147,12 +135,11 @@ def gradient_ratio(metrics):
 
     It is taken at the last evaluation with an adversarial term; None if there is none.
     """
-    if "adversarial_share" not in metrics:
-        return None
-    adversarial = metrics[(metrics["adversarial_share"] > 0) & (metrics["adversarial_weight"] > 0)]
+    measured = metrics.reindex(columns=["adversarial_share", "adversarial_weight"]).astype(float)
+    adversarial = measured[(measured > 0).all(axis=1)]
     if adversarial.empty:
         return None
-    share, weight = adversarial.iloc[-1][["adversarial_share", "adversarial_weight"]]
+    share, weight = adversarial.iloc[-1]
     return share / (1 - share) / weight
 
 
@@ -170,10 +157,7 @@ def pull(ratios, λ, share):
 
 
 def drawn(run, drawing, seconds):
-    """Choose the stem that a drawn wave plays in a song of the corpus; show how every arm separates the song.
-
-    drawing: a `lib.draw_audio.DrawAudio`; its wave and envelope are read when the button is pressed.
-    """
+    """Choose the stem that the wave of a `DrawAudio` plays in a song; show how every arm separates the song."""
 
     def show(stem):
         stems = own_song(drawing.wave, stem, envelope=drawing.envelope, seconds=seconds)

@@ -1,14 +1,12 @@
 """The guard of the notebooks' parameters: names, types and values are checked before the first notebook runs.
 
 papermill only warns of an unknown parameter; the guard refuses it. Ranges stand in `RULES`, those of a training in
-`lib.config`. The program's own checks decide what can be trained, on networks without memory and tracks without
-samples.
+`lib.config`. What can be trained is decided by the trainer's own checks, on networks without memory.
 """
 
 import ast
 import difflib
 import json
-import math
 import re
 import reprlib
 from pathlib import Path
@@ -16,25 +14,21 @@ from pathlib import Path
 from lib import corpus
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.config import ABOVE_0, NOT_NEGATIVE, Config, require
-from lib.data.batches import Batches
-from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, Track
+from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
+from lib.data.tracks import SAMPLERATE, SOURCES, Track
 from lib.evaluation.probe import CURES, check_cells
 from lib.evaluation.results import ARMS
 from lib.evaluation.score import METRICS
-from lib.runs.build import build_on_meta
+from lib.runs.build import build_batches, build_on_meta
 from lib.runs.launch import check_machines
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
+ENDLESS = (10_000, 10**10)  # tracks and seconds of a data set whose size is not known yet
 RESERVED = ("reference", "pictures")  # folders of results/ that are not runs
 
 
 def _between(low, high):
     return (lambda value: low <= value <= high), f"must be {low} to {high}"
-
-
-def _among(choices):
-    return (lambda value: value in choices), f"must be among {', '.join(choices)}"
 
 
 # For everything but seeds: more is a typing error, and beyond torch's counters.
@@ -48,10 +42,10 @@ RULES = (
     (_between(0, 10_000), "shifted_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
-    (_among([arm for arm in ARMS if arm != "mixture"]), "arms"),
-    (_among(METRICS), "metric"),
-    (_among(CURES), "probe_cures"),
-    (_among(SOURCES), "listen_stems detail_stem"),
+    (one_of([arm for arm in ARMS if arm != "mixture"]), "arms"),
+    (one_of(METRICS), "metric"),
+    (one_of(CURES), "probe_cures"),
+    (one_of(SOURCES), "listen_stems detail_stem"),
 )
 NOT_EMPTY = "seeds arms probe_segments probe_seeds listen_tracks listen_stems"
 
@@ -62,8 +56,7 @@ def check_parameters(history, notebooks_folder):
     history: IPython's `In`, the sources of the cells run so far. The `parameters` cell is the first in which every
     statement reads `name: type = default`; papermill's injected cell begins with "# Parameters". Where such a cell was
     edited and run again, its last values count. A name that belongs to another notebook of `notebooks_folder` passes,
-    since all notebooks share one profile. Sources are parsed, never run. Raises `UserError` naming the parameter and,
-    for a misspelt one, the nearest name.
+    since all notebooks share one profile. Sources are parsed, never run.
     """
     declared, values = {}, {}
     for source in history:
@@ -88,8 +81,7 @@ def check_names(names, known):
 def check(declared, values):
     """Check `values`, or the default where one is absent, and return the values of all `declared` parameters.
 
-    declared: {name: (annotation node, default)}. Raises `UserError` for a value that does not fit its annotation, or
-    that `check_values` refuses.
+    declared: {name: (annotation node, default)}. Raises `UserError` for a bad type or a value that is refused.
     """
     checked = {name: values.get(name, default) for name, (_, default) in declared.items()}
     for name, (annotation, _) in declared.items():
@@ -130,13 +122,9 @@ def _declared(source):
 
 def _injected(source):
     """{name: value} if `source` is the cell that papermill injects, else {}."""
-    if not source.startswith("# Parameters"):
-        return {}
-    return {
-        statement.targets[0].id: _value(statement.value)
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)
-    }
+    statements = ast.parse(source).body if source.startswith("# Parameters") else []
+    assignments = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]
+    return {assignment.targets[0].id: _value(assignment.value) for assignment in assignments}
 
 
 def _value(node):
@@ -195,16 +183,11 @@ def _check_training(p):
     check_machines(nproc, nnodes, p.get("rdzv_endpoint", ""))
     if "batch" not in p:  # another notebook's parameters
         return
-    generator = build_on_meta(config)
-    shift = round(config.shift_seconds * SAMPLERATE)
-    needed = generator.valid_length(round(config.seconds * SAMPLERATE)) + shift
-    composed = p.get("musdb_root") == "embedded"
-    count, length = (p["train_tracks"], p["track_seconds"]) if composed else (10**5, math.ceil(needed / SAMPLERATE) + 1)
+    generator, composed = build_on_meta(config), p.get("musdb_root") == "embedded"
+    count, length = (p["train_tracks"], p["track_seconds"]) if composed else ENDLESS
     samples, name = round(length * SAMPLERATE), "1 of the composed corpus"
     tracks = [Track(name=name, path="", samples=samples, mean=0.0, std=1.0, source="")] * count
-    excerpts = Excerpts(tracks[: p.get("arm_tracks") or None], needed, round(config.stride_seconds * SAMPLERATE))
-    group, world_size = config.remix_group, nproc * nnodes
-    Batches(excerpts, batch=config.batch, shift=shift, remix_group=group, seed=[0], world_size=world_size)
+    build_batches(config, generator, tracks[: p.get("arm_tracks") or None], world_size=nproc * nnodes)
     if composed and "probe_segments" in p:
         cells = [(segments, "none", 0) for segments in p["probe_segments"]]
         check_cells(cells, tracks, generator, p["probe_seconds"])

@@ -52,42 +52,30 @@ def heard_arms(run):
 
 
 def pick_track(run, number):
-    """Return test track `number` of a run; raise `UserError` if there is no such track."""
+    """Return test track `number` of a run; raises `UserError` if there is no such track."""
     tracks = read_index(run / "data.json")[0]["test"]
     if not -len(tracks) <= number < len(tracks):
         raise UserError(f"There is no test track {number}: this run has {len(tracks)}, counted from 0.")
     return tracks[number]
 
 
-def known_stems(names):
-    """Return `names`; raise `UserError` unless they are stems, at least one."""
-    unknown = [name for name in names if name not in SOURCES]
-    if unknown or not names:
-        raise UserError(f"There is no stem {unknown[0] if unknown else ''!r}; choose from {', '.join(SOURCES)}.")
-    return names
-
-
 def excerpt(run, track, start, seconds, shifts=0, arms=None):
     """Return an `Excerpt` of a test track; the arms of `run` separate the whole track, as for their scores.
 
     start: in seconds; None chooses a place where all four stems sound. shifts: see `lib.separate.separate`.
-    arms: {arm: <arm>-<seed>}, by default `heard_arms`. Raises `UserError` unless `seconds` is above 0.
+    arms: {arm: <arm>-<seed>}, by default `heard_arms`.
     """
-    if seconds <= 0:
-        raise UserError(f"An excerpt of {seconds:g} s cannot be heard; choose seconds above 0.")
     stems, length = track.stems(), min(round(seconds * SAMPLERATE), track.samples)
     begin = liveliest(stems, length) if start is None else round(start * SAMPLERATE)
     begin = max(0, min(begin, track.samples - length))
     part = slice(begin, begin + length)
     arms = heard_arms(run) if arms is None else arms
-    estimates = {arm: estimate(run / name, track, shifts)[..., part] for arm, name in arms.items()}
-    return Excerpt(
-        name=track.name,
-        begin=begin,
-        mixture=track.mixture()[:, part],
-        references=dict(zip(SOURCES, stems[..., part], strict=True)),
-        estimates={arm: dict(zip(SOURCES, sound, strict=True)) for arm, sound in estimates.items()},
-    )
+    estimates = {arm: _by_stem(estimate(run / name, track, shifts)[..., part]) for arm, name in arms.items()}
+    return Excerpt(track.name, begin, track.mixture()[:, part], _by_stem(stems[..., part]), estimates)
+
+
+def _by_stem(sounds):
+    return dict(zip(SOURCES, sounds, strict=True))
 
 
 def liveliest(stems, length):
@@ -113,14 +101,13 @@ def estimate(arm_folder, track, shifts):
 def separate_all(run, mixture):
     """{arm: {stem: audio}}: the estimates of every heard arm for a `mixture` (channels, samples)."""
     models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run).items()}
-    return {arm: dict(zip(SOURCES, separate(model, mixture).numpy(), strict=True)) for arm, model in models.items()}
+    return {arm: _by_stem(separate(model, mixture).numpy()) for arm, model in models.items()}
 
 
 def scores(run, track):
-    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR.
+    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR (NaN: silence).
 
-    A window in which the reference or the estimate is silent holds NaN. Raises `UserError` if 03-sdr-table has not
-    scored the track.
+    Raises `UserError` if 03-sdr-table has not scored the track.
     """
     rows = []
     for arm, name in heard_arms(run).items():
@@ -129,10 +116,8 @@ def scores(run, track):
             raise UserError(f"{name} has no score on {track.name}; run the notebook 03-sdr-table for this run first.")
         check_versions(file.parents[1])
         for target in read_json(file)["targets"]:
-            rows += [
-                {"arm": arm, "target": target["name"], "second": frame["time"], **frame["metrics"]}
-                for frame in target["frames"]
-            ]
+            fixed = {"arm": arm, "target": target["name"]}
+            rows += [fixed | {"second": frame["time"], **frame["metrics"]} for frame in target["frames"]]
     return pd.DataFrame(rows)[["arm", "target", "second", *METRICS]]
 
 
@@ -142,8 +127,9 @@ def detail(part, stem):
     Columns: `lib.evaluation.spectral.MEASURES`, and by how many dB `tone` exceeds that of the true stem.
     """
     reference = part.references[stem]
-    rows = {arm: spectral_measures(stems[stem], reference) for arm, stems in part.estimates.items()}
-    tones = {arm: tone(stems[stem]) - tone(reference) for arm, stems in part.estimates.items()}
+    sounds = {arm: stems[stem] for arm, stems in part.estimates.items()}
+    tones = {arm: tone(sound) - tone(reference) for arm, sound in sounds.items()}
+    rows = {arm: spectral_measures(sound, reference) for arm, sound in sounds.items()}
     return pd.DataFrame(rows).T.assign(tone=tones)
 
 
@@ -151,8 +137,7 @@ def tone(audio):
     """Level in dB of the tone at `TONE` in `audio` (channels, samples), relative to the spectrum around it.
 
     The loudest bin within 60 Hz over the median within 2 kHz. Transposed convolutions of stride 4, such as the
-    decoder's, tend to hum at a quarter of the sampling rate. Source: Pons et al., "Upsampling artifacts in neural
-    audio synthesis" (arXiv 2010.14356).
+    decoder's, tend to hum at a quarter of the sampling rate. Source: Pons et al. (arXiv 2010.14356).
     """
     frequencies, power = signal.welch(audio, SAMPLERATE, nperseg=min(4096, audio.shape[-1]))
     power, distance = power.mean(axis=0) + 1e-14, np.abs(frequencies - TONE)
@@ -172,8 +157,7 @@ def compared(part, stem):
 def separate_song(run, path, start, seconds):
     """Separate `seconds` of a song file from second `start`; return the rows of `lib.report.audio.players`.
 
-    path: absolute, or relative to the repository. Raises `UserError` for a file that is not a song, or that ends
-    before `start`.
+    path: absolute, or relative to the repository. Raises `UserError` for a song that ends before `start`.
     """
     with tempfile.TemporaryDirectory() as scratch:
         file = Song(ROOT / Path(path).expanduser(), Path(scratch))

@@ -35,41 +35,39 @@ def _made(make, config, kind, *names):
     try:
         model = make()
         needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
-        if needed <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
-            return model
-        cause = None
+        if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+            raise MemoryError
+        return model
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory
-        cause = error
-    sizes = join(f"{name} = {getattr(config, name)}" for name in names)
-    raise UserError(
-        f"A {kind} ({getattr(config, kind)}) of {sizes} is too large for this machine; choose a smaller one."
-    ) from cause
+        sizes = join(f"{name} = {getattr(config, name)}" for name in names)
+        what = f"A {kind} ({getattr(config, kind)}) of {sizes}"
+        raise UserError(f"{what} is too large for this machine; choose a smaller one.") from error
 
 
-def build_data(config, generator, *, rank=0, world_size=1, prefetch=False):
+def build_data(config, generator, **place):
     """The data of one rank: (`Batches` to train on, {"train": `Excerpts`, "heldout": `Excerpts`} to evaluate on).
 
-    Raises `UserError` when tracks are too few, too short, missing or damaged.
+    place: `rank`, `world_size` and `prefetch` of `Batches`. Raises `UserError` for bad or missing tracks.
     """
-    c, (sets, _) = config, read_index(ROOT / config.data)
-    sets = {"train": sets.get("train", [])[: c.tracks or None], "heldout": sets.get("valid", [])}
+    sets, _ = read_index(ROOT / config.data)
+    sets = {"train": sets.get("train", [])[: config.tracks or None], "heldout": sets.get("valid", [])}
     for name, tracks in sets.items():
         if not tracks:
-            raise UserError(f"There are no {name} tracks in {c.data}; both train and valid tracks are needed.")
+            raise UserError(f"There are no {name} tracks in {config.data}; both train and valid tracks are needed.")
         for track in tracks:
             track.audio()
-    time, shift = generator.valid_length(round(c.seconds * SAMPLERATE)), round(c.shift_seconds * SAMPLERATE)
-    batches = Batches(
-        Excerpts(sets["train"], time + shift, round(c.stride_seconds * SAMPLERATE)),
-        batch=c.batch,
-        shift=shift,
-        remix_group=c.remix_group,
-        seed=[c.seed, bool(c.start_from)],
-        rank=rank,
-        world_size=world_size,
-        prefetch=prefetch,
-    )
+    batches = build_batches(config, generator, sets["train"], **place)
+    time = batches.shape[-1]
     return batches, {name: Excerpts(tracks, time, time) for name, tracks in sets.items()}
+
+
+def build_batches(config, generator, tracks, **place):
+    """The `Batches` of one rank from training `tracks`; raises `UserError` when these are too few or too short."""
+    c, shift = config, round(config.shift_seconds * SAMPLERATE)
+    samples = generator.valid_length(round(c.seconds * SAMPLERATE)) + shift
+    excerpts = Excerpts(tracks, samples, round(c.stride_seconds * SAMPLERATE))
+    seed = [c.seed, bool(c.start_from)]
+    return Batches(excerpts, batch=c.batch, shift=shift, remix_group=c.remix_group, seed=seed, **place)
 
 
 def check_trainable(config, world_size=1, start=None):
@@ -87,24 +85,21 @@ def check_trainable(config, world_size=1, start=None):
 def build_on_meta(config):
     """The generator on torch's meta device: shapes without memory.
 
-    Raises `UserError` when the generator or the discriminator cannot be trained on this machine.
+    Raises `UserError` when the generator or the discriminator cannot be trained on this machine, or the shortest
+    possible estimates are too short for the discriminator.
     """
     with torch.device("meta"):
         if config.adversarial:
-            _check_length(build_discriminator(config), config)
+            model = build_discriminator(config)
+            stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
+            try:
+                model(stems.sum(1), stems)
+            except RuntimeError as error:
+                raise UserError(
+                    f"Excerpts of seconds = {config.seconds} are too short for the discriminator "
+                    f"{config.discriminator}; choose longer ones."
+                ) from error
         return build_generator(config)
-
-
-def _check_length(model, config):
-    """Raise `UserError` when the shortest possible estimates are too short for the discriminator `model`."""
-    stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
-    try:
-        model(stems.sum(1), stems)
-    except RuntimeError as error:
-        raise UserError(
-            f"Excerpts of seconds = {config.seconds} are too short for the discriminator {config.discriminator}; "
-            "choose longer ones."
-        ) from error
 
 
 def _shapes(model):

@@ -46,13 +46,11 @@ def load_parts(path, parts, device):
     Raises `UserError` as `load_state` does, and for a state that no training saved or networks of another size.
     """
     state = load_state(path, device)
+    kinds = {"step": int, "seconds": float, "best": float, "sums": list, "config": dict} | dict.fromkeys(parts, dict)
     try:
-        kinds = {"step": int, "seconds": float, "best": float, "sums": list, "config": dict}
-        wrong = [
-            name for name, kind in (kinds | dict.fromkeys(parts, dict)).items() if not isinstance(state[name], kind)
-        ]
-        if wrong or state["step"] < 0 or state["seconds"] < 0 or not state["sums"]:
-            raise ValueError(f"wrong values: {wrong}")
+        sound = all(isinstance(state[name], kind) for name, kind in kinds.items())
+        if not sound or state["step"] < 0 or state["seconds"] < 0 or not state["sums"]:
+            raise ValueError("wrong values")
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a checkpoint of this program; delete it to start afresh.") from error
     try:

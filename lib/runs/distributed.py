@@ -56,20 +56,11 @@ class Ranks:
         distributed.all_gather_object(values, value)
         return values
 
-    def all_reduce_mean(self, values):
-        """The mean of a tensor over all ranks."""
-        if self.world_size == 1:
-            return values
-        values = values.clone()
-        distributed.all_reduce(values)
-        return values / self.world_size
-
     def any_rank(self, flag):
         """Whether `flag` is true on any rank."""
-        if self.world_size == 1:
-            return flag
         up = torch.tensor(int(flag))
-        distributed.all_reduce(up, op=distributed.ReduceOp.MAX)
+        if self.world_size > 1:
+            distributed.all_reduce(up, op=distributed.ReduceOp.MAX)
         return bool(up)
 
 
@@ -96,9 +87,9 @@ class Means:
         """{name: mean} over all ranks and the steps added since the last call."""
         names = sorted(self.sums)
         means = torch.stack([self.sums[name][0] / self.sums[name][1] for name in names])
-        values = self.ranks.all_reduce_mean(means.double())
+        everywhere = self.ranks.all_gather(means.tolist())
         self.sums = {}
-        return dict(zip(names, values.tolist(), strict=True))
+        return {name: sum(values) / len(values) for name, *values in zip(names, *everywhere, strict=True)}
 
     def gather(self):
         """The sums of every rank, on the CPU, for a checkpoint."""

@@ -49,10 +49,9 @@ def runs_in(run, holding):
 
 
 def trained(run):
-    """Names of the finished arms (<arm>-<seed>) in the folder `run`, in the order of `runs_in`, without the common
-    start.
+    """Names of the finished arms in the folder `run`, in the order of `runs_in`, without the common start.
 
-    Raises `UserError` when there is none, or one has another form of name.
+    Raises `UserError` when there is none.
     """
     arms = [path for arm, _, path in runs_in(run, "model.safetensors") if arm != "pretrain"]
     finished = [path.name for path in arms if read_note(path).get("finished")]
@@ -66,8 +65,7 @@ def claim(config, folder, world_size=1):
 
     Returns `config` with its digests filled in, and whether this run is finished already. A run with other parameters
     or of another `VERSION` is set aside as `folder~digest`, with the runs that branched from it, and comes back when
-    it is asked for again: changing a parameter never destroys a result, and no table mixes branches of different
-    starts. Raises `UserError`, and changes nothing, when `config` cannot be trained.
+    it is asked for again. Raises `UserError`, and changes nothing, when `config` cannot be trained.
     """
     folder, start = Path(folder), None
     if folder.is_file():

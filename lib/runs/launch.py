@@ -31,10 +31,9 @@ FAILURE_FILE = "TRAINING_FAILURE_FILE"  # environment variable
 def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     """Train `config` in `folder` with `nproc` processes on each of `nnodes` machines, and print their status lines.
 
-    More than one process run under torchrun; when one dies, torchrun starts all of them again from the last
-    checkpoint, at most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run
-    `join`, and all see `folder` and the data under the same path. A finished run is not repeated, an interrupted one
-    resumes. Raises `UserError` with the cause when training fails.
+    More than one process run under torchrun; when one dies, it starts all of them again from the last checkpoint, at
+    most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
+    see `folder` and the data under the same path. Raises `UserError` with the cause when training fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
@@ -51,23 +50,21 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
     _run(folder, nproc, nnodes, rdzv_endpoint)
 
 
-def join(run, nproc=1, *, nnodes, rdzv_endpoint, patience=600.0):
-    """Take part in the trainings that another machine launches in the folder `run`, one after another.
+def join(run, nproc=1, *, nnodes, rdzv_endpoint):
+    """Take part in the trainings that another machine launches in `run`, until none has begun for ten minutes.
 
-    Returns when none has begun for `patience` seconds. Raises `UserError` when one fails.
+    Raises `UserError` when one fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
-    waited = 0.0
-    while waited < patience:
+    last = time.monotonic()
+    while time.monotonic() < last + 600:
         begun = [path for path in folders_in(run) if (note := read_note(path)) and not note.get("finished")]
         if begun:
             folder = max(begun, key=lambda path: (path / "config.json").stat().st_mtime).resolve()
             print(f"Joining {folder.name}", flush=True)
             _run(folder, nproc, nnodes, rdzv_endpoint)
-            waited = 0.0
-        else:
-            time.sleep(1.0)
-            waited += 1.0
+            last = time.monotonic()
+        time.sleep(1.0)
 
 
 def check_machines(nproc, nnodes, rdzv_endpoint):
@@ -116,8 +113,7 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
                 if failure.exists() and read_json(failure)["status"] == FAILED:
                     process.terminate()  # before torchrun starts again
         finally:
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()  # which does nothing to a process that has ended
             process.wait()
         if not process.returncode:
             return
@@ -146,14 +142,6 @@ def status_line(name, line, steps):
         text += f"  D {line.get('discriminator', float('nan')):.3f}"
         text += f"  TPR {line['tpr_train']:.2f} / {line['tpr_heldout']:.2f}  r_v {r_v}"
     return f"{text}  {line['steps_per_second']:6.2f} steps/s  {left // 60:>3}:{left % 60:02} left"
-
-
-def choose_arms(names, arms):
-    """The entries of `arms` {name: parameters} that `names` asks for; raises `UserError` for an unknown name."""
-    unknown = [name for name in names if name not in arms]
-    if unknown:
-        raise UserError(f"There is no arm {unknown[0]!r}; choose from {', '.join(arms)}.")
-    return {name: arms[name] for name in names}
 
 
 def main():

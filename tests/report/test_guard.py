@@ -95,6 +95,8 @@ def test_a_track_beyond_the_composed_ones_is_refused():
     [
         ({"run": "reference"}, "run = 'reference' must be a folder's name"),
         ({"listen_stems": []}, r"listen_stems = \[\] must hold"),
+        ({"listen_stems": ["drums", "guitar"]}, "'guitar'\\] is unknown; choose one of drums, bass, other, vocals"),
+        ({"listen_seconds": 0.0}, "listen_seconds = 0.0 must be above 0"),
         ({"arm_steps": 2_000_000_000}, "arm_steps = 2000000000 must be at most 1e"),
         ({"seeds": [1, 2**32]}, "must be 0 to 4294967295"),
         ({"arms": ["l1"], "seeds": [1], "arm": "l1-1", "cured": "l1-1"}, r"arm = 'l1-1'.*\(none\)"),

@@ -69,7 +69,8 @@ CASES = [
          "is list; correct it."),
     Case("no steps", f"{QUICK} arm_steps=0", "arm_steps = 0 must be above 0."),
     Case("no seeds", f"{QUICK} seeds=[]", "seeds = [] must hold at least one value."),
-    Case("a metric that there is none of", f"{QUICK} metric=ear", "metric = 'ear' must be among fast, museval."),
+    Case("a metric that there is none of", f"{QUICK} metric=ear", "metric = 'ear' is unknown; choose one of fast, "
+         "museval."),
     Case("a run that would leave results/", "python -m lib.pipeline quick run=../mine",
          "run = '../mine' must be a folder's name, without '/', and not reference or pictures."),
     Case("a batch of the report that is no multiple of the remix group", f"{QUICK} batch=7",
@@ -138,8 +139,8 @@ CASES = [
          "02-train first."),
     Case("a test track that there is none of", 'listen.pick_track(Path("…/study"), 7)', "There is no test track 7: "
          "this run has 1, counted from 0."),
-    Case("a stem that there is none of", 'listen.known_stems(["piano"])', "There is no stem 'piano'; choose from "
-         "drums, bass, other, vocals."),
+    Case("a stem that there is none of", f"{QUICK} detail_stem=piano", "detail_stem = 'piano' is unknown; choose one "
+         "of drums, bass, other, vocals."),
     # What must work
     Case("a log whose last line a stopped run cut short", LOG, "works: the line is left out",
          lambda place: log((place / "study/l1-1/metrics.jsonl").read_text() + '{"step": 3, "l1')(place)),

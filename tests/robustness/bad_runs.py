@@ -213,8 +213,8 @@ CASES = [
          "'here' must be host:port of the first machine."),
     Case("a port that is no number", f"{JOIN} nproc=1 nnodes=2 rdzv_endpoint=here:there", "UserError: rdzv_endpoint "
          "= 'here:there' must be host:port of the first machine."),
-    Case("an arm that nobody knows", 'launch.choose_arms(["l1", "magic"], {"l1": {}, "gan": {}})', "There is no arm "
-         "'magic'; choose from l1, gan."),
+    Case("an arm that nobody knows", "python -m lib.pipeline quick run=MINE 'arms=[l1, magic]'", "arms = ['l1', "
+         "'magic'] is unknown; choose one of l1, gan, gan-cures."),
     # What must work
     Case("a finished run whose decoded tracks are gone", TRAIN, "works: it is not repeated",
          lambda place: [path.unlink() for path in (place / "cache-1").iterdir()]),

@@ -65,7 +65,7 @@ def in_background(function, *arguments, **options):
             errors.append(error)
 
     thread = threading.Thread(target=target)
-    thread.start_training()
+    thread.start()
     return thread, errors
 
 
