@@ -14,27 +14,25 @@ campaign", LVA/ICA 2018, for version 4, whose filters C are fitted once to the w
 convention.) The filters solve the normal equations (G + eps I) C = D, where G and D hold the correlations at lags
 0 … 511. Each window is then filtered by itself: zeros before it, its tail of 511 samples kept.
 
-What makes it fast:
-
-* one transform of each signal in each window serves both correlations and projections, unless windows are short or
-  overlap;
-* correlations are sums of cross-spectra; short FFTs add the pairs of samples across a border;
-* G is block-Toeplitz: the block Levinson (Whittle–Wiggins–Robinson) recursion gives the two block columns that
-  determine its inverse (Gohberg and Heinig), which FFTs apply and refine. A GPU, or an ill-conditioned system, takes
-  dense Cholesky, and LU as the last resort;
-* energies follow from Parseval; in spectra (bins, windows, channels) each projection is one matrix product per bin.
+Why it is fast: one transform of a window serves correlations and projections, unless windows are short or overlap.
+G is block-Toeplitz: the block Levinson (Whittle–Wiggins–Robinson) recursion gives the two block columns that determine
+its inverse (Gohberg and Heinig), which FFTs apply and refine. A GPU, or an ill-conditioned system, takes dense
+Cholesky, and LU as the last resort. Energies follow from Parseval, and each projection is one matrix product per bin.
 
 Limits of the measure itself: ratios above about 100 dB are rounding noise, here and in museval; and stems decoded from
 AAC to float hold nothing above the codec's cutoff, so that G is singular and SIR ill-posed (museval's own values move
 by 0.15 dB when all signals are scaled by 0.7). Round such signals to 16 bits: both agree.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
+from scipy.fft import next_fast_len
 
 from lib.common.errors import UserError
 
-VERSION = 1  # of the scores, by whichever metric; see lib.evaluation.versions
+VERSION = 1  # of the scores, by whichever metric; see lib.evaluation.score
 TAPS = 512  # length of the distortion filters, museval's default
 FRAME = 16384  # samples in a frame of the correlations, where windows are shorter or overlap
 AT_ONCE = 4  # frames transformed together
@@ -47,30 +45,29 @@ def evaluate(references, estimates, win=44100, hop=44100):
     """(SDR, ISR, SIR, SAR) in dB, each a float64 array (sources, windows), as `museval.evaluate` returns them.
 
     `references` and `estimates` are arrays or tensors (sources, samples, channels) of one shape, finite; a CUDA tensor
-    is evaluated on its GPU. `win` and `hop` are in samples; there are floor((samples − win + hop) / hop) windows, or
-    one when the track is not longer than `win`. All sources are NaN in a window in which any reference or estimate
-    has a channel sum of zero at every sample; a ratio without error is inf. Sources are not permuted.
+    is evaluated on its GPU. `win` and `hop` are in samples; a track not longer than `win` is one window. All sources
+    are NaN in a window in which any reference or estimate has a channel sum of zero at every sample; a ratio without
+    error is inf. Sources are not permuted. Raises `UserError` for wrong shapes, window sizes or values, and for a
+    source silent over the whole track.
 
-    The same number of torch threads gives the same bits. One thread is the most efficient: evaluate several tracks in
-    as many processes, each of 100 MiB and 6 MiB per second of four stereo stems.
-    Raises `UserError` for wrong shapes, window sizes or values, and for a source silent over the whole track.
+    The same number of torch threads gives the same bits; one thread per process is the most efficient. Memory: 100 MiB
+    and 6 MiB per second of four stereo stems.
     """
     references, estimates = _tensor(references, "references"), _tensor(estimates, "estimates")
-    if references.shape != estimates.shape:
-        raise UserError(
-            f"The references have shape {tuple(references.shape)} but the estimates {tuple(estimates.shape)}: "
-            "cut or pad them to the same (sources, samples, channels)."
-        )
+    shapes = tuple(references.shape), tuple(estimates.shape)
+    if shapes[0] != shapes[1]:
+        raise UserError(f"The references have shape {shapes[0]} but the estimates {shapes[1]}: cut or pad them alike.")
     if win < 1 or hop < 1:
         raise UserError(f"win={win} and hop={hop} samples cannot frame a signal: give at least 1 for each.")
     signals = references.to(estimates.device), estimates
-    for name, signal in zip(("reference", "estimate"), signals, strict=True):
-        for source in np.flatnonzero(~_sounding(signal)):
+    sounding = torch.stack([signal.sum(-1) != 0 for signal in signals])
+    for name, sounds in zip(("reference", "estimate"), sounding.any(-1), strict=True):
+        for source in (~sounds).nonzero().flatten().tolist():
             raise UserError(f"The {name} of source {source} is silent throughout; leave this source out of both.")
 
     sources, samples, channels = estimates.shape
-    win = int(min(win, samples))
-    starts = [int(k * hop) for k in range(int((samples - win + hop) // hop))]
+    win = min(win, samples)
+    starts = range(0, samples - win + 1, hop)
     n_fft = _fast_length(win + TAPS - 1)
     side_by_side = hop == win >= FRAME
     correlations, spectra = _correlations(signals, win if side_by_side else FRAME, keep=side_by_side)
@@ -81,12 +78,10 @@ def evaluate(references, estimates, win=44100, hop=44100):
     true, total, spatial, interference, artifacts, target, projection = energies.mT.cpu().numpy()
     if sources == 1:
         interference[:] = 0  # both projections are the same
-    ratios = np.array([true, true, target, projection]), np.array([total, spatial, interference, artifacts])
-    with np.errstate(divide="ignore"):
-        decibels = np.where(ratios[1] == 0, np.inf, 10 * np.log10(ratios[0] / np.where(ratios[1] == 0, 1, ratios[1])))
-    for window, start in enumerate(starts):
-        if not all(_sounding(signal[:, start : start + win]).all() for signal in signals):
-            decibels[..., window] = np.nan
+    signal, error = np.array([true, true, target, projection]), np.array([total, spatial, interference, artifacts])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        decibels = np.where(error == 0, np.inf, 10 * np.log10(signal / error))
+    decibels[..., [not sounding[..., start : start + win].any(-1).all() for start in starts]] = np.nan
     return tuple(decibels)
 
 
@@ -96,28 +91,15 @@ def _tensor(signals, name):
         signals = np.asarray(signals)
         if signals.dtype.kind not in "fiu":
             raise UserError(f"The {name} hold {signals.dtype} values; give real numbers.")
-        if min(signals.strides, default=0) < 0 or not signals.flags.writeable:  # torch can share neither
-            signals = signals.copy()
-        signals = torch.from_numpy(signals)
+        signals = torch.from_numpy(np.require(signals, requirements="CW"))  # torch shares no other array
     if signals.ndim != 3 or signals.numel() == 0:
         raise UserError(f"The {name} have shape {tuple(signals.shape)}; give (sources, samples, channels), none empty.")
     return signals.detach()
 
 
-def _sounding(signal, chunk=512):
-    """A boolean array (sources): sources with a non-zero channel sum at some sample."""
-    found = np.zeros(len(signal), bool)
-    for start in range(0, signal.shape[1], chunk):
-        found |= signal[:, start : start + chunk].sum(-1).any(-1).cpu().numpy()
-        if found.all():
-            break
-    return found
-
-
 def _fast_length(n):
     """The smallest even length of at least `n` without a prime factor above 5."""
-    small = (2 * 3**b * 5**c for b in range(22) for c in range(15))
-    return min(f * 2 ** max(0, int(-(-n // f) - 1).bit_length()) for f in small)
+    return 2 * next_fast_len((n + 1) // 2, real=True)
 
 
 def _spectra(signals, starts, length, n_fft):
@@ -251,46 +233,34 @@ def _levinson(auto):
         b -= a @ to_backward
         a -= change
 
-    def spectrum(columns):
-        return torch.fft.rfft(torch.from_numpy(columns).unflatten(1, (-1, m)), 2 * TAPS, 1)
-
     shifted = np.roll(backward, m, 1)
     shifted[:, :m] = 0
-    factors = [
-        (spectrum(columns), torch.from_numpy(inverse), sign)
-        for columns, inverse, sign in zip((forward, shifted), np.linalg.inv(e), (1, -1), strict=True)
-    ]
+    columns = torch.from_numpy(np.stack([forward, shifted])).unflatten(2, (-1, m))
+    columns, middles = torch.fft.rfft(columns, 2 * TAPS, 2), torch.from_numpy(np.linalg.inv(e))[:, :, None]
 
     def apply(x):  # T⁻¹ = L(forward) e_0⁻¹ L(forward)ᵀ − L(0, backward) e_1⁻¹ L(0, backward)ᵀ
-        x, y = torch.fft.rfft(x, 2 * TAPS, 1), 0
-        for columns, inverse, sign in factors:
-            inner = torch.fft.irfft(columns.mH @ x, dim=1)[:, :TAPS]
-            y = y + sign * (columns @ torch.fft.rfft(inverse[:, None] @ inner, 2 * TAPS, 1))
-        return torch.fft.irfft(y, dim=1)[:, :TAPS]
+        inner = torch.fft.irfft(columns.mH @ torch.fft.rfft(x, 2 * TAPS, 1), dim=2)[:, :, :TAPS]
+        first, second = columns @ torch.fft.rfft(middles @ inner, 2 * TAPS, 2)
+        return torch.fft.irfft(first - second, dim=1)[:, :TAPS]
 
     return apply
 
 
-def _dense(auto):
-    """The block-Toeplitz matrix (batch, m TAPS, m TAPS), rows and columns ordered as museval's."""
+def _dense(auto, factorise):
+    """The inverse as a function; factorise: takes a matrix (batch, m TAPS, m TAPS), ordered as museval's; a solver."""
     both = torch.cat([auto[:, 1:].flip(1).mT, auto], 1)  # lags −(TAPS − 1) … TAPS − 1
     lag = torch.arange(TAPS, device=auto.device)
-    return both[:, lag[:, None] - lag + TAPS - 1].permute(0, 3, 1, 4, 2).flatten(3, 4).flatten(1, 2)
+    toeplitz = both[:, lag[:, None] - lag + TAPS - 1].permute(0, 3, 1, 4, 2).flatten(3, 4).flatten(1, 2)
+    solve = factorise(toeplitz)
+    return lambda x: solve(x.transpose(1, 2).flatten(1, 2)).unflatten(1, (-1, TAPS)).transpose(1, 2)
 
 
-def _flat(solve, x):
-    """`solve` on matrices (batch, m TAPS, outputs), for `x` (batch, TAPS, m, outputs)."""
-    return solve(x.transpose(1, 2).flatten(1, 2)).unflatten(1, (-1, TAPS)).transpose(1, 2)
-
-
-def _cholesky(auto):
-    factor, _ = torch.linalg.cholesky_ex(_dense(auto))  # the residual reveals a failure
-    return lambda x: _flat(lambda y: torch.cholesky_solve(y, factor), x)
+def _cholesky(auto):  # the residual reveals a failure
+    return _dense(auto, lambda a: partial(torch.cholesky_solve, input2=torch.linalg.cholesky_ex(a).L))
 
 
 def _lu(auto):
-    factors = torch.linalg.lu_factor_ex(_dense(auto))[:2]
-    return lambda x: _flat(lambda y: torch.linalg.lu_solve(*factors, y), x)
+    return _dense(auto, lambda a: partial(torch.linalg.lu_solve, *torch.linalg.lu_factor_ex(a)[:2]))
 
 
 def _energies(spectra, filters):

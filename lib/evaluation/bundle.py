@@ -21,11 +21,8 @@ from lib.evaluation.stats import stem_table
 from lib.models.weights import BUNDLED, load_weights, save_weights
 
 
-def bundle(arm, target=BUNDLED):
-    """Write the weights of the folder `arm` (<run>/<arm>-<seed>) to `target` in half precision, and a note beside it.
-
-    Raises `UserError` when the arm or its evaluation is missing.
-    """
+def bundle(arm):
+    """Write both files; raises `UserError` when `arm` or its evaluation is missing."""
     arm = Path(arm)
     about = read_note(arm)
     if not about.get("finished"):
@@ -34,7 +31,7 @@ def bundle(arm, target=BUNDLED):
     check_versions(arm / "eval" / "test")
     full = read_museval(arm / "eval" / "test")
     with tempfile.TemporaryDirectory() as folder:
-        weights, scores = Path(folder, target.name), Path(folder, "half precision", "eval", "test")
+        weights, scores = Path(folder, BUNDLED.name), Path(folder, "half precision", "eval", "test")
         save_weights(load_weights(arm / "model.safetensors"), weights, dtype=torch.float16)
         evaluate_set(sets["test"], scores, weights=weights)
         half, packed = read_museval(scores), weights.read_bytes()
@@ -47,17 +44,12 @@ def bundle(arm, target=BUNDLED):
         "trained by": about["made_by"],
         "config": about["config"],
         "data digest": digest,
-        "test SDR in dB, median of frames, median of tracks": _sdr(full),
-        "the same in half precision": _sdr(half),
+        "test SDR in dB, median of frames, median of tracks": stem_table(full).round(3).to_dict(),
+        "the same in half precision": stem_table(half).round(3).to_dict(),
         "largest change of any track's stem by half precision, dB": round((full["SDR"] - half["SDR"]).abs().max(), 4),
     }
-    write_bytes(target, packed)
-    write_json(target.with_suffix(".json"), note)
-
-
-def _sdr(scores):
-    """{stem: SDR in dB}, the stems' mean as `all`."""
-    return {stem: round(value, 3) for stem, value in stem_table(scores).items()}
+    write_bytes(BUNDLED, packed)
+    write_json(BUNDLED.with_suffix(".json"), note)
 
 
 if __name__ == "__main__":

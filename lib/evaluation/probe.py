@@ -1,7 +1,7 @@
-"""The D-probe: train a discriminator alone, against a fixed generator, the quickest test of memorisation and its cures.
+"""The D-probe: the quickest test of memorisation and its cures.
 
-A cell of the D-probe trains one discriminator for a few hundred steps on some segments of a few training tracks, then
-measures it on segments of held-out tracks.
+Each of its cells trains one discriminator, against a fixed generator, for a few hundred steps on segments of a few
+training tracks and measures it on segments of held-out tracks.
 """
 
 import functools
@@ -23,13 +23,13 @@ from lib.common.provenance import made_by
 from lib.config import Config
 from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
-from lib.evaluation.versions import check_current, is_current
+from lib.evaluation.score import check_current, is_current
 from lib.gan import Adversary
-from lib.memorisation import measure
+from lib.memorisation import SETS, measure
 from lib.models.weights import load_weights
 from lib.runs.build import build_discriminator
 
-VERSION = 1  # of the table's values; see lib.evaluation.versions
+VERSION = 1  # of the table's values; see lib.evaluation.score
 HELD_OUT = 96  # largest number of held-out segments in a measurement, and of training segments
 PER_TRACK = 4  # segments per track, where there are enough tracks: 16 segments are 4 tracks
 MEASURED_EVERY = 25  # steps; adaptive augmentation and early stop act on these measurements
@@ -55,33 +55,28 @@ CURES = {
 }
 
 
-def run(folder, index, weights, cells, *, steps, seconds, **settings):
+def run(folder, index, weights, cells, **settings):
     """Train and measure `cells`, a list of (segments, cure, seed), in parallel; return the table <folder>/dprobe.csv.
 
     index: a data.json; weights: of the fixed generator; settings: as of `cell`. Finished cells are kept, unless
-    settings, data, weights or `VERSION` change, which dprobe.json holds. Raises `UserError` before the first step for
-    an unknown cure, a setting out of range, or too few segments.
+    settings, data, weights or `VERSION` change, which dprobe.json holds.
     """
-    settings = {"steps": steps, "seconds": seconds, **settings}
-    for name, value in {**settings, "segments": min(cells)[0] if cells else 0}.items():
-        if not value > 0:
-            raise UserError(f"The D-probe's {name} = {value} must be above 0.")
     folder, weights = Path(folder), Path(weights)
     sets, digest = read_index(index)
-    check_cells(cells, sets["train"], load_weights(weights), seconds)
+    check_cells(cells, sets["train"], load_weights(weights), settings["seconds"])
     wanted = {"data": digest, "cures": CURES, "weights": hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}
     wanted = {"version": VERSION, "settings": settings | wanted}
     table, note = folder / "dprobe.csv", folder / "dprobe.json"
-    known = table.exists() and is_current(note, wanted)
-    rows = pd.read_csv(table).to_dict("records") if known else []
-    if not known:  # before the note, or an interruption would leave rows of other settings beside it
+    if not is_current(note, wanted):  # before the note, or an interruption would leave rows of other settings beside it
         table.unlink(missing_ok=True)
+    rows = pd.read_csv(table).to_dict("records") if table.exists() else []
     write_json(note, wanted | {"made_by": made_by()})
     done = {(row["segments"], row["cure"], row["seed"]) for row in rows}
     missing = sorted((c for c in cells if c not in done), key=lambda c: c[0])
-    jobs = [(str(index), str(weights), dict(count=n, cure=cure, seed=seed, **settings)) for n, cure, seed in missing]
+    jobs = [(index, weights, dict(count=n, cure=cure, seed=seed, **settings)) for n, cure, seed in missing]
     if jobs:
-        with workers(min(os.cpu_count(), len(jobs)), _initialise) as pool:
+        # The cells run in parallel, each on one thread.
+        with workers(min(os.cpu_count(), len(jobs)), functools.partial(torch.set_num_threads, 1)) as pool:
             for row in progress("D-probe", len(jobs), pool.map(_cell, jobs), unit="cells"):
                 rows.append(row)
                 with atomic(table) as temporary:
@@ -96,15 +91,9 @@ def read_probe(folder):
 
 
 def check_cells(cells, tracks, generator, seconds):
-    """Raise `UserError` for an unknown cure in `cells`, or for training `tracks` with too few segments."""
-    for count, cure, _ in cells:
-        if cure not in CURES:
-            raise UserError(f"There is no cure {cure!r}; choose from {', '.join(CURES)}.")
+    """Raise `UserError` if the training `tracks` have too few segments for one of `cells`."""
+    for count, _, _ in cells:
         _excerpts(_tracks(tracks, count), generator, count, seconds)
-
-
-def _initialise():
-    torch.set_num_threads(1)  # the cells run in parallel
 
 
 def _cell(job):
@@ -130,16 +119,14 @@ def _excerpts(tracks, generator, count, seconds):
 
 @functools.lru_cache(maxsize=2)  # the held-out segments, and the training segments of one count
 def segments(tracks, generator, count, seconds):
-    """`count` segments spread evenly over `tracks` (a tuple): their stems and the generator's estimates of them.
+    """(stems, estimates) of `count` segments spread evenly over `tracks` (a tuple); `UserError` for too few.
 
-    Two tensors (count, sources, channels, samples), normalised as in training; the stems are longer by the generator's
-    context on both sides. Raises `UserError` for too few segments.
+    Tensors (count, sources, channels, samples), normalised as in training; the stems have the generator's context.
     """
     excerpts = _excerpts(tracks, generator, count, seconds)
     stems = torch.empty(count, len(SOURCES), 2, excerpts.samples)
-    for k, item in enumerate(stems.numpy()):
-        for s in range(len(SOURCES)):
-            excerpts.read(k * len(excerpts) // count, item[s], s)
+    for k, s in np.ndindex(stems.shape[:2]):
+        excerpts.read(k * len(excerpts) // count, stems[k, s].numpy(), s)
     with torch.no_grad():
         estimates = torch.cat([generator(part.sum(1)) for part in stems.split(16)])
     return stems, estimates
@@ -148,8 +135,8 @@ def segments(tracks, generator, count, seconds):
 def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=16, lr=3e-4, error=1.0):
     """Train one discriminator and measure it: {segments, cure, seed, ...COLUMNS}.
 
-    sets: {"train": tracks, "valid": tracks}; count: number of training segments; cure: a name in `CURES`; error: share
-    of the generator's error that stays in its estimates; below 1 the discriminator meets a better generator.
+    sets: {"train": tracks, "valid": tracks}; count: number of training segments; error: share of the generator's error
+    that stays in its estimates; below 1 the discriminator meets a better generator.
     """
     settings = dict(CURES[cure])
     remix, stop = settings.pop("remix", False), settings.pop("early_stop", False)
@@ -168,7 +155,8 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
         adversary.discriminator_step(step, *_improved(stems, estimates, error))
         last = step + 1 == steps
         if last or (step + 1) % MEASURED_EVERY == 0 and (stop or adversary.config.augment_target):
-            metrics = _measure(adversary, *measured)
+            logits = zip(*(pooled_logits(adversary, pair) for pair in measured), strict=True)  # real, generated
+            metrics = measure(dict(zip(SETS, itertools.chain(*logits), strict=True)))
             adversary.observe(metrics)
             if not stop or metrics["bce_heldout"] < lowest:
                 found, lowest = metrics, metrics["bce_heldout"]
@@ -185,12 +173,9 @@ def build_adversary(seed, batch, width, lr, **settings):
 def batches(count, batch, seed):
     """Endless batches of indices: permutation after permutation, cut into batches."""
     random = np.random.RandomState([seed, streams.PROBE_ORDER])
-    pool = []
+    order = itertools.chain.from_iterable(random.permutation(count).tolist() for _ in itertools.count())
     while True:
-        while len(pool) < batch:
-            pool += random.permutation(count).tolist()
-        yield pool[:batch]
-        pool = pool[batch:]
+        yield list(itertools.islice(order, batch))
 
 
 def _improved(stems, estimates, share):
@@ -207,16 +192,8 @@ def _remix(stems, generator, seed, step):
         return mixed, generator(mixed.sum(1))
 
 
-def _measure(adversary, train, heldout):
-    sets = {}
-    for part, pair in (("train", train), ("heldout", heldout)):
-        sets[f"real_{part}"], sets[f"generated_{part}"] = pooled_logits(adversary, pair)
-    return measure(sets)
-
-
 @torch.no_grad()
 def pooled_logits(adversary, pair):
     """(real, generated) logits, flat, of all segments and sub-discriminators; pair: (stems, estimates)."""
-    segments = enumerate(zip(*pair, strict=True))
-    found = [adversary.logits(stems[None], estimates[None], k) for k, (stems, estimates) in segments]
+    found = [adversary.logits(x[None], y[None], k) for k, (x, y) in enumerate(zip(*pair, strict=True))]
     return [np.concatenate([np.ravel(item[sub][half]) for item in found for sub in item]) for half in (0, 1)]

@@ -1,12 +1,12 @@
 """Readers of result files: museval's, the trainer's, and the published ones.
 
-results/<run>/<arm>-<seed>/metrics.jsonl                the log of a training
-results/<run>/<arm>-<seed>/eval/<test set>/             the files of `lib.evaluation.score` and `detectability`
-results/<run>/mixture/eval/<test set>/                  the same, with the mixture ÷ 4 as every estimate
-results/reference/                                      published values, with source
+results/<run>/<arm>-<seed>/metrics.jsonl        the log of a training
+results/<run>/<arm>-<seed>/eval/<test set>/     the files of `lib.evaluation.score` and `detectability`
+results/<run>/mixture/eval/<test set>/          the same, with the mixture ÷ 4 as every estimate
+results/reference/                              published values, with source
 
-A new column of the arms' table: one per stem is an entry in `lib.evaluation.spectral.MEASURES`, from which it arrives
-here; one per track is an entry in `PERCEPTION` and an assignment in `measured`, as auc_fresh.
+A new column of the arms' table: per stem, an entry in `lib.evaluation.spectral.MEASURES`; per track, an entry in
+`PERCEPTION` and an assignment in `measured`, as auc_fresh.
 """
 
 import re
@@ -20,19 +20,17 @@ from lib.common.files import read_json
 from lib.common.provenance import ROOT
 from lib.common.untrusted import parse_json, read_limited
 from lib.evaluation import detectability
-from lib.evaluation.score import versions
+from lib.evaluation.score import check_current, versions
 from lib.evaluation.spectral import MEASURES
 from lib.evaluation.stats import stem_table
-from lib.evaluation.versions import check_current
 from lib.runs.checkpoint import read_log
 from lib.runs.folders import folders_in, runs_in
 
 REFERENCE = ROOT / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
-PERCEPTION = {  # column: name in sentences; lower is better, or nearer to `IDEAL`
-    **{name: measure.label for name, measure in MEASURES.items()},
-    "auc_fresh": "AUC of a fresh discriminator, its distance from 0.5",
-}
+# Column: name in sentences; lower is better, or nearer to `IDEAL`
+PERCEPTION = {name: measure.label for name, measure in MEASURES.items()}
+PERCEPTION["auc_fresh"] = "AUC of a fresh discriminator, its distance from 0.5"
 IDEAL = {"high_band_ratio": 0.0, "auc_fresh": 0.5}
 ARMS = {  # names in the report; another arm has its folder's name
     "mixture": "Mixture ÷ 4 as every estimate",
@@ -47,19 +45,15 @@ TEST_SETS = ("test", "shifted", "real excerpt")
 def read_museval(folder):
     """Read museval result files (.json or .json.gz, one per track) in `folder`, `folder`/tracks or `folder`/test.
 
-    Returns a DataFrame, one row per track (the file's name) and target: `SDR`, `ISR`, `SIR`, `SAR`, each the median in
-    dB over frames without NaN (museval's mark of a silent reference or estimate), and `frames`, the number of finite
-    SDR frames. Raises `UserError` for a folder without results, two files of one track, or any other file.
+    Returns a DataFrame, one row per track (the file's name) and target: `METRICS`, medians in dB over frames without
+    NaN (museval's mark of a silent reference or estimate), and `frames`, the number of finite SDR frames. Raises
+    `UserError` for a folder without results, two files of one track, or any other file.
     """
     folder = Path(folder)
     files = next(filter(None, (_result_files(folder / place) for place in ("tracks", "", "test"))), None)
     if not files:
         raise UserError(f"No museval results (*.json or *.json.gz) in {folder}; check the path or evaluate first.")
-    rows = []
-    for file in files:
-        track = re.sub(r"\.json(\.gz)?$", "", file.name)
-        rows += [{"track": track, **row} for row in _read_track(file)]
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(row for file in files for row in _read_track(file))
     if repeated := sorted(set(table.loc[table.duplicated(["track", "target"]), "track"])):
         raise UserError(f"{folder} holds more than one result for {', '.join(repeated)}; remove all but one.")
     return table
@@ -71,14 +65,13 @@ def _result_files(folder):
 
 def _read_track(file):
     """Rows of one museval file, a dict per target."""
+    track, rows = re.sub(r"\.json(\.gz)?$", "", file.name), []
     try:
-        targets = parse_json(read_limited(file))["targets"]
-        rows = []
-        for target in targets:
+        for target in parse_json(read_limited(file))["targets"]:
             metrics = [[frame["metrics"][name] for name in METRICS] for frame in target["frames"]]
             frames = pd.DataFrame(metrics, columns=METRICS, dtype=float)
-            finite = int(np.isfinite(frames["SDR"]).sum())
-            rows.append({"target": target["name"], **frames.median(), "frames": finite})
+            row = {"track": track, "target": target["name"], **frames.median()}
+            rows.append(row | {"frames": np.isfinite(frames["SDR"]).sum()})
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}); evaluate that track again.") from error
     except (KeyError, TypeError, OverflowError) as error:
@@ -89,17 +82,14 @@ def _read_track(file):
 
 
 def published_seeds():
-    """SDR in dB of the five published Demucs v1 runs (seeds 42-46, trained on MUSDB18), from per-track medians.
-
-    One row per seed; columns drums, bass, other, vocals and all, their mean.
-    """
+    """SDR in dB of the five published Demucs v1 runs: one row (`stem_table`) per seed, 42-46."""
     tracks = published_tracks()
     rows = {seed: stem_table(group, set(tracks["track"])) for seed, group in tracks.groupby("seed")}
     return pd.DataFrame(rows).T.rename_axis("seed")
 
 
 def published_tracks():
-    """Per-track results of those five runs, columns as of `read_museval` plus model, seed and data."""
+    """Per-track results of the five Demucs v1 runs on MUSDB18, columns as of `read_museval` plus model, seed, data."""
     tracks = pd.read_csv(REFERENCE / "museval_track_medians.csv")
     return tracks[(tracks["model"] == "Demucs") & (tracks["data"] == "musdb")]
 
@@ -112,18 +102,17 @@ def published_systems():
 def measured(run, test_set="test"):
     """Per-track results of every evaluated arm of `run` (a folder such as results/quick).
 
-    Returns a DataFrame with one row per (arm, seed, track, target): test_set, arm, seed (missing for the mixture),
-    track, target, SDR, ISR, SIR, SAR (dB), the columns of `PERCEPTION` (auc_fresh is of the whole track) and frames
-    (number of finite SDR frames). NaN marks a missing value. Raises `UserError` without results, or for results of
-    another version.
+    Returns a DataFrame with one row per (arm, seed, track, target): test_set, arm, seed (missing for the mixture), the
+    columns of `read_museval` and those of `PERCEPTION` (auc_fresh is of the whole track); NaN marks a missing value.
+    Raises `UserError` without results, or for results of another version.
     """
     tables = []
     for arm, seed, folder in evaluated(run, test_set):
         check_versions(folder)
         table = read_museval(folder / "tracks").merge(_spectral(folder), "left", on=["track", "target"])
         auc = table["track"].map(_auc(folder)).astype(float)
-        labels = {"test_set": test_set, "arm": arm, "seed": seed, "auc_fresh": auc}
-        tables.append(table.assign(**labels).astype({"seed": "Int64"}))
+        table = table.assign(test_set=test_set, arm=arm, seed=seed, auc_fresh=auc)
+        tables.append(table.astype({"seed": "Int64"}))
     if not tables:
         raise UserError(f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first.")
     columns = ["test_set", "arm", "seed", "track", "target", *METRICS, *PERCEPTION, "frames"]
@@ -175,16 +164,15 @@ def evaluated(run, test_set):
 
 def evaluated_sets(run):
     """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
-    names = {
-        path.name for folder in folders_in(run) for path in folder.glob("eval/*") if _result_files(path / "tracks")
-    }
+    paths = (path for folder in folders_in(run) for path in folder.glob("eval/*"))
+    names = {path.name for path in paths if _result_files(path / "tracks")}
     if odd := [name for name in names if not re.fullmatch(r"[\w.+ -]+", name)]:
         raise UserError(f"A test set cannot be called {odd[0]!r}; rename its folder to letters, digits and spaces.")
     return [*(name for name in TEST_SETS if name in names), *sorted(names.difference(TEST_SETS))]
 
 
 def read_metrics(arm_folder):
-    """metrics.jsonl of an arm as a DataFrame, one row per evaluation; raises `UserError` as `read_log`, or if empty."""
+    """metrics.jsonl of an arm as a DataFrame, one row per evaluation; raises `UserError` if malformed or empty."""
     path = Path(arm_folder) / "metrics.jsonl"
     records = read_log(path)
     if not records:

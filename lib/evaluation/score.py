@@ -1,10 +1,11 @@
 """Score the estimates of a test set, in a folder <run>/<arm>-<seed>/eval/<test set>.
 
-    tracks/<track>.json     BSSEval v4, as museval writes it
-    spectral/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.spectral`
-    about.json              tracks, weights, metric and versions of these files, and the machine that made them
+tracks/<track>.json     BSSEval v4, as museval writes it
+spectral/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.spectral`
+about.json              tracks, weights, metric and versions of these files, and the machine that made them
 
-Finished files are kept; tracks are scored in parallel processes.
+Every module that computes results stores its `VERSION` beside them. Raise it with every change of code that changes a
+stored value or adds one: the next run then computes these results again, and readers refuse the old ones.
 """
 
 import hashlib
@@ -16,13 +17,12 @@ import numpy as np
 import torch
 
 from lib.common.errors import UserError
-from lib.common.files import write_bytes, write_json
+from lib.common.files import read_json, write_bytes, write_json
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import bsseval, spectral
-from lib.evaluation.versions import is_current
 from lib.models.cpu.prepare import keep_buffers, prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
@@ -34,8 +34,8 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
     """Score `tracks` (a list of `lib.data.tracks.Track`) into `folder`.
 
     weights: a model.safetensors, or None for the mixture ÷ 4 as every estimate. metric: "fast"
-    (`lib.evaluation.bsseval`) or "museval". Files of other tracks, weights, metric or versions are replaced. Raises
-    `UserError` for a test set without tracks or an unknown metric.
+    (`lib.evaluation.bsseval`) or "museval". Finished files of the same inputs and versions are kept, others replaced.
+    Raises `UserError` for a test set without tracks or an unknown metric.
     """
     folder = Path(folder)
     if metric not in METRICS:
@@ -52,11 +52,11 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
         (folder / "detectability.json").unlink(missing_ok=True)
     if not is_current(folder / "about.json", about):
         write_json(folder / "about.json", about | {"made_by": made_by()})
-    missing = [track for track in tracks if not all(file.exists() for file in _files(folder, track))]
-    if not missing:
+    files = [(track, *(folder / kind / f"{track.name}.json" for kind in ("tracks", "spectral"))) for track in tracks]
+    jobs = [(*job, weights, metric, shifts) for job in files if not all(file.exists() for file in job[1:])]
+    if not jobs:
         return
-    jobs = [(track, *_files(folder, track), weights, metric, shifts) for track in missing]
-    workers = min(os.cpu_count(), len(jobs), _affordable(missing, metric, weights))
+    workers = min(os.cpu_count(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
     with processes(workers, _initialise) as pool:
         list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
 
@@ -64,6 +64,20 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
 def versions():
     """The versions of scores and spectral measures, as about.json holds them."""
     return {"scores_version": bsseval.VERSION, "spectral_version": spectral.VERSION}
+
+
+def is_current(path, wanted):
+    """Whether the JSON file at `path` exists and holds `wanted`, {name: value}; an absent version counts as 1."""
+    if not path.exists():
+        return False
+    found = read_json(path)
+    return all(found.get(name, 1 if "version" in name else None) == value for name, value in wanted.items())
+
+
+def check_current(path, versions, notebook):
+    """Raise `UserError`, which names the notebook to run again, if the file at `path` holds other `versions`."""
+    if path.exists() and not is_current(path, versions):
+        raise UserError(f"{path} is of another version of this program; run the notebook {notebook} again.")
 
 
 def identity(tracks, weights, shifts):
@@ -77,19 +91,11 @@ def identity(tracks, weights, shifts):
 
 
 def _affordable(tracks, metric, weights):
-    """How many tracks at once fit into free memory, one process each.
-
-    A process takes the metric's memory per second of audio (measured by benchmarks/bsseval.py) and three times the
-    network's weights (3.4 GB at 64 channels).
-    """
+    """How many tracks at once fit into free memory, one process each."""
     longest = max(track.samples for track in tracks) / SAMPLERATE
-    needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest
-    needed += 3 * Path(weights).stat().st_size if weights else 0
+    needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest  # per second, measured by benchmarks/bsseval.py
+    needed += 3 * Path(weights).stat().st_size if weights else 0  # 3.4 GB at 64 channels
     return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
-
-
-def _files(folder, track):
-    return folder / "tracks" / f"{track.name}.json", folder / "spectral" / f"{track.name}.json"
 
 
 def _initialise():

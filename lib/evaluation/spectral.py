@@ -1,10 +1,7 @@
 """Spectral measures of an estimate, above all of its upper end: detail that SDR does not see.
 
-    lsd_*            log-spectral distance in dB, per band; 0: the same spectrogram
-    high_band_ratio  energy above 8 kHz, estimate over reference, in dB; 0: as much, negative: dull
-    mrstft           multi-resolution STFT distance; 0: the same magnitudes
-
-A new measure is one function and one entry in `MEASURES`, and `VERSION` raised; it then stands in arms.csv.
+All `MEASURES` are 0 for the same signal; a negative high_band_ratio is a dull estimate. To add one, write a function
+and an entry in `MEASURES`, and raise `VERSION`.
 
 Source: log-spectral distance after Gray & Markel, "Distance measures for speech processing" (1976), on bins of the
 STFT; multi-resolution STFT distance (Yamamoto et al., arXiv 1910.11480) by auraloss (Steinmetz & Reiss 2020).
@@ -20,7 +17,7 @@ from auraloss.freq import MultiResolutionSTFTLoss
 
 from lib.data.tracks import SAMPLERATE
 
-VERSION = 1  # of the values; see lib.evaluation.versions
+VERSION = 1  # of the values; see lib.evaluation.score
 HIGH = 8_000  # Hz: start of the high band
 FLOOR = 1e-10  # power of a bin, -100 dB re a full-scale sine: below lies the rounding noise of 16 bits
 N_FFT, HOP = 2048, 1024  # 46 ms and 23 ms at 44.1 kHz
@@ -32,15 +29,13 @@ _frequencies = torch.from_numpy(np.fft.rfftfreq(N_FFT, 1 / SAMPLERATE))
 
 
 class Measure(NamedTuple):
-    """A column: its name in sentences, a function of an excerpt, and one that joins its values of all excerpts.
+    """A column of the arms' table."""
 
-    The first takes `audio` (2, channels, samples), of estimate and reference, and `power` (2, frames, bins) of the
-    frames, of all channels, in which some bin of the reference exceeds `FLOOR`.
-    """
-
-    label: str
+    label: str  # in sentences
+    # Of `audio` (2, channels, samples), estimate and reference, and of its `power` (2, frames, bins), that of all
+    # channels' frames in which some bin of the reference exceeds `FLOOR`
     of_excerpt: Callable
-    of_track: Callable
+    of_track: Callable  # of the values of all excerpts
 
 
 def _log_spectral(low, high, audio, power):
@@ -65,13 +60,7 @@ def _ratio(energies):
     return float(10 * np.log10(max(estimate, FLOOR) / reference)) if reference else np.nan
 
 
-def _multi_resolution(audio, power):
-    """Spectral convergence plus L1 of log magnitudes, for windows of `SIZES` samples."""
-    return _mrstft(audio[:1], audio[1:]).item()
-
-
 def _between(low, high):
-    """A mask of the bins in [low, high) Hz."""
     return (_frequencies >= low) & (_frequencies < high)
 
 
@@ -81,7 +70,9 @@ MEASURES = {  # bands up to 16 kHz: MUSDB18 is AAC, which leaves nothing above
     "lsd_2k_8k": Measure("Log-spectral distance, 2 to 8 kHz (dB)", partial(_log_spectral, 2000, 8000), _mean),
     "lsd_8k_16k": Measure("Log-spectral distance, 8 to 16 kHz (dB)", partial(_log_spectral, 8000, 16000), _mean),
     "high_band_ratio": Measure("Energy above 8 kHz, its distance from the true stem's (dB)", _high_energy, _ratio),
-    "mrstft": Measure("Multi-resolution STFT distance", _multi_resolution, np.median),
+    "mrstft": Measure(
+        "Multi-resolution STFT distance", lambda audio, _: _mrstft(audio[:1], audio[1:]).item(), np.median
+    ),
 }
 
 
@@ -89,15 +80,19 @@ MEASURES = {  # bands up to 16 kHz: MUSDB18 is AAC, which leaves nothing above
 def spectral_measures(estimate, reference):
     """{measure: value} of `estimate` against `reference`, arrays (channels, samples) at 44,100 Hz, full scale 1.
 
-    A track is measured in excerpts of equal length, at most 10 s; those in which the reference is silent do not count.
-    NaN where it is silent throughout; high_band_ratio also where it has nothing above 8 kHz.
+    Frames in which the reference is silent do not count. NaN where it is silent throughout; high_band_ratio also where
+    it has nothing above 8 kHz.
     """
+    window = torch.hann_window(N_FFT)
+    options = dict(n_fft=N_FFT, hop_length=HOP, window=window, pad_mode="constant", return_complex=True)
+    full_scale = (window.sum() / 2) ** 2  # power of a full-scale sine
     pair = np.stack([estimate, reference]).astype(np.float32)
     results = []  # one row per excerpt, one column per measure
     for audio in np.array_split(pair, max(1, int(np.ceil(pair.shape[-1] / (SECONDS * SAMPLERATE)))), axis=-1):
         missing = max(0, N_FFT - audio.shape[-1])  # the longest window must fit in
         audio = torch.from_numpy(np.pad(audio, [(0, 0), (0, 0), (0, missing)]))
-        power = _power(audio)
+        spectrum = torch.stft(audio.flatten(0, 1), **options).mT.unflatten(0, audio.shape[:2])
+        power = ((spectrum.real.square() + spectrum.imag.square()) / full_scale).clamp(min=FLOOR)
         power = power[:, (power[1] > FLOOR).any(dim=-1)]  # (2, frames of all channels, bins)
         if power.shape[1]:
             results.append([measure.of_excerpt(audio, power) for measure in MEASURES.values()])
@@ -105,11 +100,3 @@ def spectral_measures(estimate, reference):
         return dict.fromkeys(MEASURES, float("nan"))
     columns = zip(MEASURES.items(), zip(*results, strict=True), strict=True)
     return {name: measure.of_track(column) for (name, measure), column in columns}
-
-
-def _power(signals):
-    """Power re a full-scale sine, at least FLOOR: (2, channels, frames, bins) of (2, channels, samples)."""
-    window = torch.hann_window(N_FFT)
-    options = {"window": window, "pad_mode": "constant", "return_complex": True}
-    spectrum = torch.stft(signals.flatten(0, 1), N_FFT, HOP, **options).mT.unflatten(0, signals.shape[:2])
-    return ((spectrum.real.square() + spectrum.imag.square()) / (window.sum() / 2) ** 2).clamp(min=FLOOR)

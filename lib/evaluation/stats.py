@@ -5,8 +5,8 @@ comparisons significant. So `prediction_interval` judges one more run by the spr
 compares two arms by resampling seeds and tracks together, and `seeds_needed` tells how many seeds a difference takes.
 """
 
+import itertools
 import warnings
-from bisect import bisect_left
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,9 @@ LEVEL, POWER = 0.95, 0.8  # of intervals and tests, and the chance that a test s
 
 
 def prediction_interval(seeds):
-    """The 95 % interval of one more run of the same recipe.
+    """The 95 % interval of one more run, given `seeds`, a row each; `UserError` for fewer than two.
 
-    seeds: DataFrame, one row per seed, columns in dB. Returns a DataFrame indexed by those columns: `mean`, `sd`
-    (ddof 1) and `half_width` = t(n - 1) · sd · sqrt(1 + 1/n), all in dB. Raises `UserError` for fewer than two seeds.
+    Returns a DataFrame indexed by their columns: `mean`, `sd` (ddof 1), `half_width` = t(n - 1) · sd · sqrt(1 + 1/n).
     """
     n = len(seeds)
     if n < 2:
@@ -34,21 +33,17 @@ def prediction_interval(seeds):
 
 
 def two_sided_p(value, seeds):
-    """Two-sided p, per column, of `value` (Series or mapping, dB) as one more run of the recipe of `seeds`.
-
-    It is below 0.05 exactly where `value` leaves the `prediction_interval`.
-    """
+    """Per column, two-sided p of `value` (Series, dB) as one more run: below 0.05 outside the `prediction_interval`."""
     interval, n = prediction_interval(seeds), len(seeds)
-    t = (pd.Series(value)[interval.index] - interval["mean"]) / (interval["sd"] * np.sqrt(1 + 1 / n))
+    t = (value[interval.index] - interval["mean"]) / (interval["sd"] * np.sqrt(1 + 1 / n))
     return pd.Series(2 * stats.t.sf(t.abs(), n - 1), index=interval.index, name="p")
 
 
 def stem_table(tracks, expected_tracks=None, metric="SDR"):
-    """One table row: the median over tracks of each stem, and "all", the stems' mean.
+    """One table row: the median over tracks of each stem, NaN left out, and "all", the stems' mean.
 
-    tracks: DataFrame with `track`, `target` and `metric` (any column), one row per (track, target). NaN, as of a stem
-    that is silent throughout a track, is left out. Raises `UserError`, which names the tracks, unless the rows are
-    exactly `expected_tracks` (default: those that occur) × the four stems.
+    tracks: DataFrame with `track`, `target` and `metric` (any column). Raises `UserError`, which names the tracks,
+    unless the rows are exactly `expected_tracks` (default: those that occur) × the four stems.
     """
     tracks = tracks[tracks["target"].isin(STEMS)]
     grid = tracks.pivot(index="track", columns="target", values=metric)
@@ -66,28 +61,22 @@ def stem_table(tracks, expected_tracks=None, metric="SDR"):
             "remove their result files or evaluate again."
         )
     row = grid[list(STEMS)].median()
-    row["all"] = row[list(STEMS)].mean()
-    return row.rename(None).rename_axis(None)
+    row["all"] = row.mean()
+    return row.rename_axis(None)
 
 
 def arm_means(tracks, metrics=("SDR",)):
-    """`stem_table`'s "all" of every arm and seed, a column per metric.
-
-    tracks: `lib.evaluation.results.measured`. Returns a DataFrame indexed by (arm, seed), in the order of `tracks`.
-    """
-    rows = []
-    for (arm, seed), group in tracks.groupby(["arm", "seed"], sort=False, dropna=False):
-        means = {metric: stem_table(group, metric=metric)["all"] for metric in metrics}
-        rows.append({"arm": arm, "seed": seed, **means})
-    return pd.DataFrame(rows).set_index(["arm", "seed"])
+    """`stem_table`'s "all", a column per metric and a row per (arm, seed) of `tracks`, in their order."""
+    groups = tracks.groupby(["arm", "seed"], sort=False, dropna=False)
+    rows = [(*key, *(stem_table(group, metric=metric)["all"] for metric in metrics)) for key, group in groups]
+    return pd.DataFrame(rows, columns=["arm", "seed", *metrics]).set_index(["arm", "seed"])
 
 
 def bootstrap_interval(baseline, arm, metric="SDR", resamples=10_000):
     """95 % interval of the table's difference `arm` - `baseline`: mean over seeds of the difference of medians.
 
-    baseline, arm: rows of `lib.evaluation.results.measured` for one arm each, paired by (seed, track). Every resample
-    draws seeds and, independently, tracks, and uses the same draw for both arms and all stems. Tracks are drawn once
-    per resample, not anew per seed, since every seed is scored on the same tracks: otherwise the variance between
+    baseline, arm: rows of `lib.evaluation.results.measured` for one arm each, paired by (seed, track). A resample draws
+    seeds and, once for all seeds, tracks, the same for both arms and all stems: drawn per seed, the variance between
     tracks would average out (Owen, "The pigeonhole bootstrap", 2007). With one seed the interval covers chance between
     tracks only; with two or three it may be too narrow: simulated without a difference, it excluded zero in 11 and 7 %
     where seeds scatter more than tracks, and in less than 5 % otherwise. Returns a DataFrame indexed by drums … all:
@@ -114,26 +103,21 @@ def wilcoxon_holm(baseline, arm, metric="SDR"):
     """Wilcoxon signed-rank test per stem on seed-averaged differences `arm` - `baseline`, Holm over the stems.
 
     It ignores the variance over seeds. Arguments as of `bootstrap_interval`. Returns a DataFrame indexed by stem:
-    `median_difference` (dB), `tracks`, `p`, `p_holm`.
+    `median_difference` (dB), `p`, `p_holm`.
     """
     before, after = _paired(baseline, arm, metric)
-    rows = []
-    for difference in (after - before).mean(axis=1):
-        difference = difference[~np.isnan(difference)]
-        # scipy returns NaN without a difference to rank
-        p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
-        median = np.median(difference) if difference.size else np.nan
-        rows.append({"median_difference": median, "tracks": difference.size, "p": p})
-    table = pd.DataFrame(rows, index=list(STEMS))
-    return table.assign(p_holm=_holm(table["p"].to_numpy()))
+    differences = pd.DataFrame((after - before).mean(axis=1), index=list(STEMS))
+    # scipy returns NaN without a difference to rank
+    p = [stats.wilcoxon(row.dropna()).pvalue if row.any() else 1.0 for _, row in differences.iterrows()]
+    table = pd.DataFrame({"median_difference": differences.median(axis=1), "p": p})
+    return table.assign(p_holm=_holm(table["p"]))
 
 
 def seeds_needed(sd_between_seeds, difference):
-    """Number of seeds per arm that show a true `difference` with a chance of 80 %.
+    """Number of seeds per arm that show a true `difference` with a chance of 80 % in a two-sample t test at 5 %.
 
-    The test is the two-sided two-sample t test at 5 %, of arms whose seeds scatter with `sd_between_seeds` (same
-    unit). Exact, by the noncentral t distribution (Cohen, "Statistical Power Analysis", 1988, chapter 2). Arms that
-    share their seeds' starting points may need fewer. Raises `UserError` unless both are positive.
+    Exact, by the noncentral t distribution (Cohen, "Statistical Power Analysis", 1988, chapter 2). Arms that share
+    their seeds' starting points may need fewer. Raises `UserError` unless both numbers, of one unit, are positive.
     """
     if not (sd_between_seeds > 0 and difference > 0):
         raise UserError(f"SD and difference must be positive, but are {sd_between_seeds} and {difference}.")
@@ -143,17 +127,11 @@ def seeds_needed(sd_between_seeds, difference):
         critical = stats.t.ppf((1 + LEVEL) / 2, freedom)
         return stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift) >= POWER
 
-    high = 2
-    while not enough(high):
-        high *= 2
-    return bisect_left(range(high), True, lo=2, key=enough)
+    return next(n for n in itertools.count(2) if enough(n))
 
 
 def power_table(seeds):
-    """`seeds_needed` of each column of `seeds` (rows), for true differences in dB (columns).
-
-    seeds: DataFrame, one row per seed, whose SD is taken.
-    """
+    """`seeds_needed` for true differences in dB (columns) and the SD of each column of `seeds` (rows)."""
     differences = pd.Index([0.1, 0.2, 0.3, 0.5, 1.0], name="difference (dB)")
     rows = [[seeds_needed(sd, difference) for difference in differences] for sd in seeds.std(ddof=1)]
     return pd.DataFrame(rows, index=seeds.columns, columns=differences)
@@ -161,10 +139,8 @@ def power_table(seeds):
 
 def _holm(p):
     """Step-down adjusted p values (Holm 1979): the i-th smallest of m times m - i, made monotone, at most 1."""
-    order = np.argsort(p)
-    adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
-    return adjusted
+    ordered = p.sort_values()
+    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1)[p.index]
 
 
 def _nanmedian(values):
@@ -193,5 +169,4 @@ def _paired(baseline, arm, metric):
 
 
 def _names(names):
-    """Track names for a sentence."""
     return ", ".join(map(repr, names)) or "no tracks at all"

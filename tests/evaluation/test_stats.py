@@ -178,8 +178,8 @@ def test_wilcoxon_is_exact_and_averages_seeds_first():
 
 def test_holm_by_hand():
     # sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, made monotone .04 .06 .06 .06
-    np.testing.assert_allclose(_holm(np.array([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
-    np.testing.assert_allclose(_holm(np.array([0.9, 0.5])), [1, 1])
+    np.testing.assert_allclose(_holm(pd.Series([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(_holm(pd.Series([0.9, 0.5])), [1, 1])
 
 
 def test_arms_that_cannot_be_paired_are_refused():
