@@ -103,10 +103,7 @@ def _fast_length(n):
 
 
 def _spectra(signals, starts, length, n_fft):
-    """Yield spectra (references and estimates, bins, frames, channels of all sources) of the frames at `starts`.
-
-    Each group holds as many frames as GROUP_BYTES allow and overwrites the previous group.
-    """
+    """Yield spectra (2, bins, frames, channels of all sources) in groups of GROUP_BYTES; each overwrites the last."""
     (sources, _, channels), device = signals[0].shape, signals[0].device
     bins, m = n_fft // 2 + 1, sources * channels
     at_once = max(1, min(len(starts), GROUP_BYTES // (2 * bins * m * 16)))
@@ -250,8 +247,7 @@ def _dense(auto, factorise):
     """The inverse as a function; factorise: takes a matrix (batch, m TAPS, m TAPS), ordered as museval's; a solver."""
     both = torch.cat([auto[:, 1:].flip(1).mT, auto], 1)  # lags −(TAPS − 1) … TAPS − 1
     lag = torch.arange(TAPS, device=auto.device)
-    toeplitz = both[:, lag[:, None] - lag + TAPS - 1].permute(0, 3, 1, 4, 2).flatten(3, 4).flatten(1, 2)
-    solve = factorise(toeplitz)
+    solve = factorise(both[:, lag[:, None] - lag + TAPS - 1].permute(0, 3, 1, 4, 2).flatten(3, 4).flatten(1, 2))
     return lambda x: solve(x.transpose(1, 2).flatten(1, 2)).unflatten(1, (-1, TAPS)).transpose(1, 2)
 
 

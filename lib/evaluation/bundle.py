@@ -1,7 +1,6 @@
 """Make the generator that this repository carries: `python -m lib.evaluation.bundle results/study/l1-42`.
 
-Writes corpus.safetensors, the arm's weights in half precision, and corpus.json: their origin, their scores on the run's
-test set, and the change by half precision.
+Writes corpus.safetensors, the arm's weights in half precision, and corpus.json: their origin and test scores.
 """
 
 import sys

@@ -1,7 +1,6 @@
-"""The D-probe: the quickest test of memorisation and its cures.
+"""The D-probe, the quickest test of memorisation and its cures.
 
-Each of its cells trains one discriminator, against a fixed generator, for a few hundred steps on segments of a few
-training tracks and measures it on segments of held-out tracks.
+A cell trains one discriminator on a few training tracks, with a fixed generator, and measures it on held-out tracks.
 """
 
 import functools

@@ -111,8 +111,7 @@ def measured(run, test_set="test"):
         check_versions(folder)
         table = read_museval(folder / "tracks").merge(_spectral(folder), "left", on=["track", "target"])
         auc = table["track"].map(_auc(folder)).astype(float)
-        table = table.assign(test_set=test_set, arm=arm, seed=seed, auc_fresh=auc)
-        tables.append(table.astype({"seed": "Int64"}))
+        tables.append(table.assign(test_set=test_set, arm=arm, seed=seed, auc_fresh=auc).astype({"seed": "Int64"}))
     if not tables:
         raise UserError(f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first.")
     columns = ["test_set", "arm", "seed", "track", "target", *METRICS, *PERCEPTION, "frames"]

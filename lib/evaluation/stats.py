@@ -102,8 +102,7 @@ def bootstrap_interval(baseline, arm, metric="SDR", resamples=10_000):
 def wilcoxon_holm(baseline, arm, metric="SDR"):
     """Wilcoxon signed-rank test per stem on seed-averaged differences `arm` - `baseline`, Holm over the stems.
 
-    It ignores the variance over seeds. Arguments as of `bootstrap_interval`. Returns a DataFrame indexed by stem:
-    `median_difference` (dB), `p`, `p_holm`.
+    It ignores the variance over seeds. Arguments as of `bootstrap_interval`; returns a DataFrame, a row per stem.
     """
     before, after = _paired(baseline, arm, metric)
     differences = pd.DataFrame((after - before).mean(axis=1), index=list(STEMS))
@@ -139,8 +138,7 @@ def power_table(seeds):
 
 def _holm(p):
     """Step-down adjusted p values (Holm 1979): the i-th smallest of m times m - i, made monotone, at most 1."""
-    ordered = p.sort_values()
-    return (ordered * np.arange(len(p), 0, -1)).cummax().clip(upper=1)[p.index]
+    return (p.sort_values() * np.arange(len(p), 0, -1)).cummax().clip(upper=1)[p.index]
 
 
 def _nanmedian(values):
