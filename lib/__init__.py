@@ -1,6 +1,6 @@
-"""A separator of music, a GAN to train it with, and a report of what that changes.
+"""Music source separation with Demucs v1, adversarial training, and a report on its effect.
 
-Files at the top are read; folders are used.
+The modules at the top are the method: start reading there. The packages support them.
 
     config.py         every parameter of a run, with its range
     demucs.py         the generator
@@ -26,7 +26,7 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     common                    nothing of lib
     corpus                    common
     draw_audio                corpus, common
-    demucs, discriminator,    common.errors alone, so that each can be read, and copied, by itself; the one exception:
+    demucs, discriminator,    common.errors only, so that each file stands alone; the one exception:
     losses, memorisation      Demucs.load_published calls models.original
     data                      common
     models                    demucs, data, common
@@ -34,7 +34,7 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     separate                  demucs, models, data, common
     config                    discriminator, losses, models, data, common
     runs                      config, discriminator, models, data, common
-    train                     all from demucs to runs except separate: a training rank loads no pandas, scipy,
+    train                     common, and all from demucs to runs except separate: a rank loads no pandas, scipy,
                               auraloss, matplotlib or IPython
     evaluation                all above
     report                    all above

@@ -45,7 +45,7 @@ def parameter(default, *rules):
 
 @dataclasses.dataclass(kw_only=True)
 class Config:
-    """All parameters of one run; the defaults are those of Demucs v1's paper. Raises `UserError` on a bad value."""
+    """All parameters of one run, with the defaults of Demucs v1's paper. Raises `UserError` on a bad value."""
 
     data: str  # index written by 01-data, relative to the repository
     start_from: str = ""  # folder of the run whose last state this one branches from
@@ -53,11 +53,11 @@ class Config:
     seed: int = parameter(42, NOT_NEGATIVE, BELOW_2_32)  # seed of initialisation, data order and augmentation
     steps: int = parameter(75_000, ABOVE_0)  # optimizer steps
     batch: int = parameter(64, ABOVE_0)  # excerpts per step over all processes
-    micro_batch: int = parameter(0, NOT_NEGATIVE)  # excerpts at a time, to save memory; 0: a process's whole share
-    precision: str = parameter("fp32", one_of(("fp32", "bf16")))  # bf16 only where every layer is tested for it
+    micro_batch: int = parameter(0, NOT_NEGATIVE)  # excerpts per forward pass, to save memory; 0: all of a process
+    precision: str = parameter("fp32", one_of(("fp32", "bf16")))  # fp32, or bf16 for the layers that pass a test
     compile: bool = False  # use torch.compile for the generator: minutes at the start, pays in long runs on GPUs
     lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate at the first step
-    lr_final: float = parameter(3e-4, NOT_NEGATIVE)  # Adam's learning rate at the last step; cosine in between
+    lr_final: float = parameter(3e-4, NOT_NEGATIVE)  # learning rate at the end of the cosine
     generator: str = parameter("demucs", one_of(GENERATORS))  # demucs, conv_tasnet or hdemucs (lib/models)
     channels: int = parameter(100, ABOVE_0)  # channels of the first layer; each further layer doubles them
     depth: int = parameter(6, ABOVE_0)  # encoder layers, and as many decoder layers
@@ -71,10 +71,10 @@ class Config:
     ema: float = parameter(0.0, BELOW_1)  # decay of the running mean of weights, which is evaluated and kept; 0: none
     # adversarial part: active when one of the first two is above 0
     adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
-    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0: share of the gradient, kept by a balancer, instead
+    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0, instead: share of the gradient (balancer)
     adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan or hinge
     feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
-    adversarial_start: int = parameter(0, NOT_NEGATIVE)  # first step of the adversarial loss; D trains from step 0
+    adversarial_start: int = parameter(0, NOT_NEGATIVE)  # steps before the adversarial loss; D trains from the start
     adversarial_ramp: int = parameter(0, NOT_NEGATIVE)  # steps over which the weight or share then grows to its value
     discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix (its kernel), msstft or mpd
     discriminator_width: int = parameter(64, ABOVE_0)  # channels of the discriminator's first layer
@@ -82,24 +82,28 @@ class Config:
     discriminator_updates: float = parameter(1.0, SHARE)  # probability that a step updates the discriminator
     # cures of an overfitting or dominating discriminator
     augment_p: float = parameter(0.0, SHARE)  # probability of each joint augmentation; with a target, its first value
-    augment_target: float = parameter(0.0, SHARE)  # r_v (σ) on held-out tracks to which p is driven; 0: p is constant
-    augment_steps: int = parameter(1000, ABOVE_0)  # steps in which a driven p can go from 0 to 1
+    augment_target: float = parameter(0.0, SHARE)  # p rises while r_v (σ) is above it, else falls; 0: p is constant
+    augment_steps: int = parameter(1000, ABOVE_0)  # steps in which p would go from 0 to 1 (its limit is 0.8)
     r1: float = parameter(0.0, NOT_NEGATIVE)  # γ of the penalty on the gradient with respect to real stems
-    r1_every: int = parameter(16, ABOVE_0)  # steps between R1 penalties, each larger by this factor
+    r1_every: int = parameter(16, ABOVE_0)  # compute R1 every so many steps, so many times as large (lazy)
     lecam: float = parameter(0.0, NOT_NEGATIVE)  # weight of LeCam's regulariser
     instance_noise: float = parameter(0.0, NOT_NEGATIVE)  # noise on D's stems, relative to the mixture's deviation
-    dither: float = parameter(0.0, NOT_NEGATIVE)  # the same noise on real and generated stems, its sum on the mixture
+    dither: float = parameter(
+        0.0, NOT_NEGATIVE
+    )  # noise added alike to real and generated stems; its sum to the mixture
     spectral_norm: bool = False  # normalise the discriminator's convolutions by their spectral norm
     dropout: float = parameter(0.0, BELOW_1)  # dropout of the discriminator's channels
     discriminator_patience: int = parameter(0, NOT_NEGATIVE)  # evaluations without a lower BCE until D stops; 0: never
     # evaluation
     evaluate_every: int = parameter(313, ABOVE_0)  # steps between evaluations and checkpoints
     evaluation_excerpts: int = parameter(64, ABOVE_0)  # excerpts of training tracks, and as many of held-out tracks
-    keep: str = parameter("last", one_of(("last", "best")))  # weights written at the end; best: lowest held-out L1
-    keep_states: int = parameter(1, ABOVE_0)  # checkpoints: the last; from 2 on also so many state-<step>.pt
+    keep: str = parameter(
+        "last", one_of(("last", "best"))
+    )  # which weights are kept: the last, or the lowest held-out L1
+    keep_states: int = parameter(1, ABOVE_0)  # checkpoints kept; with 2 or more, also as state-<step>.pt
     # filled in by the trainer
     data_digest: str = ""  # digest of what `data` held
-    start_digest: str = ""  # digest of the weights in `start_from`
+    start_digest: str = ""  # digest of model.safetensors in `start_from`
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -137,7 +141,7 @@ class Config:
 
     @classmethod
     def from_parameters(cls, parameters, **changes):
-        """A Config of those of a notebook's `parameters` {name: value} that are fields of it, with `changes` to it."""
+        """A Config of the notebook parameters {name: value} that are its fields, with `changes`."""
         names = {field.name for field in dataclasses.fields(cls)}
         return cls.from_dict({name: value for name, value in parameters.items() if name in names} | changes)
 

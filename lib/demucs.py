@@ -16,7 +16,8 @@ from torch import nn
 def center_trim(tensor, reference):
     """Return the middle of `tensor` along time (the last dimension), as long as `reference`, a tensor or a length.
 
-    An odd surplus takes one sample more from the right. Raises `ValueError` if `tensor` is shorter than `reference`.
+    If the surplus is odd, the extra sample is cut from the right. Raises `ValueError` if `tensor` is shorter than
+    `reference`.
     """
     length = reference if isinstance(reference, int) else reference.shape[-1]
     surplus = tensor.shape[-1] - length
@@ -108,7 +109,7 @@ class Demucs(nn.Module):
         return self.stride**self.depth
 
     def valid_length(self, length):
-        """Return the shortest input for estimates of at least `length` samples that leaves no layer a remainder.
+        """Return the shortest input that every layer divides exactly and that gives at least `length` samples.
 
         With `upsample`, the original's formula returns more than necessary.
         """

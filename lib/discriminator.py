@@ -4,9 +4,9 @@ A discriminator takes the mixture (batch, channels, time) and the stems (batch, 
 generated. It returns {sub-discriminator: (features, logits)}: the list of its feature maps, and logits (batch, judged,
 n), where judged is 1 (all stems together: `patch`) or the number of sources (each stem by itself: `msstft`, `mpd`).
 
-It always sees the mixture (a conditional GAN), and both are divided by the level of the mixture, never of the stems:
-the scale must not separate real from generated. There is no batch norm: DistributedDataParallel fails on two forwards
-of it before a backward.
+It always sees the mixture (a conditional GAN). Mixture and stems are divided by the level of the mixture, so that real
+and generated stems have the same scale. There is no batch norm, which would mix the statistics of real and generated
+stems and of the ranks.
 
 To add one, write a class here and register it in `DISCRIMINATORS`; a notebook or a command then selects it by name.
 """

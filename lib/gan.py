@@ -63,7 +63,7 @@ class Adversary:
             loss = loss + c.lecam * losses.lecam_penalty(pairs, self.anchors)
         if c.r1 and step % c.r1_every == 0:
             real = real.detach().requires_grad_()
-            # The bare network, as the wrapper cannot differentiate twice; it still synchronises this gradient.
+            # Bypasses DDP, which cannot differentiate twice; DDP still averages the gradients of the parameters.
             penalty = losses.r1_penalty(self.discriminator(mixture, real), real, level(mixture))
             loss = loss + c.r1 / 2 * c.r1_every * penalty
             metrics["r1"] = penalty.detach()
@@ -85,7 +85,7 @@ class Adversary:
     def _add_noise(self, step, stems, estimates, items):
         """Return (mixture, stems, estimates) with dither and instance noise.
 
-        The mixture is the sum of the stems: that of a decoded recording has a coding error, which would reveal it.
+        The mixture is the sum of the real stems: a decoded file's own mixture has a coding error, a cue to real stems.
         """
         c, mixture = self.config, stems.sum(1)
         scale = level(mixture)[:, None]
@@ -121,7 +121,7 @@ class Adversary:
             metrics["feature_matching"] = matching.detach()
             loss = loss + c.feature_matching * matching
         (gradient,) = torch.autograd.grad(loss, estimates)
-        # Mean norms of an item's gradients, scaled as for a batch of one: the same on any number of ranks
+        # Norms per item, times the local batch to undo the loss's mean: the same on any number of ranks
         norms = torch.stack([x.flatten(1).norm(dim=1).mean() * len(x) for x in (reconstruction, gradient)])
         norms = self._mean_over_ranks(norms)
         weight = ramp * c.adversarial_weight

@@ -52,9 +52,9 @@ def feature_matching_loss(real, generated):
 
 
 def r1_penalty(outputs, stems, level):
-    """Mean squared gradient of a logit by the real stems, without R1's factor γ / 2; it can be differentiated.
+    """R1 without its factor γ / 2: squared gradient of the summed logits by the real stems, per logit. Differentiable.
 
-    stems: must require a gradient; level: of the mixture (batch, 1, 1), the unit of stems, so that loudness is ignored.
+    stems: must require a gradient; level: of the mixture (batch, 1, 1); it makes the penalty independent of loudness.
     """
     penalties = []
     for _, logits in outputs.values():

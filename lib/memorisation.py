@@ -6,8 +6,8 @@ train] − E[s generated train]:
 - r_v: share of the real–generated gap that held-out recordings have lost, (E[s real train] − E[s real held-out]) / gap.
   0: no memorisation; 1: they look generated. On σ it is r_v_sigma; on the logits, as in Karras et al., StyleGAN2-ADA
   (arXiv 2006.06676, equation 1), r_v_logit;
-- r_f: the share that held-out generated stems have lost, (E[s generated held-out] − E[s generated train]) / gap;
-  r_v + r_f is the share lost by both;
+- r_f: the share lost because held-out generated stems look more real, (E[s generated held-out] − E[s generated train])
+  / gap; r_v + r_f is the whole share lost;
 - r_t: E[sign(logit) real train] (the same equation);
 - of training or of held-out tracks: tpr, share of real logits above 0; tnr, share of generated ones below 0; auc,
   probability that a real logit exceeds a generated one; bce, cross-entropy; confidence, mean probability of the right
@@ -85,7 +85,7 @@ def verdict(metrics):
 
     "is too weak": it guesses on training tracks (confidence below 0.6). "overfits": held-out tracks lose half of the
     gap or more, by r_v or by r_v + r_f. "dominates": it is sure and right on held-out tracks (confidence of 0.95 or
-    more), so that its gradient fades. "is healthy": else.
+    more). "is healthy": else.
     """
     seen, unseen, r_v, r_f = (metrics[name] for name in ("confidence_train", "confidence_heldout", "r_v_sigma", "r_f"))
     facts = (

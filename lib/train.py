@@ -95,7 +95,7 @@ class Trainer:
             print(f"{self.folder.name:<14} {line}", flush=True)
 
     def train_step(self):
-        """One step of both networks; returns its metrics as scalar tensors."""
+        """One training step; returns its metrics as scalar tensors."""
         c = self.config
         stems = self.batches(self.step).to(self.device, non_blocking=True)
         for group in self.optimizer.param_groups:
