@@ -35,6 +35,7 @@ CHROMIUM_FLAGS = [
 COSTLY = {"chromium", "corpus", "place", "report", "scored", "undisturbed"}  # module fixtures that take seconds
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Mark the tests that attack the program and those that open a browser.
 

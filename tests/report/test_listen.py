@@ -186,7 +186,8 @@ def test_controls_show_what_was_chosen(run, shown):
     shown.clear()  # the first values
     controls.f(track=1, arm="gan", stem="bass", start=0.5)
     assert "Band 11 - Song, bass, L1 + GAN" in shown[0].data and len(bytes_of(shown[0].data)) == 4
-    assert shown[1].axes[0].get_title() == "True stem"
+    axis = shown[1].axes[0]
+    assert "True stem" in (axis.get_title(), axis.get_title("left"))  # the theme, once it is set, moves titles
     shown.clear()
     explore.separation(run, 1.0, audible=False)
     assert len(shown) == 1  # the figure, without players
