@@ -39,7 +39,8 @@ KINDS = {
     "msstft (width 8)": GAN | dict(discriminator="msstft", discriminator_width=8),
 }
 STEPS, WARM_UP = 16, 3
-UPDATES, SEEDS, LEARNERS = 300, (0, 1, 2), {"patch": (16, 3e-4), "stft": (16, 1e-3)}  # name: (width, learning rate)
+UPDATES, SEEDS = 300, (0, 1, 2)
+LEARNERS = [("patch", 16, 3e-4), ("stft", 16, 3e-4), ("stft", 16, 1e-3)]  # name, width, learning rate
 
 
 def measure(kind):
@@ -133,7 +134,7 @@ def table_of_learning(index):
         f"| discriminator, width, lr | {' | '.join(f'{mark} updates' for mark in marks)} |",
         f"|---{'|---' * len(marks)}|",
     ]
-    for name, (width, lr) in LEARNERS.items():
+    for name, width, lr in LEARNERS:
         found = {mark: [] for mark in marks}
         for seed in SEEDS:
             config = Config(

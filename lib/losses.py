@@ -47,7 +47,7 @@ def _stft_loss(size):
 
     class Magnitudes(STFTLoss):
         def stft(self, x):  # auraloss also computes a phase, which no term uses
-            spectrum = torch.stft(x, size, size // 2, window=self.window, return_complex=True)
+            spectrum = torch.stft(x, size, size // 2, window=self.window, center=False, return_complex=True)
             return spectrum.abs().clamp(min=self.eps**0.5), None
 
     # Without spectral convergence, which divides by the energy of a stem: silence would outweigh all sound.
