@@ -226,6 +226,14 @@ def table_of_ranks(rounds=3):
     ]
 
 
+def write_section(title, lines):
+    """Replace the section `title` of benchmarks/train.md, or add it at the end."""
+    path = Path(__file__).with_suffix(".md")
+    sections = [part for part in path.read_text().split("\n# ") if not part.removeprefix("# ").startswith(title)]
+    sections.append("\n".join([title, "", *lines, "", machine(), ""]))
+    write_bytes(path, "\n# ".join(sections).encode())
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32, 64])
@@ -238,9 +246,9 @@ def main():
     steps = table_of_steps(arguments.channels, arguments.rounds)
     ranks = table_of_ranks() if len(os.sched_getaffinity(0)) > 1 else []
     print("", *ranks, "", machine(), sep="\n")
-    text = ["# The training step: batch 4 of 99,668 samples, L1, one core", "", *steps, ""]
+    text = [*steps, ""]
     text += ["Two ranks, 16 channels, through `lib.train`, wall time:", "", *ranks, ""] if ranks else []
-    write_bytes(Path(__file__).with_suffix(".md"), "\n".join([*text, machine(), ""]).encode())
+    write_section("The training step: batch 4 of 99,668 samples, L1, one core", text[:-1])
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@ The modules at the top are the method: start reading there. The packages support
 
     config.py         every parameter of a run, with its range
     demucs.py         the generator
-    discriminator.py  the three discriminators: patch, multi-scale STFT, multi-period
-    losses.py         reconstruction and adversarial losses, feature matching, R1, LeCam, the loss balancer
+    discriminator.py  the discriminators: patch, STFT of one and of several scales, multi-period
+    losses.py         L1 and spectral loss, adversarial losses, feature matching, R1, LeCam, the loss balancer
     gan.py            the adversary: its step, its cures, its gradient
     memorisation.py   measures of what a discriminator has memorised, and the verdict
     train.py          the trainer:                    python -m lib.train FOLDER name=value …

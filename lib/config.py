@@ -68,6 +68,7 @@ class Config:
     stride_seconds: float = parameter(1.0, ABOVE_0, ONE_SAMPLE)  # time between the starts of excerpts
     remix_group: int = parameter(4, NOT_NEGATIVE)  # size of the groups within which stems are permuted; 0: no remix
     projection: bool = False  # make the estimates sum to the mixture: each gets an equal share of the residual
+    spectral_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight of the multi-resolution STFT loss, where L1 has 1
     ema: float = parameter(0.0, BELOW_1)  # decay of the running mean of weights, which is evaluated and kept; 0: none
     # adversarial part: active when one of the first two is above 0
     adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
@@ -76,7 +77,7 @@ class Config:
     feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
     adversarial_start: int = parameter(0, NOT_NEGATIVE)  # steps before the adversarial loss; D trains from the start
     adversarial_ramp: int = parameter(0, NOT_NEGATIVE)  # steps over which the weight or share then grows to its value
-    discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix (its kernel), msstft or mpd
+    discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix, stft, msstft or mpd
     discriminator_width: int = parameter(64, ABOVE_0)  # channels of the discriminator's first layer
     discriminator_lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate for the discriminator
     discriminator_updates: float = parameter(1.0, SHARE)  # probability that a step updates the discriminator

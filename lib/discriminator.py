@@ -1,8 +1,9 @@
 """The discriminators: do these stems belong to this mixture?
 
-A discriminator takes the mixture (batch, channels, time) and the stems (batch, sources, channels, time), real or
-generated. It returns {sub-discriminator: (features, logits)}: the list of its feature maps, and logits (batch, judged,
-n), where judged is 1 (all stems together: `patch`) or the number of sources (each stem by itself: `msstft`, `mpd`).
+A discriminator takes the mixture (batch, channels, time) and one or more sets of stems (batch, sources, channels, time)
+for it, real or generated. It returns {sub-discriminator: (features, logits)}: the list of its feature maps, and logits
+(batch * sets, judged, n), the sets of an item side by side, where judged is 1 (all stems together: `patch`) or the
+number of sources (each stem by itself: `msstft`, `mpd`).
 
 It always sees the mixture (a conditional GAN). Mixture and stems are divided by the level of the mixture, so that real
 and generated stems have the same scale. There is no batch norm, which would mix the statistics of real and generated
@@ -25,12 +26,15 @@ KERNELS = {
     "wide": (16, 4, 6, (1, 2, 4, 8, 8)),  # a logit sees 11,260 samples (255 ms); one logit per 1,024 samples
     "pix2pix": (4, 2, 1, (1, 2, 4)),  # pix2pix's image kernel: a logit sees 70 samples (1.6 ms); one per 8 samples
 }
+SMOOTH, QUIETEST_BIN = 17, 1e-6  # bins over which the level of a frequency is averaged; its least power, −60 dB
 QUIETEST = 0.01  # least level, −40 dB in a normalised track: below, the slightest error would outweigh all others
 
 
 def level(mixture):
     """Return the standard deviation of each mixture (batch, channels, time), at least `QUIETEST`: (batch, 1, 1)."""
-    return mixture.std(dim=(1, 2), keepdim=True).clamp(min=QUIETEST)
+    centred = mixture - mixture.mean(dim=(1, 2), keepdim=True)
+    count = centred[0].numel() - 1
+    return (torch.linalg.vector_norm(centred, dim=(1, 2), keepdim=True) / count**0.5).clamp(min=QUIETEST)
 
 
 class SharedDropout(nn.Module):
@@ -50,6 +54,13 @@ class SharedDropout(nn.Module):
         return x * (kept / (1 - self.probability)).view(1, -1, *[1] * (x.ndim - 2))
 
 
+def _initialised(layer):
+    """A convolution that keeps the size of signals: with pix2pix's N(0, 0.02), or torch's default, they would fade."""
+    nn.init.kaiming_normal_(layer.weight, 0.2)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class _Convolutions(nn.Module):
     """Convolutions with leaky rectifiers and dropout between them."""
 
@@ -58,14 +69,14 @@ class _Convolutions(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.dropout = SharedDropout(dropout)
 
-    def forward(self, x, bias=None):
-        """Return (features, logits) of x; `bias` is added to the first convolution's output."""
+    def forward(self, x, context=None):
+        """Return (features, logits) of x; `context` is added to the first convolution's output."""
         features = []
         for layer in self.layers[:-1]:
             x = layer(x)
-            if bias is not None and not features:
-                x = x + bias
-            x = self.dropout(F.leaky_relu(x, 0.2))
+            if context is not None and not features:
+                x = x + context
+            x = self.dropout(F.leaky_relu(x, 0.2, inplace=True))
             features.append(x)
         return features, self.layers[-1](x)
 
@@ -83,44 +94,61 @@ class PatchDiscriminator(nn.Module):
         widths = [(1 + SOURCES) * CHANNELS, *(factor * width for factor in growth)]
         layers = [nn.Conv1d(a, b, size, stride, padding) for a, b in pairwise(widths)]
         layers += [nn.Conv1d(widths[-1], 8 * width, 4, padding=1), nn.Conv1d(8 * width, 1, 4, padding=1)]
-        for layer in layers:
-            # pix2pix's N(0, 0.02) relies on the batch norm after it; without one, signals would fade layer by layer.
-            nn.init.kaiming_normal_(layer.weight, 0.2)
-            nn.init.zeros_(layer.bias)
-        self.patch = _Convolutions(layers, dropout)
+        self.patch = _Convolutions([*map(_initialised, layers)], dropout)
 
-    def forward(self, mixture, stems):
-        return {"patch": self.patch(torch.cat([mixture, stems.flatten(1, 2)], dim=1) / level(mixture))}
+    def forward(self, mixture, *stems):
+        sets = torch.cat([part for one in stems for part in (mixture, one.flatten(1, 2))], dim=1).div_(level(mixture))
+        return {"patch": self.patch(sets.unflatten(1, (len(stems), -1)).flatten(0, 1))}
 
 
 class _PerStem(nn.Module):
-    """Sub-discriminators that each see one stem beside the mixture, and a learned bias that names the stem.
+    """Sub-discriminators that each judge one stem, beside the mixture and the name of the stem.
 
-    A subclass has `sizes`, {sub-discriminator: size}, `_layers(width)`, and `_image(pairs, size)`, what they convolve.
+    The first convolution covers stem and mixture: the sum of one of the stem, one of the mixture, which all stems of an
+    item share, and a learned bias that names the stem. A subclass has `sizes`, {sub-discriminator: size},
+    `_layers(width)`, and `_images(mixture, stems, size)`, what they convolve, of all items and of all their stems.
     """
 
     def __init__(self, width, dropout=0.0):
         super().__init__()
-        self.parts, self.classes = nn.ModuleDict(), nn.ModuleDict()
+        self.parts, self.mixtures, self.names = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for name in self.sizes:
-            # The first layer has no weight normalisation: the bias is added to its output.
-            first, *others = self._layers(width)
+            # The first layer has no weight normalisation: it is a part of a sum.
+            first, *others = map(_initialised, self._layers(width))
             self.parts[name] = _Convolutions([first, *map(parametrizations.weight_norm, others)], dropout)
-            self.classes[name] = nn.Embedding(SOURCES, width)
-            nn.init.zeros_(self.classes[name].weight)
+            self.mixtures[name] = _initialised(self._layers(width)[0])
+            self.mixtures[name].bias = None
+            self.names[name] = nn.Embedding(SOURCES, first.out_channels)
+            nn.init.zeros_(self.names[name].weight)
 
-    def forward(self, mixture, stems):
-        batch, outputs = len(mixture), {}
-        pairs = torch.cat([mixture[:, None].expand_as(stems), stems], dim=2) / level(mixture)[:, None]
-        pairs = pairs.flatten(0, 1)  # (batch * sources, 2 * channels, time)
+    def forward(self, mixture, *stems):
+        sets, outputs = torch.stack(stems, dim=1), {}  # (batch, sets, sources, channels, time)
+        scale = level(mixture)
+        mixture, stems = mixture / scale, (sets / scale[:, None, None]).flatten(0, 2)
         for name, part in self.parts.items():
-            bias = self.classes[name].weight.repeat(batch, 1)[..., None, None]  # (batch * sources, width, 1, 1)
-            features, logits = part(self._image(pairs, self.sizes[name]), bias)
-            outputs[name] = features, logits.view(batch, SOURCES, -1)
+            images = self._images(mixture, stems, self.sizes[name])
+            around = self.mixtures[name](images[0])
+            context = around[:, None] + self.names[name].weight[..., None, None]  # (batch, sources, …)
+            context = context[:, None].expand(-1, sets.shape[1], *context.shape[1:]).flatten(0, 2)
+            features, logits = part(images[1], context)
+            outputs[name] = features, logits.reshape(-1, SOURCES, logits[0].numel())
         return outputs
 
 
-class STFTDiscriminator(_PerStem):
+def _spectrum(signals, size, hop):
+    """Map (n, channels, time) to the complex spectrum (n, frames, bins, channels)."""
+    window = torch.hann_window(size, device=signals.device)
+    options = {"window": window, "normalized": True, "return_complex": True, "center": False}
+    spectrum = torch.stft(signals.flatten(0, 1), size, hop, **options)
+    return spectrum.unflatten(0, signals.shape[:2]).permute(0, 3, 2, 1).contiguous()
+
+
+def _parts(spectrum):
+    """Real and imaginary parts as channels: (n, 2 channels, frames, bins), channels last in memory."""
+    return torch.view_as_real(spectrum).flatten(3).permute(0, 3, 1, 2)
+
+
+class MultiScaleSTFTDiscriminator(_PerStem):
     """Multi-scale complex STFT discriminator, per stem.
 
     Source: Défossez et al., *High Fidelity Neural Audio Compression* (arXiv 2210.13438, section 3.4 and figure 2): 2-D
@@ -131,18 +159,47 @@ class STFTDiscriminator(_PerStem):
 
     def _layers(self, width):
         return [
-            nn.Conv2d(4 * CHANNELS, width, (3, 9), padding=(1, 4)),
+            nn.Conv2d(2 * CHANNELS, width, (3, 9), padding=(1, 4)),
             *(nn.Conv2d(width, width, (3, 9), (1, 2), padding=(d, 4), dilation=(d, 1)) for d in (1, 2, 4)),
             nn.Conv2d(width, width, 3, padding=1),
             nn.Conv2d(width, 1, 3, padding=1),
         ]
 
-    def _image(self, pairs, size):
-        """Map (n, channels, time) to (n, 2 channels, frames, bins): real and imaginary parts of the spectrum."""
-        window = torch.hann_window(size, device=pairs.device)
-        spectrum = torch.stft(pairs.flatten(0, 1), size, size // 4, window=window, normalized=True, return_complex=True)
-        spectrum = spectrum.view(len(pairs), -1, *spectrum.shape[1:]).transpose(2, 3)
-        return torch.cat([spectrum.real, spectrum.imag], dim=1)
+    def _images(self, mixture, stems, size):
+        return [_parts(_spectrum(signals, size, size // 4)) for signals in (mixture, stems)]
+
+
+class STFTDiscriminator(_PerStem):
+    """Complex STFT discriminator of one scale, per stem, that a CPU can afford.
+
+    As `MultiScaleSTFTDiscriminator`, but frames overlap by half, nothing is dilated (slow on a CPU), the first two
+    layers keep every fourth frequency, and a logit judges all frequencies of nine frames. Spectra are whitened: divided
+    by the mixture's level in each frequency, so that quiet high frequencies count as much as loud low ones. What it
+    costs and learns: benchmarks/train.md.
+    """
+
+    sizes = {"stft 1024": 1024}
+
+    def _layers(self, width):
+        return [
+            nn.Conv2d(2 * CHANNELS, width, (1, 8), (1, 4), padding=(0, 2)),
+            nn.Conv2d(width, 2 * width, (3, 4), (1, 4), padding=(1, 0)),
+            nn.Conv2d(2 * width, 2 * width, (3, 4), (1, 2), padding=(1, 1)),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.Conv2d(2 * width, 1, (3, 16), padding=(1, 0)),  # 16 bands are left
+        ]
+
+    def _images(self, mixture, stems, size):
+        mixture, stems = (_spectrum(signals, size, size // 2) for signals in (mixture, stems))
+        power = torch.view_as_real(mixture).square().sum(-1).mean((1, 3))  # (batch, bins)
+        power = F.avg_pool1d(power, SMOOTH, 1, SMOOTH // 2, count_include_pad=False)
+        scale = power.clamp(min=QUIETEST_BIN).rsqrt().repeat_interleave(2 * CHANNELS, dim=1)[:, None]
+        images = []
+        for spectrum in (mixture, stems):
+            rows = torch.view_as_real(spectrum).flatten(2)  # (n, frames, bins * channels * 2)
+            white = rows.unflatten(0, (len(scale), -1)) * scale[:, None]
+            images.append(white.view(*spectrum.shape[:3], -1).permute(0, 3, 1, 2))
+        return images
 
 
 class PeriodDiscriminator(_PerStem):
@@ -154,20 +211,22 @@ class PeriodDiscriminator(_PerStem):
     sizes = {f"period {period}": period for period in (2, 3, 5, 7, 11)}
 
     def _layers(self, width):
-        widths = [2 * CHANNELS, width, 4 * width, 16 * width, 32 * width, 32 * width]
+        widths = [CHANNELS, width, 4 * width, 16 * width, 32 * width, 32 * width]
         strides = zip(pairwise(widths), (3, 3, 3, 3, 1), strict=True)
         layers = [nn.Conv2d(a, b, (5, 1), (stride, 1), padding=(2, 0)) for (a, b), stride in strides]
         return [*layers, nn.Conv2d(32 * width, 1, (3, 1), padding=(1, 0))]
 
-    def _image(self, pairs, size):
-        """Map (n, channels, time) to (n, channels, rows, size); the end is padded by reflection."""
-        return F.pad(pairs, (0, -pairs.shape[-1] % size), mode="reflect").unflatten(-1, (-1, size))
+    def _images(self, mixture, stems, size):
+        """(n, channels, rows, size); the end is padded by reflection."""
+        padding = 0, -mixture.shape[-1] % size
+        return [F.pad(signals, padding, mode="reflect").unflatten(-1, (-1, size)) for signals in (mixture, stems)]
 
 
 DISCRIMINATORS = {
     "patch": PatchDiscriminator,  # 8.0 M parameters at width 64
     "patch_pix2pix": partial(PatchDiscriminator, kernel="pix2pix"),
-    "msstft": STFTDiscriminator,  # 0.3 M at width 32
+    "stft": STFTDiscriminator,
+    "msstft": MultiScaleSTFTDiscriminator,  # 0.3 M at width 32
     "mpd": PeriodDiscriminator,  # 2.6 M at width 8, a quarter of HiFi-GAN's
 }
 

@@ -1,15 +1,17 @@
 """The adversary: the discriminator's step, its cures, and its gradient for the generator.
 
-In each step, the trainer calls `discriminator_step`, then `gradient`; `lib.evaluation.probe` calls only the former.
+In each step, the trainer calls `inputs`, `discriminator_step`, then `gradient`; `lib.evaluation.probe` calls only the
+first two.
 Random draws depend on (seed, stream, step) and cover the whole batch, of which each rank takes its part: any number of
 ranks trains alike, and an interrupted training resumes exactly.
 
 To add a cure, declare its parameter in `lib.config.Config` and read it here: in `discriminator_step` if it changes the
-loss, in `_inputs` or `_add_noise` if it changes what the discriminator sees, in `observe` if it reacts to evaluations.
+loss, in `inputs` or `_add_noise` if it changes what the discriminator sees, in `observe` if it reacts to evaluations.
 What it keeps from step to step is named in `STATE`. A cure inside the network (dropout, spectral norm) is an argument
 of `lib.discriminator.build`, which `lib.runs.build.build_discriminator` passes.
 """
 
+import contextlib
 import math
 
 import numpy as np
@@ -46,14 +48,26 @@ class Adversary:
         self.anchors = {}  # LeCam: {sub-discriminator: (running mean of real logits, of generated logits)}
         self.norms = [0.0, 0.0, 0.0]  # balancer: running means of both gradients' norms, and their total weight
 
-    def discriminator_step(self, step, stems, estimates):
-        """Update the discriminator on stems and detached estimates (batch, sources, channels, time); return metrics."""
+    def inputs(self, step, stems, estimates):
+        """Return (mixture, stems, estimates) as the discriminator sees them in a step: jointly augmented, then noisy.
+
+        stems, estimates: (batch, sources, channels, time); the mixture: (batch, channels, time).
+        """
+        if self.p:
+            size = self.config.batch, slice(self.items.start, self.items.stop), stems.shape[-1]
+            random = self._random(streams.AUGMENTATION, step)
+            augment = JointAugmentation(random, self.p, *size, SAMPLERATE, self.device)
+            stems, estimates = augment(stems), augment(estimates)
+        return self._add_noise(step, stems, estimates, self.items)
+
+    def discriminator_step(self, step, inputs):
+        """Update the discriminator on `inputs` of the step, whose estimates get no gradient; return metrics."""
         c = self.config
         if self.frozen or self._random(streams.UPDATE, step).rand() >= c.discriminator_updates:
             return {}
         self._reseed_dropout(step)
-        mixture, real, generated = self._inputs(step, stems, estimates)
-        pairs = _judge(self._synchronised, mixture, real, generated)
+        mixture, real, generated = inputs
+        pairs = _judge(self._synchronised, mixture, real, generated.detach())
         loss = losses.discriminator_loss(pairs, c.adversarial_loss)
         metrics = {"discriminator": loss.detach()}
         if c.lecam:
@@ -73,44 +87,38 @@ class Adversary:
         self.optimizer.step()
         return metrics
 
-    def _inputs(self, step, stems, estimates):
-        """Return (mixture, stems, estimates) as the discriminator sees them: jointly augmented, then noisy."""
-        if self.p:
-            size = self.config.batch, slice(self.items.start, self.items.stop), stems.shape[-1]
-            random = self._random(streams.AUGMENTATION, step)
-            augment = JointAugmentation(random, self.p, *size, SAMPLERATE, self.device)
-            stems, estimates = augment(stems), augment(estimates)
-        return self._add_noise(step, stems, estimates, self.items)
-
     def _add_noise(self, step, stems, estimates, items):
         """Return (mixture, stems, estimates) with dither and instance noise.
 
         The mixture is the sum of the real stems: a decoded file's own mixture has a coding error, a cue to real stems.
         """
         c, mixture = self.config, stems.sum(1)
-        scale = level(mixture)[:, None]
+        scale = level(mixture)[:, None] if c.dither or c.instance_noise else None
         if c.dither:
             noise = item_noise(stems.shape[1:], [c.seed, streams.DITHER, step], items, self.device)
-            dither = c.dither * scale * noise
+            dither = noise.mul_(c.dither * scale)
             mixture, stems, estimates = mixture + dither.sum(1), stems + dither, estimates + dither
         if c.instance_noise:
             noise = item_noise((2, *stems.shape[1:]), [c.seed, streams.INSTANCE_NOISE, step], items, self.device)
-            stems = stems + c.instance_noise * scale * noise[:, 0]
-            estimates = estimates + c.instance_noise * scale * noise[:, 1]
+            stems, estimates = (
+                x.addcmul(c.instance_noise * scale, noise[:, k]) for k, x in enumerate((stems, estimates))
+            )
         return mixture, stems, estimates
 
-    def gradient(self, step, stems, estimates, reconstruction):
+    def gradient(self, step, inputs, estimates, reconstruction):
         """Return the weighted gradient of the adversarial losses by `estimates` (0 before their start), and metrics.
 
-        estimates: a leaf that requires a gradient; reconstruction: the gradient of the reconstruction loss by it.
+        estimates: a leaf that requires a gradient, of which `inputs` were made; reconstruction: the gradient of the
+        reconstruction loss by it.
         """
         c = self.config
         ramp = min(max(step + 1 - c.adversarial_start, 0) / max(c.adversarial_ramp, 1), 1.0)
         if not ramp:
             return 0.0, {}
+        mixture, real, generated = inputs
         self._reseed_dropout(step)
-        mixture, real, generated = self._inputs(step, stems, estimates)
-        outputs = self.discriminator(mixture, generated)
+        with _fixed(self.discriminator):
+            outputs = self.discriminator(mixture, generated)
         loss = losses.adversarial_loss(outputs, c.adversarial_loss)
         metrics = {"adversarial": loss.detach()}
         if c.feature_matching:
@@ -184,7 +192,17 @@ def total_norm(network):
     return torch.nn.utils.get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
 
 
+@contextlib.contextmanager
+def _fixed(network):
+    """What is computed inside has no gradient by the weights of `network`, which would cost as much as the inputs'."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
 def _judge(network, mixture, real, generated):
     """Return {sub-discriminator: (logits of real, of generated)}, by one forward: two would synchronise ranks twice."""
-    outputs = network(torch.cat([mixture, mixture]), torch.cat([real, generated]))
-    return {name: logits.chunk(2) for name, (_, logits) in outputs.items()}
+    outputs = network(mixture, real, generated)
+    return {name: logits.unflatten(0, (-1, 2)).unbind(1) for name, (_, logits) in outputs.items()}

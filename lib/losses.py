@@ -1,4 +1,4 @@
-"""The losses: reconstruction, adversarial, feature matching, R1 and LeCam; and the balance between two gradients.
+"""The losses: reconstruction (L1, spectral), adversarial, feature matching, R1 and LeCam; the balance of two gradients.
 
 `outputs` is what a discriminator returns, {sub-discriminator: (features, logits)}; `pairs` is {sub-discriminator:
 (logits of real stems, logits of generated stems)}. Every loss is the mean over sub-discriminators, so that none counts
@@ -11,8 +11,12 @@ in EnCodec (arXiv 2210.13438, section 3.4). R1: Mescheder et al. (arXiv 1801.044
 (arXiv 2104.03310, equation 4).
 """
 
+from functools import cache
+
 import torch
 from torch.nn import functional as F
+
+WINDOWS = (2048, 1024, 512)  # samples, of the spectral loss
 
 # {name: (discriminator on real logits, discriminator on generated logits, generator on generated logits)}
 GAN_LOSSES = {
@@ -25,6 +29,29 @@ GAN_LOSSES = {
 def reconstruction_loss(estimates, stems):
     """Mean absolute error (L1) of estimates against stems, both (batch, sources, channels, time)."""
     return F.l1_loss(estimates, stems)
+
+
+def spectral_loss(estimates, stems, step):
+    """Multi-resolution STFT loss: mean absolute difference of magnitudes, plus that of their logarithms.
+
+    estimates, stems: (batch, sources, channels, time); step: chooses the resolution, as one of three in turn costs a
+    third of all three and is the same on average.
+    """
+    return _stft_loss(WINDOWS[step % len(WINDOWS)])(estimates.flatten(1, 2), stems.flatten(1, 2))
+
+
+@cache
+def _stft_loss(size):
+    """The loss of auraloss (Steinmetz & Reiss 2020), whose windows of `size` samples here overlap by half."""
+    from auraloss.freq import STFTLoss  # only a training with this loss waits for the import
+
+    class Magnitudes(STFTLoss):
+        def stft(self, x):  # auraloss also computes a phase, which no term uses
+            spectrum = torch.stft(x, size, size // 2, window=self.window, center=False, return_complex=True)
+            return spectrum.abs().clamp(min=self.eps**0.5), None
+
+    # Without spectral convergence, which divides by the energy of a stem: silence would outweigh all sound.
+    return Magnitudes(size, size // 2, size, w_sc=0.0, w_log_mag=1.0, w_lin_mag=1.0)
 
 
 def discriminator_loss(pairs, kind):

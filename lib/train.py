@@ -34,7 +34,7 @@ from lib.config import Config, parse
 from lib.data.tracks import SOURCES
 from lib.demucs import center_trim
 from lib.gan import Adversary, total_norm
-from lib.losses import reconstruction_loss
+from lib.losses import reconstruction_loss, spectral_loss
 from lib.memorisation import measure_all
 from lib.models.cpu.prepare import keep_buffers, prepare
 from lib.models.weights import save_weights
@@ -108,9 +108,14 @@ class Trainer:
         l1 = reconstruction_loss(outputs, stems)
         (gradient,) = torch.autograd.grad(l1, outputs)
         metrics = {"l1_batches": l1.detach()}
+        if c.spectral_weight:
+            spectral = spectral_loss(outputs, stems, self.step)
+            gradient = gradient + c.spectral_weight * torch.autograd.grad(spectral, outputs)[0]
+            metrics["spectral"] = spectral.detach()
         if self.adversary:
-            metrics |= self.adversary.discriminator_step(self.step, stems, estimates.detach())
-            adversarial, more = self.adversary.gradient(self.step, stems, outputs, gradient)
+            seen = self.adversary.inputs(self.step, stems, outputs)
+            metrics |= self.adversary.discriminator_step(self.step, seen)
+            adversarial, more = self.adversary.gradient(self.step, seen, outputs, gradient)
             gradient, metrics = gradient + adversarial, metrics | more
         self.optimizer.zero_grad(set_to_none=True)
         if len(parts) == 1:

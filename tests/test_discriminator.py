@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from lib.discriminator import PatchDiscriminator, SharedDropout, build, level
 
-NAMES = ("patch", "msstft", "mpd")
-PER_STEM = ("msstft", "mpd")
+NAMES = ("patch", "stft", "msstft", "mpd")
+PER_STEM = ("stft", "msstft", "mpd")
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +25,9 @@ def small(name, **arguments):
     return build(name, width=4 if name == "patch" else 2, **arguments).double()
 
 
-def logits(model, mixture, stems):
+def logits(model, mixture, *stems):
     """{sub-discriminator: logits}."""
-    return {name: logits for name, (_, logits) in model(mixture, stems).items()}
+    return {name: logits for name, (_, logits) in model(mixture, *stems).items()}
 
 
 def count(model):
@@ -53,6 +53,18 @@ def test_size_of_msstft():
         + 4 * 32  # a bias per class
     )
     assert count(build("msstft", width=32)) == 3 * each == 299_334
+
+
+def test_size_of_stft():
+    weights = (
+        (8 * 8 * 16 + 16)  # 1 x 8: real and imaginary parts of 2 x 2 channels -> 16, and biases
+        + (16 * 12 * 32 + 2 * 32)  # 3 x 4; biases, and the lengths that weight normalisation adds
+        + (32 * 12 * 32 + 2 * 32)
+        + (32 * 9 * 32 + 2 * 32)  # 3 x 3
+        + (32 * 48 + 2)  # 3 x 16, to the logit
+        + 4 * 16  # a bias per class
+    )
+    assert count(build("stft", width=16)) == weights == 30_482
 
 
 def test_size_of_mpd():
@@ -108,7 +120,7 @@ def test_logits_of_msstft_see_21_frames_and_one_for_each_8_bins():
     model = small("msstft")
     for sub, part in model.parts.items():
         bins = int(sub.split()[1]) // 2 + 1
-        image = x = torch.randn(1, 8, 41, bins, dtype=torch.float64, requires_grad=True)
+        image = x = torch.randn(1, 4, 41, bins, dtype=torch.float64, requires_grad=True)
         for layer in part.layers:
             x = layer(x)
         assert x.shape == (1, 1, 41, -(-bins // 8))  # three strides of 2
@@ -116,6 +128,18 @@ def test_logits_of_msstft_see_21_frames_and_one_for_each_8_bins():
         seen = gradient.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
         # 3 rows; dilations 1, 2 and 4 add 2, 4 and 8; the last two layers 2 each
         assert seen == list(range(20 - 10, 20 + 10 + 1))
+
+
+def test_a_logit_of_stft_sees_9_frames_and_all_bins():
+    [part] = small("stft").parts.values()
+    image = x = torch.randn(1, 4, 21, 513, dtype=torch.float64, requires_grad=True)
+    for layer in part.layers:
+        x = layer(x)
+    assert x.shape == (1, 1, 21, 1)
+    (gradient,) = torch.autograd.grad(x[0, 0, 10, 0], image)
+    seen = gradient.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
+    assert seen == list(range(10 - 4, 10 + 4 + 1))  # four layers of 3 rows
+    assert gradient.abs().sum((0, 1, 2)).all()
 
 
 def test_mpd_has_a_logit_for_each_81_rows():
@@ -136,6 +160,7 @@ def test_level_is_the_deviation_of_the_mixture_but_quiet_ones_are_amplified_no_f
     [
         ("patch", ["patch"], 6, 1),
         ("patch_pix2pix", ["patch"], 4, 1),
+        ("stft", ["stft 1024"], 4, 4),
         ("msstft", ["stft 2048", "stft 1024", "stft 512"], 5, 4),
         ("mpd", ["period 2", "period 3", "period 5", "period 7", "period 11"], 5, 4),
     ],
@@ -151,23 +176,54 @@ def test_every_sub_discriminator_returns_features_and_logits(name, subs, maps, j
     assert (every < 0).any() and (every > 0).any()  # logits, not rectified
 
 
+def sine(bin_of_512, samples=4096):
+    return torch.sin(2 * torch.pi * bin_of_512 / 512 * torch.arange(samples, dtype=torch.float64))
+
+
 def test_msstft_sees_the_spectrum_that_torch_computes():
     """The energy of a sine lies in the bin of its frequency, in every frame."""
-    time = torch.arange(4096, dtype=torch.float64)
-    sine = torch.sin(2 * torch.pi * 64 / 512 * time)
-    image = build("msstft", width=2)._image(sine.expand(1, 4, -1), 512)
-    assert image.shape == (1, 8, 4096 // 128 + 1, 257)
+    stems = torch.stack([torch.zeros(2, 4096), sine(64).expand(2, -1)])  # the second of two stems has it
+    _, image = build("msstft", width=2)._images(stems.sum(0, keepdim=True), stems, 512)
+    assert image.shape == (2, 4, (4096 - 512) // 128 + 1, 257) and not image[0].any()
     # A full-scale sine has half of the Hann window's sum (256), divided by sqrt(512) (normalisation)
-    magnitude = (image[0, 0] ** 2 + image[0, 4] ** 2).sqrt()[4:-4]
-    torch.testing.assert_close(magnitude[:, 64], torch.full_like(magnitude[:, 64], 128 / 512**0.5), rtol=1e-3, atol=0)
-    assert magnitude[:, 70:].max() < 1e-3 * 128 / 512**0.5
+    for real, imaginary in (image[1, :2], image[1, 2:]):  # left, right
+        magnitude = (real**2 + imaginary**2).sqrt()
+        wanted = torch.full_like(magnitude[:, 64], 128 / 512**0.5)
+        torch.testing.assert_close(magnitude[:, 64], wanted, rtol=1e-3, atol=0)
+        assert magnitude[:, 70:].max() < 1e-3 * 128 / 512**0.5
+
+
+def test_stft_sees_spectra_divided_by_the_mixtures_level_in_each_band():
+    """A loud low and a quiet high sine look alike; a stem of half the mixture has half its magnitude."""
+    mixture = (sine(16, 8192) + 0.003 * sine(200, 8192)).expand(1, 2, -1)
+    stems = torch.stack([mixture, mixture / 2], dim=1)[0]
+    own, images = build("stft", width=2)._images(mixture, stems, 1024)
+    assert own.shape == (1, 4, (8192 - 1024) // 512 + 1, 513)
+    torch.testing.assert_close(images, torch.cat([own, own / 2]))
+    magnitude = (own[0, 0] ** 2 + own[0, 1] ** 2).sqrt().mean(0)
+    low, high = magnitude[32], magnitude[400]
+    # The level is the root of the mean power over 17 bins, of which Hann's main lobe has 1 + 2 / 4 times the peak's
+    assert low.item() == pytest.approx((17 / 1.5) ** 0.5, rel=1e-3)
+    assert high.item() == pytest.approx(low.item(), rel=1e-2)
+    assert magnitude[300] < 0.1, "what is below -60 dB is not raised to the level of sound"
 
 
 def test_mpd_folds_time_into_rows_of_a_period():
     signal = torch.arange(11.0).view(1, 1, 11)
-    image = build("mpd", width=2)._image(signal, 3)
-    # Reflected at the end: 10 is followed by 9
-    assert image[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 9]]
+    for image in build("mpd", width=2)._images(signal, signal, 3):
+        # Reflected at the end: 10 is followed by 9
+        assert image[0, 0].tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 9]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_several_sets_of_stems_are_judged_as_each_alone(name):
+    model = small(name)
+    mixture, stems = pair()
+    other = torch.randn_like(stems)
+    for sub, found in logits(model, mixture, stems, other).items():
+        for k, one in enumerate((stems, other)):
+            wanted = logits(model, mixture, one)[sub]
+            torch.testing.assert_close(found.unflatten(0, (2, 2))[:, k], wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_initial_weights_keep_the_size_of_signals():
@@ -214,14 +270,14 @@ def test_it_knows_which_stem_it_judges(name):
     for found in logits(model, mixture, stems).values():  # it starts without prejudice
         # A batch's items may be summed in different orders: up to 8e-14 of the deviation in float64, over five seeds
         torch.testing.assert_close(found, found[:, :1].expand_as(found), rtol=0, atol=1e-11 * found.std().item())
-    for classes in model.classes.values():
+    for classes in model.names.values():
         nn.init.constant_(classes.weight[1], 1.0)
     for found in logits(model, mixture, stems).values():
         others = found[:, [0, 2, 3]]
         assert ((found[:, 1] - found[:, 0]).abs().amax(-1) > 0.1 * others.std()).all()
         torch.testing.assert_close(others, found[:, :1].expand_as(others), rtol=0, atol=1e-11 * others.std().item())
     sum(found.square().sum() for found in logits(model, mixture, stems).values()).backward()
-    assert all(classes.weight.grad.any(-1).all() for classes in model.classes.values())
+    assert all(classes.weight.grad.any(-1).all() for classes in model.names.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -254,11 +310,12 @@ def test_gradient_reaches_every_stem_and_weight(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_spectral_norm_holds_the_largest_singular_value_of_every_convolution_at_1(name):
     model = small(name, spectral_norm=True)
-    views = pair(1, 4096 if name == "patch" else 1100)  # the shortest that each can see
+    views = pair(1, 4096 if name == "patch" else 2100)  # the shortest that each can see
     for _ in range(120):  # one step of its power iteration each
         model(*views)
     layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d | nn.Conv2d)]
-    assert len(layers) == {"patch": 7, "msstft": 3 * 6, "mpd": 5 * 6}[name]
+    # Of the stem, and of the mixture
+    assert len(layers) == {"patch": 7, "stft": 5 + 1, "msstft": 3 * (6 + 1), "mpd": 5 * (6 + 1)}[name]
     with torch.no_grad():
         model.eval()
         for layer in layers:
@@ -284,9 +341,9 @@ def test_shared_dropout_drops_the_same_whole_channels_for_every_item():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_both_halves_of_a_batch_meet_the_same_thinned_network(name):
-    model = small(name, dropout=0.5)
+    model = build(name, width=8, dropout=0.5).double()  # of fewer channels all might be dropped
     mixture, stems = pair(1)
-    twice = (torch.cat([mixture, mixture]), torch.cat([stems, stems]))
+    twice = (mixture, stems, stems)
     first, second = logits(model, *twice), logits(model, *twice)
     model.eval()
     whole, again = logits(model, *twice), logits(model, *twice)

@@ -11,7 +11,8 @@ from lib.common import streams
 from lib.config import Config
 from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE
-from lib.gan import HIGHEST_P, Adversary
+from lib.gan import HIGHEST_P, Adversary, _judge
+from lib.losses import discriminator_loss
 from lib.runs.build import build_discriminator
 
 BATCH, SAMPLES = 4, 8192
@@ -42,15 +43,20 @@ def sounds(seed=0, batch=BATCH, samples=SAMPLES):
     return stems, 0.5 * stems
 
 
+def learn(adversary, step, stems, estimates):
+    """The discriminator's half of a step."""
+    return adversary.discriminator_step(step, adversary.inputs(step, stems, estimates))
+
+
 def weights(adversary):
     return torch.cat([parameter.detach().flatten() for parameter in adversary.discriminator.parameters()])
 
 
 def seen_by(adversary):
-    """Return a list to which every forward of the discriminator appends (mixture, stems, logits)."""
+    """Return a list to which every forward of the discriminator appends (mixture, its sets of stems, logits)."""
     seen = []
     adversary.discriminator.register_forward_hook(
-        lambda _, inputs, outputs: seen.append((*inputs, outputs["patch"][1]))
+        lambda _, inputs, outputs: seen.append((inputs[0], inputs[1:], outputs["patch"][1]))
     )
     return seen
 
@@ -61,7 +67,7 @@ def seen_by(adversary):
 @pytest.mark.parametrize("loss", ["bce", "lsgan", "hinge"])
 def test_a_discriminator_learns_to_tell_real_from_generated(loss):
     adversary = adversary_of(adversarial_loss=loss, discriminator_lr=3e-4)
-    losses = [adversary.discriminator_step(step, *sounds())["discriminator"].item() for step in range(60)]
+    losses = [learn(adversary, step, *sounds())["discriminator"].item() for step in range(60)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -69,7 +75,7 @@ def test_the_first_metrics_by_hand():
     adversary = adversary_of()
     stems, estimates = sounds()
     before = copy.deepcopy(adversary.discriminator)
-    metrics = adversary.discriminator_step(0, stems, estimates)
+    metrics = learn(adversary, 0, stems, estimates)
     real, generated = (before(stems.sum(1), x)["patch"][1] for x in (stems, estimates))
     loss = (
         F.binary_cross_entropy_with_logits(real, torch.ones_like(real))
@@ -89,15 +95,13 @@ def test_the_same_steps_are_skipped_on_any_rank_with_the_probability_asked_for(m
     monkeypatch.setattr(gan, "DistributedDataParallel", lambda network, **_: network)  # there is one process
     chosen = config(discriminator_updates=0.6, batch=2 * BATCH)
     adversaries = [Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2) for rank in (0, 1)]
-    steps = [
-        [bool(adversary.discriminator_step(step, *sounds(step))) for step in range(25)] for adversary in adversaries
-    ]
+    steps = [[bool(learn(adversary, step, *sounds(step))) for step in range(25)] for adversary in adversaries]
     assert steps[0] == steps[1] and True in steps[0] and False in steps[0]
     draws = [adversaries[0]._random(streams.UPDATE, step).rand() < 0.6 for step in range(2000)]
     assert draws[:25] == steps[0]
     assert sum(draws) / 2000 == pytest.approx(0.6, abs=0.044)  # 4 sigma
     before = weights(adversaries[0])
-    assert adversaries[0].discriminator_step(steps[0].index(False), *sounds()) == {}
+    assert learn(adversaries[0], steps[0].index(False), *sounds()) == {}
     assert torch.equal(weights(adversaries[0]), before)
 
 
@@ -106,8 +110,8 @@ def test_r1_is_given_in_its_steps_alone_and_keeps_the_gradient_small():
     naive, cured = adversary_of(), adversary_of(r1=10.0, r1_every=4)
     found = []
     for step in range(40):
-        naive.discriminator_step(step, stems, estimates)
-        found.append(cured.discriminator_step(step, stems, estimates).get("r1"))
+        learn(naive, step, stems, estimates)
+        found.append(learn(cured, step, stems, estimates).get("r1"))
     assert [k for k, penalty in enumerate(found) if penalty is not None] == list(range(0, 40, 4))
 
     def steepness(adversary):
@@ -123,7 +127,7 @@ def test_a_step_with_r1_adds_its_gradient_times_half_gamma_times_r1_every():
     adversary = adversary_of(r1=0.5, r1_every=4)
     network = copy.deepcopy(adversary.discriminator)
     stems, estimates = sounds()
-    adversary.discriminator_step(4, stems, estimates)
+    learn(adversary, 4, stems, estimates)
     mixture, real = stems.sum(1), stems.clone().requires_grad_()
     judged, generated = (network(mixture, x)["patch"][1] for x in (real, estimates))
     (by_stems,) = torch.autograd.grad(judged.sum(), real, create_graph=True)
@@ -142,8 +146,8 @@ def test_lecam_anchors_are_running_means_of_the_logits():
     seen = seen_by(adversary)
     expected = None
     for step in range(3):
-        adversary.discriminator_step(step, *sounds(step))
-        real, generated = seen[-1][2].detach().chunk(2)
+        learn(adversary, step, *sounds(step))
+        real, generated = seen[-1][2].detach().unflatten(0, (-1, 2)).unbind(1)
         means = torch.stack([real.mean(), generated.mean()])
         expected = means if expected is None else 0.99 * expected + 0.01 * means
         torch.testing.assert_close(adversary.anchors["patch"], expected)
@@ -157,17 +161,17 @@ def test_it_sees_the_sum_of_the_stems_as_the_mixture():
     adversary = adversary_of()
     seen = seen_by(adversary)
     stems, estimates = sounds()
-    adversary.discriminator_step(0, stems, estimates)
-    [(mixture, both, _)] = seen
-    torch.testing.assert_close(both, torch.cat([stems, estimates]))
-    torch.testing.assert_close(mixture, stems.sum(1).tile(2, 1, 1))
+    learn(adversary, 0, stems, estimates)
+    [(mixture, (real, generated), _)] = seen
+    assert torch.equal(real, stems) and torch.equal(generated, estimates)
+    torch.testing.assert_close(mixture, stems.sum(1))
 
 
 @pytest.mark.parametrize("cures", [{"dither": 0.1}, {"augment_p": 0.8}, {"dither": 0.1, "augment_p": 0.8}])
 def test_dither_and_augmentation_keep_the_mixture_the_sum_of_real_stems(cures):
     adversary = adversary_of(**cures)
     stems, estimates = sounds()
-    mixture, real, generated = adversary._inputs(3, stems, estimates)
+    mixture, real, generated = adversary.inputs(3, stems, estimates)
     assert not torch.allclose(real, stems, atol=0.01)
     torch.testing.assert_close(real.sum(1), mixture, rtol=0, atol=2e-5)  # float32, peaks of about 5
     # Both have the same dither, so their difference is the augmented difference without it
@@ -182,7 +186,7 @@ def test_dither_and_augmentation_keep_the_mixture_the_sum_of_real_stems(cures):
 
 def test_instance_noise_hides_that_sum_and_differs_between_real_and_generated():
     stems, estimates = sounds()
-    mixture, real, generated = adversary_of(instance_noise=0.1)._inputs(3, stems, estimates)
+    mixture, real, generated = adversary_of(instance_noise=0.1).inputs(3, stems, estimates)
     assert torch.equal(mixture, stems.sum(1))
     first, second = real - stems, generated - estimates
     level = stems.sum(1).std(dim=(1, 2))
@@ -195,14 +199,32 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
     monkeypatch.setattr(gan, "DistributedDataParallel", lambda network, **_: network)
     chosen = config(augment_p=0.8, dither=0.1, instance_noise=0.1)
     pair = sounds()
-    whole = Adversary(chosen, build_discriminator(chosen))._inputs(5, *pair)
+    whole = Adversary(chosen, build_discriminator(chosen)).inputs(5, *pair)
     for rank in (0, 1):
         local = slice(2 * rank, 2 * rank + 2)
-        part = Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2)._inputs(
+        part = Adversary(chosen, build_discriminator(chosen), rank=rank, world_size=2).inputs(
             5, *(x[local] for x in pair)
         )
         for a, b in zip(part, whole, strict=True):
             torch.testing.assert_close(a, b[local], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["patch", "stft", "msstft", "mpd"])
+def test_the_mean_gradient_of_two_halves_is_that_of_the_batch(name):
+    """So any number of ranks, whose gradients are averaged, trains as one."""
+    chosen = config(discriminator=name, discriminator_width=2, instance_noise=0.1, dither=0.1, augment_p=0.5)
+    adversary = Adversary(chosen, build_discriminator(chosen).double())
+    mixture, real, generated = (x.detach().double() for x in adversary.inputs(0, *sounds(samples=4096)))
+
+    def gradients(part):
+        adversary.discriminator.zero_grad()
+        loss = discriminator_loss(_judge(adversary.discriminator, mixture[part], real[part], generated[part]), "bce")
+        loss.backward()
+        return [parameter.grad.clone() for parameter in adversary.discriminator.parameters()]
+
+    halves = zip(gradients(slice(2)), gradients(slice(2, 4)), strict=True)
+    for (first, second), whole in zip(halves, gradients(slice(4)), strict=True):
+        torch.testing.assert_close((first + second) / 2, whole, rtol=1e-9, atol=1e-12)
 
 
 # The generator's half
@@ -211,7 +233,7 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
 def gradient(adversary, step, stems, estimates, reconstruction=None):
     leaf = estimates.clone().requires_grad_()
     reconstruction = torch.ones_like(leaf) / leaf.numel() if reconstruction is None else reconstruction
-    return adversary.gradient(step, stems, leaf, reconstruction)
+    return adversary.gradient(step, adversary.inputs(step, stems, leaf), leaf, reconstruction)
 
 
 def test_the_generators_gradient_is_that_of_the_weighted_adversarial_loss():
@@ -237,6 +259,7 @@ def test_the_generators_half_leaves_the_discriminator_alone():
     gradient(adversary, 0, *sounds())
     assert torch.equal(weights(adversary), before)
     assert all(parameter.grad is None for parameter in adversary.discriminator.parameters())
+    assert all(parameter.requires_grad for parameter in adversary.discriminator.parameters()), "it goes on learning"
 
 
 def test_a_thinned_network_finds_nothing_to_match_in_a_perfect_estimate():
@@ -250,11 +273,11 @@ def test_the_gradient_flows_back_through_the_augmentation():
     adversary = adversary_of(augment_p=0.8, dropout=0.3)
     stems, estimates = sounds()
     seen = seen_by(adversary)
-    adversary.discriminator_step(2, stems, estimates)
+    learn(adversary, 2, stems, estimates)
     torch.manual_seed(0)  # other draws have no influence
     found, _ = gradient(adversary, 2, stems, estimates)
-    (_, both, _), (_, generated, _) = seen
-    torch.testing.assert_close(generated, both[BATCH:]), "the same draw as in the discriminator's half"
+    (_, (_, before), _), (_, (generated,), _) = seen
+    assert torch.equal(generated, before), "the same draw as in the discriminator's half"
     found = found / 0.01  # without its weight
     # A step that changes the loss by 0.002: above the rounding of float32, and nearly linear
     step = 0.002 / found.square().sum() * found
@@ -293,7 +316,7 @@ def test_warm_up_and_ramp(way):
     found = []
     for step in range(8):
         before = weights(adversary)
-        adversary.discriminator_step(step, *sounds(step))
+        learn(adversary, step, *sounds(step))
         assert not torch.equal(weights(adversary), before), "the discriminator learns from the first step"
         part, metrics = gradient(adversary, step, *sounds(step), torch.ones(BATCH, 4, 2, SAMPLES))
         assert ("adversarial" in metrics) == (step >= 2)
@@ -333,7 +356,7 @@ def test_learning_stops_when_it_no_longer_helps():
         adversary.observe({"r_v_sigma": None, "bce_heldout": bce})
         assert adversary.frozen == frozen
     before = weights(adversary)
-    assert adversary.discriminator_step(0, *sounds()) == {} and torch.equal(weights(adversary), before)
+    assert learn(adversary, 0, *sounds()) == {} and torch.equal(weights(adversary), before)
     assert gradient(adversary, 0, *sounds())[0].any(), "the generator still learns from it"
     patient = adversary_of()
     for _ in range(50):
@@ -367,7 +390,7 @@ def test_logits_for_the_evaluation_are_never_augmented():
         plain, augmented = (adversary_of(augment_p=p).logits(stems, estimates, 3)["patch"] for p in (0.0, 0.8))
     assert all(torch.equal(a, b) for a, b in zip(plain, augmented, strict=True))
     adversary = adversary_of(augment_p=0.8)
-    _, real, _ = adversary._inputs(3, *sounds())
+    _, real, _ = adversary.inputs(3, *sounds())
     assert not torch.allclose(real, sounds()[0]), "its training is augmented"
 
 
@@ -379,7 +402,7 @@ def advance(adversary, steps, samples):
     out = []
     for step in steps:
         stems, estimates = sounds(step, samples=samples)
-        metrics = adversary.discriminator_step(step, stems, estimates)
+        metrics = learn(adversary, step, stems, estimates)
         part, more = gradient(adversary, step, stems, estimates)
         out += [part, *(metrics | more).values()]
         if step % 3 == 2:
@@ -387,7 +410,9 @@ def advance(adversary, steps, samples):
     return [torch.as_tensor(value) for value in out]
 
 
-@pytest.mark.parametrize(("name", "width", "samples"), [("patch", 8, 8192), ("mpd", 2, 500), ("msstft", 1, 1030)])
+@pytest.mark.parametrize(
+    ("name", "width", "samples"), [("patch", 8, 8192), ("stft", 1, 2060), ("mpd", 2, 500), ("msstft", 1, 2060)]
+)
 def test_a_resumed_adversary_goes_on_exactly_with_every_cure_on(name, width, samples, tmp_path):
     cures = EVERY_CURE | {"discriminator": name, "discriminator_width": width}
     adversary = adversary_of(**cures)

@@ -17,6 +17,7 @@ from lib.losses import (
     lecam_penalty,
     r1_penalty,
     reconstruction_loss,
+    spectral_loss,
 )
 
 # Logits of two sub-discriminators, on real and on generated stems; the second has more of them
@@ -29,6 +30,22 @@ GENERATED = {name: ([], generated) for name, (_, generated) in PAIRS.items()}
 
 def test_reconstruction_is_the_mean_absolute_error():
     assert reconstruction_loss(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]])) == 2.5
+
+
+def test_the_spectral_loss_by_hand_takes_its_resolutions_in_turn():
+    """Mean absolute differences of the magnitudes and of their logarithms; magnitudes of at least 1e-4."""
+    random = np.random.RandomState(0)
+    estimates, stems = random.randn(2, 3, 4, 2, 8192) * 0.3
+    stems[0, 1] = 0  # a silent stem
+    found = [spectral_loss(torch.tensor(estimates), torch.tensor(stems), step).item() for step in range(4)]
+    for window, value in zip((2048, 1024, 512, 2048), found, strict=True):
+        hann = np.hanning(window + 1)[:-1]
+        sizes = []
+        for x in (estimates, stems):
+            frames = np.lib.stride_tricks.sliding_window_view(x, window, axis=-1)[..., :: window // 2, :]
+            sizes.append(np.maximum(np.abs(np.fft.rfft(frames * hann)), 1e-4))
+        a, b = sizes
+        assert value == pytest.approx(np.abs(a - b).mean() + np.abs(np.log(a) - np.log(b)).mean(), rel=1e-5)
 
 
 def test_bce_is_torchs_cross_entropy():

@@ -150,9 +150,8 @@ class JointAugmentation:
 
 def item_noise(shape, seed, items, device="cpu"):
     """Standard normal noise (items, *shape); an item's noise depends on (seed, item) alone, whichever rank draws it."""
-    noise = []
-    for item in items:
+    noise = torch.empty((len(items), *shape), device=device)
+    for item, its_noise in zip(items, noise, strict=True):
         state = np.random.SeedSequence([*seed, item]).generate_state(1, np.uint64)[0]
-        generator = torch.Generator(device).manual_seed(int(state >> 1))
-        noise.append(torch.randn(shape, generator=generator, device=device))
-    return torch.stack(noise)
+        its_noise.normal_(generator=torch.Generator(device).manual_seed(int(state >> 1)))
+    return noise

@@ -62,7 +62,7 @@ def fresh_auc(pairs):
         stems, estimates = (torch.cat(parts) for parts in zip(*seen, strict=True))
         adversary = build_adversary(SEED, BATCH, WIDTH, LR, augment_p=0.5)
         for step, chosen in enumerate(itertools.islice(batches(len(stems), BATCH, SEED), STEPS)):
-            adversary.discriminator_step(step, stems[chosen], estimates[chosen])
+            adversary.discriminator_step(step, adversary.inputs(step, stems[chosen], estimates[chosen]))
         for name in unseen:
             found[name] = float(auc(*pooled_logits(adversary, segments[name])))
     return {name: found[name] for name in pairs}

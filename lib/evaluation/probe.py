@@ -151,7 +151,7 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
         stems, estimates = (part[chosen] for part in train)
         if remix:
             stems, estimates = _remix(stems, generator, seed, step)
-        adversary.discriminator_step(step, *_improved(stems, estimates, error))
+        adversary.discriminator_step(step, adversary.inputs(step, *_improved(stems, estimates, error)))
         last = step + 1 == steps
         if last or (step + 1) % MEASURED_EVERY == 0 and (stop or adversary.config.augment_target):
             logits = zip(*(pooled_logits(adversary, pair) for pair in measured), strict=True)  # real, generated

@@ -11,7 +11,7 @@ from lib.common.provenance import ROOT
 from lib.common.words import join
 from lib.data.batches import Batches
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
-from lib.models.cpu.prepare import check_supported
+from lib.models.cpu.prepare import check_supported, prepare_discriminator
 from lib.models.generators import GENERATORS
 
 
@@ -27,7 +27,8 @@ def build_discriminator(config):
     c = config
     torch.manual_seed(c.seed + 1)  # initial weights do not depend on the generator's size
     options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
-    return _made(partial(discriminator.build, c.discriminator, **options), c, "discriminator", "discriminator_width")
+    make = partial(discriminator.build, c.discriminator, **options)
+    return prepare_discriminator(_made(make, c, "discriminator", "discriminator_width"))
 
 
 def _made(make, config, kind, *names):

@@ -11,9 +11,10 @@ from torch import nn
 
 from lib.common.errors import UserError
 from lib.demucs import Demucs
+from lib.discriminator import PatchDiscriminator
 from lib.models.cpu import convolutions
 from lib.models.cpu.lstm import lstm
-from lib.models.cpu.prepare import Autocast, FastDemucs, bf16_error, prepare
+from lib.models.cpu.prepare import Autocast, FastDemucs, bf16_error, prepare, prepare_discriminator
 
 SHAPES = {
     "narrow": dict(channels=4, depth=3),  # gates halved apart, no oneDNN in the backward pass
@@ -187,3 +188,49 @@ def test_buffers_are_kept():
     kept, returned = faults("keep"), faults("no")
     assert returned >= 20 * 16  # 32 MB in the largest pages, of 2 MiB
     assert kept < returned / 4
+
+
+# The discriminators' convolutions
+
+
+def derivatives(model, mixture, stems, judge):
+    """Features and logits; every gradient of a sum of them; the gradients of the squared gradient by the stems (R1)."""
+    stems = stems.clone().requires_grad_()
+    [(features, logits)] = judge(mixture, stems).values()
+    loss = (logits * torch.linspace(1, 2, logits.shape[-1], dtype=logits.dtype)).sum() + sum(
+        x.square().mean() for x in features
+    )
+    first = torch.autograd.grad(loss, [stems, *model.parameters()])
+    (by_stems,) = torch.autograd.grad(judge(mixture, stems)["patch"][1].sum(), stems, create_graph=True)
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    return [logits, *features, *first, by_stems, *torch.autograd.grad(by_stems.square().sum(), weights)]
+
+
+@pytest.mark.parametrize("kernel", ["wide", "pix2pix"])
+@pytest.mark.parametrize("samples", [12_000, 12_001])  # the strides of "wide" leave samples over
+def test_every_gradient_of_the_patch_discriminator_is_that_of_the_plain_one(kernel, samples):
+    model = PatchDiscriminator(width=8, kernel=kernel)
+    for layer in model.patch.layers:
+        nn.init.normal_(layer.bias, std=0.1)
+    ours, exact = prepare_discriminator(copy.deepcopy(model)), copy.deepcopy(model).double()
+    calls = []
+    for layer in ours.patch.layers:  # the weights' gradients come from products
+        layer.register_forward_hook(lambda *found: calls.append(type(found[2].grad_fn).__name__))
+    stems = torch.randn(2, 4, 2, samples)
+    results = [derivatives(m, stems.sum(1), stems, m) for m in (ours, model)]
+    reference = derivatives(exact, stems.sum(1).double(), stems.double(), exact)
+    assert set(calls) == {"_StridedBackward"}
+    for found, plain, wanted in zip(*results, reference, strict=True):
+        assert found.shape == wanted.shape
+        assert error(found, wanted) < 3 * error(plain, wanted) + 3e-7
+
+
+def test_a_discriminators_weights_that_need_no_gradient_get_none():
+    x, weight = torch.randn(2, 3, 40, requires_grad=True), torch.randn(5, 3, 8)
+    bias = torch.randn(5)
+    y = convolutions.conv1d(x, weight, bias, 4, 2)
+    assert y.grad_fn.next_functions[1][0] is None
+    (found,) = torch.autograd.grad(y.square().sum(), x)
+    plain = x.detach().clone().requires_grad_()
+    (wanted,) = torch.autograd.grad(nn.functional.conv1d(plain, weight, bias, 4, 2).square().sum(), plain)
+    torch.testing.assert_close(found, wanted)

@@ -1,8 +1,9 @@
-"""The convolutions of Demucs on a CPU, with channels last, mostly as sums of matrix products without copies.
+"""Convolutions on a CPU, with channels last, mostly as sums of matrix products without copies.
 
 Tensors are (batch, time, channels), float32 or bfloat16. A frame of `stride` samples is then a row, and a convolution
-whose kernel is two strides long is the sum of two matrix products on the same memory, one row apart. The results of
-`nn.Conv1d` and `nn.ConvTranspose1d` with the same weights differ by rounding alone.
+whose kernel is k strides long is the sum of k matrix products on the same memory, one row apart. The results of
+`nn.Conv1d` and `nn.ConvTranspose1d` with the same weights differ by rounding alone. In Demucs k is 2; `conv1d` serves
+the discriminators.
 """
 
 import torch
@@ -45,6 +46,16 @@ def gated(x, conv):
     return a * b.sigmoid()
 
 
+def conv1d(x, weight, bias, stride, padding):
+    """Output (batch, out, frames) of a convolution whose kernel is a multiple of its stride, for x (batch, in, time).
+
+    Channels are last in memory. On another device than a CPU, this is torch's own convolution.
+    """
+    if x.device.type != "cpu":
+        return F.conv1d(x, weight, bias, stride, padding)
+    return _Strided.apply(x, weight, bias, stride, padding)
+
+
 def _flat(x, weight, bias):
     """A convolution of stride 1, before its gate."""
     if weight.shape[-1] == 1:
@@ -85,7 +96,7 @@ class _Windows(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
         by_x = _scatter(gradient, weight, gradient.new_zeros(())) if ctx.needs_input_grad[0] else None
-        return by_x, _correlate(gradient, x, weight), gradient.sum((0, 1))
+        return by_x, _correlation(gradient, x, weight), gradient.sum((0, 1))
 
 
 class _Context(_Windows):
@@ -109,7 +120,49 @@ class _Spread(torch.autograd.Function):
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
         gradient = gradient.contiguous()
-        return _gather(gradient, weight, gradient.new_zeros(())), _correlate(x, gradient, weight), gradient.sum((0, 1))
+        by_x = _gather(gradient, weight, gradient.new_zeros(()))
+        return by_x, _correlation(x, gradient, weight), gradient.sum((0, 1))
+
+
+class _Strided(torch.autograd.Function):
+    """`conv1d`: oneDNN's convolution forward, products of rows backward. It can be differentiated twice."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, stride, padding):
+        frames = (x.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
+        padded = x.new_empty(len(x), (frames - 1) * stride + weight.shape[2], x.shape[1])
+        end = min(padding + x.shape[2], padded.shape[1])
+        padded[:, :padding], padded[:, end:] = 0, 0
+        padded[:, padding:end] = x[:, :, : end - padding].transpose(1, 2)
+        taps = _last(weight)  # (out, kernel, in)
+        ctx.save_for_backward(x, weight, bias, padded, taps)
+        ctx.stride, ctx.padding = stride, padding
+        # `squeeze_`, as a view could not be changed in place by what follows
+        return F.conv2d(*(v.transpose(1, 2).unsqueeze(2) for v in (padded, taps)), bias, (1, stride)).squeeze_(2)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight, bias, padded, taps = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative may follow: torch's own convolution has one
+            y = F.conv1d(x, weight, bias, ctx.stride, ctx.padding)
+            wanted = [value for value, needed in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(y, wanted, gradient, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:3]), None, None
+        gradient = _last(gradient)
+        wide = ctx.stride * x.shape[1]
+        weights = taps.flatten(1).split(wide, 1)  # one of each row of the kernel, (out, wide)
+        by_x = by_weight = by_bias = None
+        if ctx.needs_input_grad[0]:
+            by_padded = _scatter(gradient, weights, gradient.new_zeros(()))
+            by_x = by_padded.view(padded.shape).transpose(1, 2)[:, :, ctx.padding : ctx.padding + x.shape[2]]
+            if unseen := x.shape[2] - by_x.shape[2]:  # samples after the last frame
+                by_x = F.pad(by_x, (0, unseen))
+            by_x = by_x.contiguous() if x.is_contiguous() else by_x  # the order of what comes next
+        if ctx.needs_input_grad[1]:
+            by_taps = torch.zeros_like(taps)
+            _correlate(gradient, padded.view(len(x), -1, wide), by_taps.flatten(1).split(wide, 1))
+            by_weight, by_bias = by_taps.transpose(1, 2), gradient.sum((0, 1))
+        return by_x, by_weight, by_bias, None, None
 
 
 # Sums of matrix products of rows: x (batch, frames + k - 1, wide), y (batch, frames, narrow), weight (k, narrow, wide)
@@ -127,7 +180,7 @@ def _gather(x, weight, bias):
 
 def _scatter(y, weight, bias):
     k, frames = len(weight), y.shape[1]
-    x = y.new_empty(len(y), frames + k - 1, weight.shape[2])
+    x = y.new_empty(len(y), frames + k - 1, weight[0].shape[1])
     x[:, frames:] = bias
     for rows, out in zip(y, x, strict=True):
         torch.addmm(bias, rows, weight[0], out=out[:frames])
@@ -136,14 +189,19 @@ def _scatter(y, weight, bias):
     return x
 
 
-def _correlate(y, x, weight):
-    """Gradient with respect to `weight`, float32: a sum over batch and frames."""
+def _correlation(y, x, weight):
+    """Gradient with respect to `weight`, float32."""
     total = torch.zeros_like(weight, dtype=torch.float32)
+    _correlate(y, x, total)
+    return total
+
+
+def _correlate(y, x, totals):
+    """Add the gradient with respect to each of the k weights, a sum over batch and frames, to `totals`."""
     frames = y.shape[1]
     for one, other in zip(y, x, strict=True):
-        for j, out in enumerate(total):
-            accumulate(out, one.t(), other[j : j + frames])
-    return total
+        for j, total in enumerate(totals):
+            accumulate(total, one.t(), other[j : j + frames])
 
 
 def accumulate(total, a, b):
