@@ -66,6 +66,22 @@ def find_musdb(root):
     return folder
 
 
+def list_test_sets(folders):
+    """Tracks of `folders`, {name: folder}, as {name: {track: path}}; a folder that does not exist is left out.
+
+    Folders are relative to the repository or absolute. Raises `UserError` for a folder without tracks, or as
+    `list_tracks`.
+    """
+    places = {name: ROOT / Path(folder).expanduser() for name, folder in folders.items()}
+    found = {name: list_tracks(place) for name, place in places.items() if place.is_dir()}
+    if empty := [name for name, tracks in found.items() if not tracks]:
+        raise UserError(
+            f"The test set {empty[0]!r} holds no track; {places[empty[0]]} must hold one folder per song, with drums, "
+            "bass, other and vocals as wav or flac files."
+        )
+    return found
+
+
 def real_excerpt():
     """{name: path} of six seconds of a MUSDB18 test track, which come with the stempeg package."""
     path = Path(stempeg.example_stem_path())
@@ -214,10 +230,9 @@ def _short_hash(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fingerprint_folder(root):
-    """Hash of the paths, sizes and times of all files of a musdb folder."""
-    paths = [path for tracks in list_musdb(root).values() for path in tracks.values()]
-    return _short_hash("".join(map(_fingerprint, paths)))
+def fingerprint(sets):
+    """Hash of the paths, sizes and times of all files of `sets`, {name: {track: path}}."""
+    return _short_hash("".join(_fingerprint(path) for tracks in sets.values() for path in tracks.values()))
 
 
 def decode(tracks, cache, label="decode"):

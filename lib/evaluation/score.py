@@ -128,13 +128,22 @@ def rounded(value):
 
 
 def score(references, estimates, metric="fast"):
-    """(SDR, ISR, SIR, SAR) in dB, each (sources, windows of 1 s), of arrays (sources, channels, samples)."""
-    arrays = [np.ascontiguousarray(np.asarray(x, np.float64).transpose(0, 2, 1)) for x in (references, estimates)]
+    """(SDR, ISR, SIR, SAR) in dB, each (sources, windows of 1 s), of arrays (sources, channels, samples).
+
+    A source whose reference is silent throughout has NaN in every window, and no part in the others' scores.
+    """
+    arrays = [np.asarray(x, np.float64).transpose(0, 2, 1) for x in (references, estimates)]
+    sounds = arrays[0].sum(-1).any(-1)
+    arrays = [np.ascontiguousarray(x[sounds]) for x in arrays]
     if metric == "museval":
         import museval
 
-        return museval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
-    return bsseval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+        ratios = museval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+    else:
+        ratios = bsseval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+    result = np.full((len(ratios), len(sounds), ratios[0].shape[1]), np.nan)
+    result[:, sounds] = ratios
+    return result
 
 
 def museval_json(sdr, isr, sir, sar):

@@ -10,12 +10,11 @@ import threading
 import musdb
 import numpy as np
 import pytest
-import soundfile
-from support import RATE, synthetic_stems, write_track
+from support import synthetic_stems, write_flac, write_track
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data.musdb import _quantised, decode, list_musdb, list_tracks, read_track
+from lib.data.musdb import _quantised, decode, fingerprint, list_musdb, list_test_sets, list_tracks, read_track
 from lib.data.tracks import SOURCES, Excerpts, read_index
 
 
@@ -154,13 +153,6 @@ def test_beyond_full_scale_samples_saturate():
     assert _quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
 
 
-def write_flac(folder, stems):
-    """Write the stems (4, samples, 2) alone, as flac."""
-    folder.mkdir(parents=True)
-    for name, audio in zip(SOURCES, stems, strict=True):
-        soundfile.write(folder / f"{name}.flac", audio, RATE, subtype="PCM_16")
-
-
 def test_flac_stems_without_a_mixture_are_the_same_track_as_wav_files_with_one(tmp_path):
     stems = synthetic_stems(1, 0.5)
     write_flac(tmp_path / "in" / "Flac", stems)
@@ -168,6 +160,19 @@ def test_flac_stems_without_a_mixture_are_the_same_track_as_wav_files_with_one(t
     tracks = list_tracks(tmp_path / "in")
     assert list(tracks) == ["Flac", "Wav"]
     np.testing.assert_array_equal(*map(read_track, tracks.values()))
+
+
+def test_a_further_test_set_that_is_not_there_is_left_out_and_an_empty_one_is_refused(tmp_path):
+    write_flac(tmp_path / "in" / "A - B", synthetic_stems(1, 0.2))
+    places = {"songs": str(tmp_path / "in"), "gone": str(tmp_path / "gone")}
+    assert list_test_sets(places) == {"songs": {"A - B": tmp_path / "in" / "A - B"}}
+    before = fingerprint(list_test_sets(places))
+    shutil.copytree(tmp_path / "in" / "A - B", tmp_path / "gone" / "C - D")
+    assert list(list_test_sets(places)) == ["songs", "gone"]
+    assert fingerprint(list_test_sets(places)) != before, "01-data runs again"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"The test set 'nothing' holds no track; .*empty must hold"):
+        list_test_sets({"nothing": str(tmp_path / "empty")})
 
 
 @pytest.mark.parametrize("peak", [8191, 8192, 30_000])
