@@ -18,12 +18,13 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_bytes, write_json
+from lib.common.processes import keep_buffers
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import bsseval, spectral
-from lib.models.cpu.prepare import keep_buffers, prepare
+from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
 

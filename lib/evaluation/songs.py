@@ -15,12 +15,12 @@ import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
+from lib.common.processes import keep_buffers
 from lib.common.progress import progress
 from lib.common.words import literal, plain
 from lib.data.musdb import list_tracks, read_track
 from lib.data.tracks import FULL_SCALE, SAMPLERATE, SOURCES
 from lib.evaluation.score import estimate
-from lib.models.cpu.prepare import keep_buffers
 from lib.models.weights import load_generator
 
 QUIET = -45.0  # dB: a stem whose mean square is not above it rests
