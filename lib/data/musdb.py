@@ -91,8 +91,9 @@ def real_excerpt():
 def list_tracks(folder):
     """Tracks of one folder, {name: path}, in order of their names; {} if there is no such folder.
 
-    `path` is a .stem.mp4 file or a folder of drums, bass, other and vocals as wav or flac files; a mixture beside them
-    is optional. Raises `UserError` if the folder cannot be read, or a track's file is missing or empty.
+    `path` is a .stem.mp4 file, a composed track (.npy) or a folder of drums, bass, other and vocals as wav or flac
+    files; a mixture beside them is optional. Raises `UserError` if the folder cannot be read, or a track's file is
+    missing or empty.
     """
     try:
         return _list_tracks(folder) if folder.is_dir() else {}
@@ -109,6 +110,8 @@ def _list_tracks(folder):
             tracks[path.name.removesuffix(".stem.mp4")] = path
         elif path.is_dir() and not path.name.startswith("."):
             tracks[path.name] = path
+        elif path.suffix == ".npy":
+            tracks[path.stem] = path
         if not path.name.isprintable():
             raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
     for file in (file for path in tracks.values() for file in _files(path)):
@@ -120,7 +123,7 @@ def _list_tracks(folder):
 
 
 def _files(track):
-    """The files of a track: the mixture, if there is one, and four stems, or one .stem.mp4."""
+    """The files of a track: the mixture, if there is one, and four stems; or one .stem.mp4 or .npy."""
     if not track.is_dir():
         return [track]
     mixture, *stems = (_file(track, name) for name in ("mixture", *SOURCES))
@@ -152,6 +155,8 @@ def read_track(path):
     and for a silent mixture.
     """
     path = Path(path)
+    if path.suffix == ".npy":
+        return _read_array(path)
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
     floats = map(_read_audio, _files(path)) if path.is_dir() else _read_stem_file(path)
     parts = [_quantised(audio, path) for audio in floats]
@@ -165,6 +170,16 @@ def read_track(path):
     if not np.ptp(parts[0].sum(0, dtype=np.int32)):
         raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
     return np.stack(parts)
+
+
+def _read_array(path):
+    try:
+        audio = np.load(regular_file(path), mmap_mode="r")
+        if audio.dtype != np.int16 or audio.ndim != 3 or audio.shape[:2] != (len(SOURCES) + 1, CHANNELS):
+            raise ValueError("wrong type or shape")
+        return audio
+    except Exception as error:  # numpy parses the header as Python, which may raise anything
+        raise UserError(f"{path} is no composed track ({error}); delete its corpus and run 01-data again.") from error
 
 
 def _quantised(audio, path):
@@ -238,22 +253,24 @@ def fingerprint(sets):
 def decode(tracks, cache, label="decode"):
     """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
-    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes.
+    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes. A
+    composed track is not copied: it stays where it is.
     """
     cache = Path(cache)
 
     def one(item):
         name, path = item
-        fingerprint, array = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.npy"
-        note = array.with_suffix(".json")
-        if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
+        source, note = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.json"
+        array = path if path.suffix == ".npy" else note.with_suffix(".npy")
+        if array.exists() and note.exists() and read_json(note).get("source") == source:
             return Track(**read_json(note))
         audio = read_track(path)
-        with atomic(array) as temporary, temporary.open("wb") as file:
-            np.save(file, audio)
+        if array != path:
+            with atomic(array) as temporary, temporary.open("wb") as file:
+                np.save(file, audio)
         mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
         statistics = float(mono.mean()), float(mono.std())
-        track = Track(name, portable(array), audio.shape[-1], *statistics, source=fingerprint)
+        track = Track(name, portable(array), audio.shape[-1], *statistics, source=source)
         write_json(note, asdict(track))
         return track
 

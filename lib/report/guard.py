@@ -40,7 +40,7 @@ RULES = (
     (ABOVE_0, "probe_segments probe_steps probe_seconds probe_error probe_width probe_lr"),
     (NOT_NEGATIVE, "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"),
     (_between(1, 10_000), "train_tracks valid_tracks test_tracks"),
-    (_between(0, 10_000), "shifted_tracks"),
+    (_between(0, 10_000), "shifted_tracks heldout_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
     (one_of([arm for arm in ARMS if arm != "mixture"]), "arms"),
