@@ -56,8 +56,9 @@ def measure(variant, channels, seconds, out):
     import numpy as np
     import torch
 
+    from lib.common.processes import keep_buffers
     from lib.demucs import Demucs
-    from lib.models.cpu.prepare import keep_buffers, prepare
+    from lib.models.cpu.prepare import prepare
     from lib.separate import separate
 
     torch.manual_seed(0)

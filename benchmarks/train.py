@@ -87,11 +87,12 @@ def our_step(model, precision, folder):
     """A function that takes a step like `lib.train`'s."""
     import torch
 
+    from lib.common.processes import keep_buffers
     from lib.data.batches import Batches
     from lib.data.tracks import Excerpts
     from lib.demucs import center_trim
     from lib.losses import reconstruction_loss
-    from lib.models.cpu.prepare import keep_buffers, prepare
+    from lib.models.cpu.prepare import prepare
 
     keep_buffers()
     net = prepare(model, precision=precision)

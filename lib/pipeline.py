@@ -26,7 +26,7 @@ from lib.common.errors import UserError
 from lib.common.files import atomic, locked, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
-from lib.data.musdb import fingerprint_folder
+from lib.data.musdb import fingerprint, list_musdb, list_test_sets
 from lib.report.guard import check, check_names, code_cells, notebook_parameters
 from lib.report.pages import settle, write_index, write_page
 
@@ -104,12 +104,14 @@ def _update(folder, parameters):
         source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
         own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
         root = own.get("musdb_root", "embedded")
+        tracks = {} if root in ("embedded", "sample") else list_musdb(root)
+        tracks |= list_test_sets(own.get("test_sets", {}))
         modules = _imports("\n".join(code_cells(source))) - {"lib.report.guard"}  # which computes nothing
         keys[step] = _hash(
             source.read_bytes(),
             json.dumps(own, sort_keys=True),
             _module_hash(*modules),
-            "" if root in ("embedded", "sample") else fingerprint_folder(root),
+            fingerprint(tracks),
             *(keys[need] for need in needs),
         )
         if not _make(notebook, keys[step], partial(_execute, source, notebook, own)):

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import STRANGE, listening, synthetic_stems, tiny, write_track
+from support import STRANGE, listening, synthetic_stems, tiny, write_flac, write_track
 
 from lib.common.provenance import ROOT
 
@@ -109,7 +109,9 @@ def pretrained(index, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(musdb_folder, tmp_path_factory):
-    """A finished report of a musdb folder whose first tracks have a strange name; (run's folder, words)."""
+    """A finished report of a musdb folder whose first tracks have a strange name, and of two further test sets.
+
+    "songs" holds one song as flac files without a mixture; "gone" does not exist. Returns (run's folder, words)."""
     from lib import pipeline
 
     scratch = tmp_path_factory.mktemp("report")
@@ -119,6 +121,9 @@ def report(musdb_folder, tmp_path_factory):
         (root / subset / track).rename(root / subset / STRANGE)
     words = [f"run={name}", f"musdb_root={root}", *(f"{key}={value}" for key, value in SMALLEST_REPORT.items())]
     words.append(f"museval_folders={json.dumps({STRANGE: 'results/reference/museval_json/OpenUnmix'})}")
+    write_flac(scratch / "songs" / "A - B", synthetic_stems(20))
+    further = {"songs": str(scratch / "songs"), "gone": str(scratch / "gone")}
+    words.append(f"test_sets={json.dumps(further)}")
     folder = ROOT / "results" / name
     try:
         pipeline.run("quick", words)

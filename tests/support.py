@@ -54,6 +54,13 @@ def write_track(folder, stems):
         soundfile.write(folder / f"{name}.wav", audio, RATE, subtype="PCM_16")
 
 
+def write_flac(folder, stems):
+    """Write int16 stems (4, samples, 2) alone, without their mixture, as a folder of flac files."""
+    folder.mkdir(parents=True)
+    for name, audio in zip(SOURCES, stems, strict=True):
+        soundfile.write(folder / f"{name}.flac", audio, RATE, subtype="PCM_16")
+
+
 # --- trainings ---
 
 

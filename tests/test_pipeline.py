@@ -36,6 +36,9 @@ def test_the_report_is_whole(report):
     measured = table[table["section"].str.endswith(": test")]["system"].tolist()
     assert measured[:4] == ["Mixture ÷ 4 as every estimate", "L1", "L1 + GAN", "L1 + GAN + cures"]
     assert table["section"].str.endswith("real excerpt").any()
+    further = table[table["section"].str.endswith(": songs")]
+    assert further["system"].tolist() == measured and set(further["tracks"]) == {1}
+    assert not table["section"].str.contains("gone").any()
     cells = pd.read_csv(folder / "dprobe.csv")
     assert set(zip(cells["segments"], cells["cure"], strict=True)) == {
         (4, "none"), (8, "none"), (4, "joint augmentation, p 0.5")
@@ -44,6 +47,10 @@ def test_the_report_is_whole(report):
     tracks = pd.read_csv(folder / "arms.csv")
     assert set(tracks["arm"]) == {"mixture", "l1", "gan", "gan-cures"}
     assert set(tracks["target"]) == set(SOURCES)
+    assert set(tracks["test_set"]) == {"test", "real excerpt", "songs"}
+    printed = [output.get("text", "") for cell in json.loads((folder / "01-data.ipynb").read_text())["cells"]
+               for output in cell.get("outputs", [])]  # fmt: skip
+    assert "The test set 'gone' is left out: " in "".join(map("".join, printed))
 
 
 def test_pages_load_nothing_from_elsewhere(report):

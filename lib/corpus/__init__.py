@@ -25,10 +25,12 @@ import yaml
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_bytes, write_json
+from lib.common.processes import keep_buffers
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
-from lib.corpus.render import STEMS
-from lib.corpus.track import SPLITS, folder, name, write
+from lib.common.provenance import portable
+from lib.corpus.render import RATE, STEMS
+from lib.corpus.track import HELD_OUT, SPLITS, location, name, write
 
 CORPUS_VERSION = "1"  # change it with every change that alters a sample
 SECONDS = 4, 600  # shortest and longest track
@@ -67,27 +69,32 @@ def generate(
     valid: int = 8,
     test: int = 8,
     shifted: int = 4,
+    heldout: int = 0,
     seconds: float = 17.0,
     seed: int = 0,
     soundfont=None,
+    arrays: bool = False,
     workers: int | None = None,
 ) -> Path:
     """Compose and render the corpus into the folder `root`; return its path.
 
-    Writes `train/` (training and validation tracks), `test/` and `shifted/test/` (in styles that no other track has).
-    Each track is a folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz. `musdb.yaml`, in `root` and in
-    `shifted/`, names the validation tracks. `corpus.json` (parameters, version, hash) is written last: if it is
-    there, `generate` returns at once; otherwise it renders the missing tracks.
+    Writes `train/` (training and validation tracks), `test/`, `shifted/test/` (in styles that no other track has),
+    `heldout-a/test/` and `heldout-b/test/` (other songs by the training's singers, in their styles). Each track is a
+    folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz or, with `arrays`, one file `Artist - Title.npy` that
+    training reads as it is. `musdb.yaml`, in `root` and beside every other `test/`, names the validation tracks.
+    `corpus.json` (parameters, version, hash) is written last: if it is there, `generate` returns at once; otherwise it
+    says how much disk it will take and renders the missing tracks.
 
-    `train`, `valid`, `test` and `shifted` are numbers of tracks, each `seconds` long. On one machine the same `seed`
-    gives the same bytes for any number of `workers` (processes; by default one per core); track k depends only on
-    the seed, its split and k. `soundfont` is the path of another .sf2 file.
+    `train`, `valid`, `test`, `shifted` and `heldout` (of each of the two) are numbers of tracks, each `seconds` long.
+    On one machine the same `seed` gives the same bytes for any number of `workers` (processes; by default one per
+    core); track k depends only on the seed, its split and k. `soundfont` is the path of another .sf2 file.
 
     Raises `UserError` if a parameter is out of range, `root` holds a corpus with other parameters, another process
-    is writing to it, or the disk is full.
+    is writing to it, or the disk is full or too small.
     """
     root = Path(root)
     counts = {"train": train, "valid": valid, "test": test, "shifted": shifted}
+    counts |= dict.fromkeys(HELD_OUT, heldout) if heldout else {}
     if min(counts.values()) < 0 or not sum(counts.values()):
         raise UserError(f"The corpus cannot have {counts} tracks: counts are 0 or more, and at least one is above 0.")
     for name_, value, (low, high) in (("seconds", seconds, SECONDS), ("seed", seed, SEEDS)):
@@ -102,33 +109,45 @@ def generate(
         "seconds": float(seconds),
         "seed": int(seed),
         "soundfont": hashlib.sha256(soundfont.read_bytes()).hexdigest()[:16],
-    }
+    } | ({"arrays": True} if arrays else {})
     wanted["hash"] = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     with locked(root):
-        _generate(root, wanted, counts, seed, seconds, soundfont, workers or os.cpu_count())
+        _generate(root, wanted, counts, seed, seconds, soundfont, arrays, workers or os.cpu_count())
     return root
 
 
-def _generate(root, wanted, counts, seed, seconds, soundfont, workers):
+def _generate(root, wanted, counts, seed, seconds, soundfont, arrays, workers):
     check_same(root, wanted)
     if (root / "corpus.json").exists():
         return
+    tracks = [(split, k) for split in SPLITS for k in range(counts.get(split, 0))]
+    missing = [(split, k) for split, k in tracks if not location(root, split, seed, k, arrays).exists()]
+    _check_disk(root, len(missing), seconds)
     write_json(root / "corpus.partial.json", wanted)
     shutil.rmtree(root / ".partial", ignore_errors=True)
-    tracks = [(split, k) for split in SPLITS for k in range(counts[split])]
-    missing = [(split, k) for split, k in tracks if not folder(root, split, seed, k).exists()]
-    jobs = [(root, split, seed, k, float(seconds), soundfont) for split, k in missing]
+    jobs = [(root, split, seed, k, float(seconds), soundfont, arrays) for split, k in missing]
     try:
-        with _single_threaded(), processes(max(1, min(workers, len(jobs)))) as pool:
+        with _single_threaded(), processes(max(1, min(workers, len(jobs))), keep_buffers) as pool:
             list(progress("corpus", len(tracks), pool.map(_write, jobs), initial=len(tracks) - len(jobs)))
     except UserError:
         shutil.rmtree(root / ".partial", ignore_errors=True)
         raise
     text = yaml.safe_dump(setup(name("valid", seed, k) for k in range(counts["valid"])), sort_keys=False)
-    for place in (root, root / "shifted"):
-        write_bytes(place / "musdb.yaml", text.encode())
+    for folder in (root, root / "shifted", *(root / split for split in HELD_OUT if split in counts)):
+        write_bytes(folder / "musdb.yaml", text.encode())
     shutil.rmtree(root / ".partial", ignore_errors=True)
     (root / "corpus.partial.json").rename(root / "corpus.json")
+
+
+def _check_disk(root, tracks, seconds):
+    """Print how much disk `tracks` will take; raises `UserError` if there is not as much."""
+    needed, free = (1 + len(STEMS)) * 4 * RATE * seconds * tracks / 1e9, shutil.disk_usage(root.parent).free / 1e9
+    if needed > free:
+        raise UserError(
+            f"{root} needs {needed:.2f} GB for {tracks} tracks, but {free:.2f} GB are free; free some space, or choose "
+            "fewer or shorter tracks."
+        )
+    print(f"{portable(root)} will take {needed:.2f} GB for {tracks} tracks.")
 
 
 def check_same(root, wanted):
@@ -137,9 +156,9 @@ def check_same(root, wanted):
         if path.exists():
             found = read_json(path)
             other = [
-                f"{key} {found.get(key)} instead of {value}"
-                for key, value in wanted.items()
-                if key != "hash" and found.get(key) != value
+                f"{key} {found.get(key)} instead of {wanted.get(key)}"
+                for key in wanted | found
+                if key != "hash" and found.get(key) != wanted.get(key)
             ]
             if other:
                 raise UserError(

@@ -33,7 +33,7 @@ def equaliser(bands, size):
             total -= 10 * np.log10(1 + 2.0 ** np.clip(distance * (4 if kind == "cut" else -4), -40, 40))
     response = (10 ** (total / 20)).astype(np.float32)
     low, part = places(size)
-    return response[low] + (response[low + 1] - response[low]) * part
+    return response[low] + np.diff(response)[low] * part
 
 
 @functools.lru_cache(maxsize=4)
@@ -45,17 +45,25 @@ def places(size):
 
 
 def filtered(sound, bands, room=None, wet=0.0):
-    """Apply an equaliser to `sound`, and add its reverberation in the impulse response `room` (2, taps) at `wet` dB."""
+    """Apply an equaliser to `sound`, and add its reverberation in the `Room` at `wet` dB."""
     samples = sound.shape[-1]
-    size = fft.next_fast_len(samples + (room.shape[1] if room is not None else 2048), real=True)
+    size = fft.next_fast_len(samples + (room.taps if room else 2048), real=True)
     spectrum = fft.rfft(sound, size) * equaliser(bands, size)
-    if room is not None:
-        spectrum = spectrum + decibels(wet) * spectrum.mean(axis=0) * fft.rfft(room, size)
+    if room:
+        spectrum += decibels(wet) * spectrum.mean(axis=0) * room.spectrum(size)
     return fft.irfft(spectrum, size)[..., :samples]
 
 
-def impulse_response(seconds, random):
-    """Impulse response (2, taps) of a room with RT60 `seconds`: early reflections, then noise that darkens."""
+class Room:
+    """A room by its impulse response (2, taps), whose spectra are kept: several instruments stand in one room."""
+
+    def __init__(self, response):
+        self.taps = response.shape[1]
+        self.spectrum = functools.cache(functools.partial(fft.rfft, response))
+
+
+def room(seconds, random):
+    """A `Room` with RT60 `seconds`: early reflections, then noise that darkens."""
     taps = int(min(seconds, 3.0) * RATE)
     time = np.arange(taps, dtype=np.float32) / RATE
     noise = random.randn(2, taps).astype(np.float32)
@@ -68,7 +76,7 @@ def impulse_response(seconds, random):
         tail[side, early[early < taps]] += random.uniform(1, 6)
     before = np.zeros((2, int(random.uniform(0, 0.03) * RATE)), np.float32)
     tail = np.concatenate([before, tail], axis=1)
-    return tail / np.sqrt((tail**2).sum() / 2)
+    return Room(tail / np.sqrt((tail**2).sum() / 2))
 
 
 def compressed(sound, threshold, ratio, release):
@@ -93,8 +101,12 @@ def limiter(sound, ceiling):
 
 
 def curve(gain, samples):
-    """Interpolate a gain per `BLOCK` to a gain per sample (samples,)."""
-    return np.interp(np.arange(samples), np.arange(len(gain)) * BLOCK + BLOCK / 2, gain).astype(np.float32)
+    """Interpolate a gain per `BLOCK` to a gain per sample (samples,), as `np.interp` does."""
+    slope, half = np.diff(gain.astype(float)) / BLOCK, BLOCK // 2
+    between = slope[:, None] * np.arange(BLOCK) + gain[:-1, None]
+    return np.concatenate([np.full(half, gain[0]), between.ravel(), np.full(half, gain[-1])], dtype=np.float32)[
+        :samples
+    ]
 
 
 def driven(sound, gain):
@@ -129,12 +141,14 @@ def echo(sound, delay, feedback, repeats=3):
 
 def chorus(sound, random, depth=0.0015):
     """Widen `sound`: add to each channel a copy whose delay sways around 1.6 × `depth` seconds."""
-    samples = sound.shape[1]
-    time = np.arange(samples)
+    time = np.arange(sound.shape[1])
     result = np.empty_like(sound)
     for side in range(2):
         sway = depth * (1.6 + np.sin(2 * np.pi * random.uniform(0.3, 1.2) * time / RATE + random.uniform(0, 6)))
-        result[side] = 0.75 * sound[side] + 0.6 * np.interp(time - RATE * sway, time, sound[side])
+        place = np.maximum(time - RATE * sway, 0)
+        low = place.astype(int)
+        delayed = np.append(np.diff(sound[side].astype(float)), 0)[low] * (place - low) + sound[side][low]
+        result[side] = 0.75 * sound[side] + 0.6 * delayed
     return result
 
 

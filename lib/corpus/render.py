@@ -63,7 +63,7 @@ def drums(song, parts, font, samples, random):
     total *= decibels(-16 - effects.loudness(total))
     total = effects.compressed(total, random.uniform(-24, -14), random.uniform(1.5, 4), random.uniform(0.03, 0.15))
     total = effects.driven(total, random.uniform(-4, 9))
-    room = effects.impulse_response(random.uniform(0.2, 1.2), random)
+    room = effects.room(random.uniform(0.2, 1.2), random)
     return filtered(total, tone(random), room, random.uniform(-26, -13))
 
 
@@ -113,7 +113,7 @@ def guitar(part, notes, font, samples, random):
 
 def other(song, parts, font, samples, random):
     """The accompaniment: each instrument with its own panning, equaliser and effects, all in one room."""
-    room = effects.impulse_response(random.uniform(0.6, 2.6), random)
+    room = effects.room(random.uniform(0.6, 2.6), random)
     beat = int(60 / song.tempo * RATE)
     total = np.zeros((2, samples), np.float32)
     for part in parts:
@@ -178,7 +178,7 @@ def vocals(song, singer, samples, random):
         total = effects.echo(
             total, int(60 / song.tempo * RATE * (1.0, 0.5, 0.75)[random.randint(3)]), random.uniform(0.1, 0.3)
         )
-    room = effects.impulse_response(random.uniform(0.5, 2.8), random)
+    room = effects.room(random.uniform(0.5, 2.8), random)
     colour = [
         ("rumble", random.uniform(80, 140), 0),
         ("peak", random.uniform(1300, 3200), random.uniform(0, 6)),

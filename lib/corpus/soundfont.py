@@ -145,7 +145,13 @@ def lowpass(sound, cents):
     corner = 8.176 * 2 ** (cents / 1200)
     if corner > 15_000:
         return sound
-    return signal.sosfilt(signal.butter(2, max(corner, 40), fs=RATE, output="sos"), sound).astype(np.float32)
+    return signal.sosfilt(butterworth(max(corner, 40)), sound).astype(np.float32)
+
+
+@functools.cache
+def butterworth(corner):
+    """Second-order sections of a low-pass filter; its design takes as long as 50 ms of sound."""
+    return signal.butter(2, corner, fs=RATE, output="sos")
 
 
 @functools.lru_cache(maxsize=1)
@@ -176,6 +182,7 @@ def play(font, program, notes, samples, drums=False):
             wave = waves[key][: max(min(size + len(fade), samples - first), 0)] * np.float32((velocity / 127) ** 2)
             tail = wave[size:]
             tail *= fade[: len(tail)]
-            sound[0, first : first + len(wave)] += np.float32(left) * wave
-            sound[1, first : first + len(wave)] += np.float32(right) * wave
+            part = np.float32(left) * wave
+            sound[0, first : first + len(wave)] += part
+            sound[1, first : first + len(wave)] += part if left == right else np.float32(right) * wave
     return sound

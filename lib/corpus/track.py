@@ -1,4 +1,4 @@
-"""One track of the corpus: its name, style and singer, and the folder that it is written to."""
+"""One track of the corpus: its name, style and singer, and the place that it is written to."""
 
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
 from lib.corpus.soundfont import load
 
-SPLITS = ("train", "valid", "test", "shifted")
-PLACES = {"train": "train", "valid": "train", "test": "test", "shifted": "shifted/test"}
-# Voices of the bank (slt, rms, kal16, awb) and factors of their formants. No singer occurs in two splits.
+HELD_OUT = ("heldout-a", "heldout-b")  # other songs by the training's singers, in their styles
+SPLITS = ("train", "valid", "test", "shifted", *HELD_OUT)
+PLACES = {"train": "train", "valid": "train", "test": "test"}  # others: a folder of their own, as its test set
+# Voices of the bank (slt, rms, kal16, awb) and factors of their formants. No singer occurs in two of these splits.
 SINGERS = {
     "train": ((0, 1, 2), (1.0, 0.92, 1.08, 1.16, 0.86, 1.24)),
     "valid": ((0, 1, 2), (0.96, 1.04, 1.12)),
@@ -41,16 +42,22 @@ def name(split, seed, k):
     artist, title = (
         [words[random.randint(len(words))] for words in pair] for pair in ((FIRST, SECOND), (THIRD, FOURTH))
     )
-    return f"{' '.join(artist)} - {' '.join(title)} {split[0].upper()}{k + 1:03d}"
+    letter = split[-1 if split in HELD_OUT else 0].upper()
+    return f"{' '.join(artist)} - {' '.join(title)} {letter}{k + 1:03d}"
 
 
-def folder(root, split, seed, k):
-    """The folder of a track."""
-    return Path(root) / PLACES[split] / name(split, seed, k)
+def location(root, split, seed, k, arrays):
+    """Where a track is written: its folder of wav files or, with `arrays`, its .npy file."""
+    return Path(root, PLACES.get(split, f"{split}/test"), name(split, seed, k) + ".npy" * arrays)
 
 
 def plan(split, seed, k):
-    """The style and the singer of a track; each of the split's is used once before any is used again."""
+    """The style and the singer of a track; each of the split's is used once before any is used again.
+
+    Track k of a held-out split has those of training track k.
+    """
+    if split in HELD_OUT:
+        return plan("train", seed, k)
     menu = styles.HELD_OUT if split == "shifted" else styles.FAMILIAR
     order = generator(seed, split, k // len(menu), 2).permutation(len(menu))
     voices, shifts = SINGERS[split]
@@ -65,18 +72,22 @@ def compose(split, seed, k, seconds):
     return Composer(style, seconds, singer["centre"], generator(seed, split, k)).song(), singer
 
 
-def write(root, split, seed, k, seconds, font):
-    """Render a track into a temporary folder of `root` and move it to its own folder.
+def write(root, split, seed, k, seconds, font, arrays):
+    """Render a track into a temporary place of `root` and move it to its own: wav files, or one array.
 
-    Raises `UserError` if it cannot be written.
+    The array is what `lib.data.musdb.read_track` returns of the wav files. Raises `UserError` if it cannot be written.
     """
     stems = mix(*compose(split, seed, k, seconds), load(font), generator(seed, split, k, 5))
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)
-    place = folder(root, split, seed, k)
-    temporary = Path(root) / ".partial" / f"{split}-{k}"
-    with writing(place, soundfile.LibsndfileError):
-        temporary.mkdir(parents=True, exist_ok=True)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        for stem, audio in {"mixture": mixture, **stems}.items():
-            soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
-        temporary.replace(place)
+    final, temporary = location(root, split, seed, k, arrays), Path(root) / ".partial" / f"{split}-{k}"
+    with writing(final, soundfile.LibsndfileError):
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if arrays:
+            with temporary.open("wb") as file:
+                np.save(file, np.stack([audio.T for audio in (mixture, *stems.values())]))
+        else:
+            temporary.mkdir(exist_ok=True)
+            for stem, audio in {"mixture": mixture, **stems}.items():
+                soundfile.write(temporary / f"{stem}.wav", audio, RATE, subtype="PCM_16")
+        temporary.replace(final)

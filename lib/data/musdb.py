@@ -1,6 +1,6 @@
-"""Decode a musdb folder into one array per track.
+"""Decode musdb folders, and other folders of songs with stems, into one array per track.
 
-The folder is listed here, as `musdb.DB` runs ffprobe on every stem (60 ms each) and fails with a traceback; a test
+Folders are listed here, as `musdb.DB` runs ffprobe on every stem (60 ms each) and fails with a traceback; a test
 compares the two.
 """
 
@@ -23,19 +23,18 @@ from lib.common.provenance import ROOT, portable
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
 from lib.data.tracks import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 
+LONGEST = 2**28  # frames that a flac file may promise, a hundred minutes: they are allocated at once
+
 
 def list_musdb(root):
     """Files of a musdb folder: {"train": {name: path}, "valid": ..., "test": ...}.
 
-    `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The folder's own `musdb.yaml` names the
-    validation tracks, else musdb's list does; if none of them exists, every seventh track is one.
+    `path` is as of `list_tracks`: MUSDB18-HQ has folders of wav files, MUSDB18 .stem.mp4 files. The folder's own
+    `musdb.yaml` names the validation tracks, else musdb's list does; if none exists, every seventh track is one.
     Raises `UserError` if the folder is missing or holds no track, or a track's file is missing or empty.
     """
     root = find_musdb(root)
-    try:
-        found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
-    except OSError as error:
-        raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
+    found = {subset: list_tracks(root / subset) for subset in ("train", "test")}
     if not any(found.values()):
         raise UserError(
             f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
@@ -67,15 +66,42 @@ def find_musdb(root):
     return folder
 
 
+def list_test_sets(folders):
+    """Tracks of `folders`, {name: folder}, as {name: {track: path}}; a folder that does not exist is left out.
+
+    Folders are relative to the repository or absolute. Raises `UserError` for a folder without tracks, or as
+    `list_tracks`.
+    """
+    places = {name: ROOT / Path(folder).expanduser() for name, folder in folders.items()}
+    found = {name: list_tracks(place) for name, place in places.items() if place.is_dir()}
+    if empty := [name for name, tracks in found.items() if not tracks]:
+        raise UserError(
+            f"The test set {empty[0]!r} holds no track; {places[empty[0]]} must hold one folder per song, with drums, "
+            "bass, other and vocals as wav or flac files."
+        )
+    return found
+
+
 def real_excerpt():
     """{name: path} of six seconds of a MUSDB18 test track, which come with the stempeg package."""
     path = Path(stempeg.example_stem_path())
     return {path.name.removesuffix(".stem.mp4"): path}
 
 
-def _list_subset(folder):
-    if not folder.is_dir():
-        return {}
+def list_tracks(folder):
+    """Tracks of one folder, {name: path}, in order of their names; {} if there is no such folder.
+
+    `path` is a .stem.mp4 file, a composed track (.npy) or a folder of drums, bass, other and vocals as wav or flac
+    files; a mixture beside them is optional. Raises `UserError` if the folder cannot be read, or a track's file is
+    missing or empty.
+    """
+    try:
+        return _list_tracks(folder) if folder.is_dir() else {}
+    except OSError as error:
+        raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
+
+
+def _list_tracks(folder):
     tracks = {}
     for path in sorted(folder.iterdir()):
         if path.is_symlink() and not path.exists():
@@ -84,19 +110,29 @@ def _list_subset(folder):
             tracks[path.name.removesuffix(".stem.mp4")] = path
         elif path.is_dir() and not path.name.startswith("."):
             tracks[path.name] = path
+        elif path.suffix == ".npy":
+            tracks[path.stem] = path
         if not path.name.isprintable():
             raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
     for file in (file for path in tracks.values() for file in _files(path)):
         if not file.is_file():
-            raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
+            raise UserError(f"{file} is missing; a track is drums, bass, other and vocals as wav or flac files.")
         if not file.stat().st_size:
             raise UserError(f"{file} is an empty file; copy it again.")
     return tracks
 
 
 def _files(track):
-    """The files of a track: five wav files, or one .stem.mp4."""
-    return [track / f"{name}.wav" for name in ("mixture", *SOURCES)] if track.is_dir() else [track]
+    """The files of a track: the mixture, if there is one, and four stems; or one .stem.mp4 or .npy."""
+    if not track.is_dir():
+        return [track]
+    mixture, *stems = (_file(track, name) for name in ("mixture", *SOURCES))
+    return [mixture, *stems] if mixture.exists() else stems
+
+
+def _file(track, name):
+    wav, flac = (track / f"{name}.{form}" for form in ("wav", "flac"))
+    return flac if flac.exists() and not wav.exists() else wav
 
 
 def _validation_names(root):
@@ -112,23 +148,38 @@ def _validation_names(root):
 
 
 def read_track(path):
-    """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
+    """Decode a track of `list_tracks` to int16 (sources + 1, channels, samples), the mixture first.
 
+    Without a mixture, it is the stems' sum; if that would clip, one factor makes all of them quieter.
     Raises `UserError` for stems that are damaged, mono, empty, of another sample rate, unequal in length or not finite,
     and for a silent mixture.
     """
     path = Path(path)
+    if path.suffix == ".npy":
+        return _read_array(path)
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
-    floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
+    floats = map(_read_audio, _files(path)) if path.is_dir() else _read_stem_file(path)
     parts = [_quantised(audio, path) for audio in floats]
     lengths = sorted({part.shape[1] for part in parts})
     if len(lengths) > 1:
         raise UserError(f"The stems of {path} differ in length ({lengths} samples); they must be equal.")
     if lengths == [0]:
         raise UserError(f"{path} holds no samples.")
+    if len(parts) == len(SOURCES):
+        parts = _with_sum(parts)
     if not np.ptp(parts[0].sum(0, dtype=np.int32)):
         raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
     return np.stack(parts)
+
+
+def _read_array(path):
+    try:
+        audio = np.load(regular_file(path), mmap_mode="r")
+        if audio.dtype != np.int16 or audio.ndim != 3 or audio.shape[:2] != (len(SOURCES) + 1, CHANNELS):
+            raise ValueError("wrong type or shape")
+        return audio
+    except Exception as error:  # numpy parses the header as Python, which may raise anything
+        raise UserError(f"{path} is no composed track ({error}); delete its corpus and run 01-data again.") from error
 
 
 def _quantised(audio, path):
@@ -140,16 +191,29 @@ def _quantised(audio, path):
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 
 
-def _read_wav(path):
+def _with_sum(stems):
+    """The int16 `stems` (channels, samples) after their sum."""
+    total = sum(stem.astype(np.int32) for stem in stems)
+    if (peak := np.abs(total).max()) >= FULL_SCALE:
+        gain = np.float32((FULL_SCALE - 1 - len(stems) / 2) / peak)  # rounding moves each by half a step at most
+        stems = [np.rint(stem * gain).astype(np.int16) for stem in stems]
+        total = sum(stem.astype(np.int32) for stem in stems)
+    return [total.astype(np.int16), *stems]
+
+
+def _read_audio(path):
+    kind = path.suffix[1:]
     try:
-        with regular_file(path).open("rb") as file:  # libsndfile does not report that a file is too short
+        with regular_file(path).open("rb") as file:  # libsndfile does not report that a wav file is too short
             promised = 8 + int.from_bytes(file.read(8)[4:], "little")
-        truncated = max(promised, soundfile.info(path).frames) > path.stat().st_size  # a frame has a byte at least
+        frames = soundfile.info(path).frames
+        # A frame of a wav file has a byte at least; flac has no such limit.
+        truncated = max(promised, frames) > path.stat().st_size if kind == "wav" else frames > LONGEST
         audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
+        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no {kind} file.") from error
     _check_format(path, samplerate, audio.shape[1])
-    if truncated:
+    if truncated or len(audio) < frames:
         raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
     return audio
 
@@ -181,31 +245,32 @@ def _short_hash(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def fingerprint_folder(root):
-    """Hash of the paths, sizes and times of all files of a musdb folder."""
-    paths = [path for tracks in list_musdb(root).values() for path in tracks.values()]
-    return _short_hash("".join(map(_fingerprint, paths)))
+def fingerprint(sets):
+    """Hash of the paths, sizes and times of all files of `sets`, {name: {track: path}}."""
+    return _short_hash("".join(_fingerprint(path) for tracks in sets.values() for path in tracks.values()))
 
 
 def decode(tracks, cache, label="decode"):
     """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
-    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes.
+    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes. A
+    composed track is not copied: it stays where it is.
     """
     cache = Path(cache)
 
     def one(item):
         name, path = item
-        fingerprint, array = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.npy"
-        note = array.with_suffix(".json")
-        if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
+        source, note = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.json"
+        array = path if path.suffix == ".npy" else note.with_suffix(".npy")
+        if array.exists() and note.exists() and read_json(note).get("source") == source:
             return Track(**read_json(note))
         audio = read_track(path)
-        with atomic(array) as temporary, temporary.open("wb") as file:
-            np.save(file, audio)
+        if array != path:
+            with atomic(array) as temporary, temporary.open("wb") as file:
+                np.save(file, audio)
         mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
         statistics = float(mono.mean()), float(mono.std())
-        track = Track(name, portable(array), audio.shape[-1], *statistics, source=fingerprint)
+        track = Track(name, portable(array), audio.shape[-1], *statistics, source=source)
         write_json(note, asdict(track))
         return track
 

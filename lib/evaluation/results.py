@@ -40,6 +40,7 @@ ARMS = {  # names in the report; another arm has its folder's name
 }
 CELLS = 2**24  # largest table of a log, 128 MB; 75,000 steps evaluated every 313 make 240 lines of 60 metrics
 TEST_SETS = ("test", "shifted", "real excerpt")
+NOT_SCORED = ("train", "valid", "heldout-a", "heldout-b")  # the other sets of the index
 
 
 def read_museval(folder):

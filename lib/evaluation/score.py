@@ -18,12 +18,13 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_bytes, write_json
+from lib.common.processes import keep_buffers
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import bsseval, spectral
-from lib.models.cpu.prepare import keep_buffers, prepare
+from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
 
@@ -128,13 +129,22 @@ def rounded(value):
 
 
 def score(references, estimates, metric="fast"):
-    """(SDR, ISR, SIR, SAR) in dB, each (sources, windows of 1 s), of arrays (sources, channels, samples)."""
-    arrays = [np.ascontiguousarray(np.asarray(x, np.float64).transpose(0, 2, 1)) for x in (references, estimates)]
+    """(SDR, ISR, SIR, SAR) in dB, each (sources, windows of 1 s), of arrays (sources, channels, samples).
+
+    A source whose reference is silent throughout has NaN in every window, and no part in the others' scores.
+    """
+    arrays = [np.asarray(x, np.float64).transpose(0, 2, 1) for x in (references, estimates)]
+    sounds = arrays[0].sum(-1).any(-1)
+    arrays = [np.ascontiguousarray(x[sounds]) for x in arrays]
     if metric == "museval":
         import museval
 
-        return museval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
-    return bsseval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+        ratios = museval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+    else:
+        ratios = bsseval.evaluate(*arrays, win=SAMPLERATE, hop=SAMPLERATE)
+    result = np.full((len(ratios), len(sounds), ratios[0].shape[1]), np.nan)
+    result[:, sounds] = ratios
+    return result
 
 
 def museval_json(sdr, isr, sir, sar):

@@ -17,13 +17,14 @@ from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
 from lib.data.tracks import SAMPLERATE, SOURCES, Track
 from lib.evaluation.probe import CURES, check_cells
-from lib.evaluation.results import ARMS
+from lib.evaluation.results import ARMS, NOT_SCORED, TEST_SETS
 from lib.evaluation.score import METRICS
 from lib.runs.build import build_batches, build_on_meta
 from lib.runs.launch import check_machines
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
 ENDLESS = (10_000, 10**10)  # tracks and seconds of a data set whose size is not known yet
+FOLDER_NAME = r"\w[\w .+-]*"
 RESERVED = ("reference", "pictures")  # folders of results/ that are not runs
 
 
@@ -39,7 +40,7 @@ RULES = (
     (ABOVE_0, "probe_segments probe_steps probe_seconds probe_error probe_width probe_lr"),
     (NOT_NEGATIVE, "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"),
     (_between(1, 10_000), "train_tracks valid_tracks test_tracks"),
-    (_between(0, 10_000), "shifted_tracks"),
+    (_between(0, 10_000), "shifted_tracks heldout_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
     (one_of([arm for arm in ARMS if arm != "mixture"]), "arms"),
@@ -165,7 +166,7 @@ def check_values(parameters):
 
 def _check_places(p):
     run = p.get("run", "quick")
-    if not re.fullmatch(r"\w[\w .+-]*", run) or run in RESERVED:
+    if not re.fullmatch(FOLDER_NAME, run) or run in RESERVED:
         raise UserError(f"run = {run!r} must be a folder's name, without '/', and not {' or '.join(RESERVED)}.")
     for name in ("soundfont", "song"):
         if p.get(name) and not (ROOT / Path(p[name]).expanduser()).is_file():
@@ -173,6 +174,14 @@ def _check_places(p):
     for label, path in p.get("museval_folders", {}).items():
         if not isinstance(path, str) or not (ROOT / path).is_dir():
             raise UserError(f"museval_folders: {label!r} names {path!r}, which is no folder; correct or remove it.")
+    for name, path in p.get("test_sets", {}).items():
+        if not isinstance(name, str) or not re.fullmatch(FOLDER_NAME, name) or name in (*TEST_SETS, *NOT_SCORED):
+            raise UserError(
+                f"test_sets: {name!r} must be a folder's name, without '/', and none of the sets that are there "
+                f"already ({', '.join((*NOT_SCORED, *TEST_SETS))}); choose another."
+            )
+        if not isinstance(path, str) or not path:
+            raise UserError(f"test_sets: {name!r} names {path!r}; give the path of a folder of songs.")
 
 
 def _check_training(p):

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 
 from lib.common.errors import Parser, UserError
+from lib.common.processes import keep_buffers
 from lib.common.progress import progress
 from lib.data.songs import FORMATS, Song, decibels, scratch_folder, song_name, write_stems
 from lib.data.tracks import SAMPLERATE
-from lib.models.cpu.prepare import keep_buffers, prepare
+from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_generator
 from lib.separate import measure, stream
 

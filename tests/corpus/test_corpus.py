@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import musdb
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import soundfile
 
 from lib.common.errors import UserError
-from lib.corpus import default_soundfont, generate, render, soundfont, styles, track, voice
+from lib.corpus import default_soundfont, effects, generate, render, soundfont, styles, track, voice
 from lib.corpus.notes import Grid, hits
+from lib.data.musdb import decode, list_musdb, list_tracks, read_track
 
 SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5}
 SOURCES = ("drums", "bass", "other", "vocals")
@@ -93,6 +95,60 @@ def test_resumes_where_it_stopped(corpus, tmp_path):
     assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "a finished track was rendered again"
 
 
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    return generate(tmp_path_factory.mktemp("corpus") / "arrays", workers=2, arrays=True, **SMALL)
+
+
+def test_arrays_hold_what_the_wav_files_hold_and_are_not_copied(corpus, arrays, tmp_path):
+    for folder in ("", "shifted"):
+        (wav, composed) = (list_musdb(root / folder) for root in (corpus, arrays))
+        assert {part: list(found) for part, found in wav.items()} == {part: list(f) for part, f in composed.items()}
+        for part, found in composed.items():
+            for name, file in found.items():
+                np.testing.assert_array_equal(read_track(file), read_track(wav[part][name]))
+    (copied,), (kept,) = (
+        decode(dict(list(list_tracks(root / "test").items())[:1]), tmp_path / root.name) for root in (corpus, arrays)
+    )
+    assert (kept.name, kept.samples, kept.mean, kept.std) == (copied.name, copied.samples, copied.mean, copied.std)
+    assert kept.path == str(arrays / "test" / f"{kept.name}.npy") and not list((tmp_path / "arrays").glob("*.npy"))
+    np.testing.assert_array_equal(kept.audio(), copied.audio())
+
+
+def test_interrupted_arrays_resume_and_another_form_is_refused(arrays, tmp_path):
+    root = tmp_path / "half"
+    shutil.copytree(arrays, root)
+    before = contents(root)
+    (root / "corpus.json").rename(root / "corpus.partial.json")  # as after an interruption
+    lost, *kept = sorted(root.rglob("*.npy"))
+    lost.unlink()
+    (root / ".partial").mkdir()
+    (root / ".partial" / "train-0").write_bytes(b"half an array")
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    with pytest.raises(UserError, match="arrays True instead of None"):
+        generate(root, **SMALL)
+    generate(root, workers=1, arrays=True, **SMALL)
+    assert contents(root) == before and {path: path.stat().st_mtime_ns for path in kept} == times
+    with pytest.raises(UserError, match="arrays True instead of None"):
+        generate(root, **SMALL)
+
+
+def test_the_disk_that_is_needed_is_said_before_and_must_be_there(corpus, tmp_path, monkeypatch, capsys):
+    def room(free):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=free))
+
+    needed = sum(path.stat().st_size - 44 for path in corpus.rglob("*.wav"))  # without their headers
+    room(needed - 1)
+    with pytest.raises(UserError, match="needs 0.04 GB for 7 tracks, but 0.04 GB are free"):
+        generate(tmp_path / "large", **SMALL)
+    assert not (tmp_path / "large").exists()
+    room(needed)
+    monkeypatch.setattr("lib.corpus.processes", lambda *_: pytest.fail("composing"))
+    with pytest.raises(pytest.fail.Exception):
+        generate(tmp_path / "large", **SMALL)
+    assert "large will take 0.04 GB for 7 tracks.\n" in capsys.readouterr().out
+
+
 def test_finished_corpus_returns_at_once_and_refuses_other_parameters(corpus, monkeypatch):
     monkeypatch.setattr("lib.corpus.processes", lambda *_: pytest.fail("rendered again"))
     assert generate(corpus, **SMALL) == corpus
@@ -148,7 +204,17 @@ def test_splits_share_no_singer_no_style_and_no_song():
         for k in range(8)
     ]
     assert len(set(melodies)) == len(melodies)
-    assert len({track.name(split, 5, k) for split in track.SPLITS for k in range(200)}) == 800
+    assert len({track.name(split, 5, k) for split in track.SPLITS for k in range(200)}) == 200 * len(track.SPLITS)
+
+
+def test_held_out_tracks_are_other_songs_by_the_singers_of_training(tmp_path):
+    for k in (0, 17, 40):
+        same = track.plan("train", 5, k)
+        assert track.plan("heldout-a", 5, k) == track.plan("heldout-b", 5, k) == same
+    one = {"train": 0, "valid": 0, "test": 0, "shifted": 0, "heldout": 1, "seconds": 4.0, "seed": 5, "arrays": True}
+    root = generate(tmp_path / "held out", **one)
+    songs = [list_musdb(root / split)["test"] for split in ("heldout-a", "heldout-b")]
+    assert [len(found) for found in songs] == [1, 1] and not songs[0].keys() & songs[1].keys()
 
 
 @pytest.mark.parametrize("style", styles.STYLES)
@@ -207,6 +273,23 @@ def test_instruments_are_in_tune_and_end(program, key):
     assert abs(steady_pitch(sound.mean(axis=0)[13_230:39_690], frequency)) < 10  # cents
     assert np.abs(sound).max() > 0.02
     assert np.abs(sound[:, 110_000:]).max() < 0.01 * np.abs(sound).max(), "still sounding 1.4 s after its end"
+
+
+@pytest.mark.parametrize("samples", [3, 64, 65, 44_117])
+def test_a_gain_is_interpolated_to_the_bit_as_numpy_does(samples):
+    gain = np.random.RandomState(0).rand(-(-samples // 64)).astype(np.float32)
+    expected = np.interp(np.arange(samples), np.arange(len(gain)) * 64 + 32, gain).astype(np.float32)
+    assert np.array_equal(effects.curve(gain, samples), expected)
+
+
+def test_a_chorus_is_interpolated_to_the_bit_as_numpy_does():
+    sound, time = np.random.RandomState(0).randn(2, 22_050).astype(np.float32), np.arange(22_050)
+    random = np.random.RandomState(1)
+    for side, found in enumerate(effects.chorus(sound, np.random.RandomState(1))):
+        rate, phase = random.uniform(0.3, 1.2), random.uniform(0, 6)
+        place = time - 44_100 * (0.0015 * (1.6 + np.sin(2 * np.pi * rate * time / 44_100 + phase)))
+        expected = 0.75 * sound[side] + 0.6 * np.interp(place, time, sound[side])
+        assert np.array_equal(found, expected.astype(np.float32))
 
 
 def test_vocals_are_deterministic():

@@ -10,10 +10,11 @@ import threading
 import musdb
 import numpy as np
 import pytest
-from support import synthetic_stems, write_track
+from support import synthetic_stems, write_flac, write_track
 
+from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data.musdb import _quantised, decode, list_musdb, read_track
+from lib.data.musdb import _quantised, decode, fingerprint, list_musdb, list_test_sets, list_tracks, read_track
 from lib.data.tracks import SOURCES, Excerpts, read_index
 
 
@@ -150,6 +151,53 @@ def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
 def test_beyond_full_scale_samples_saturate():
     loud = np.array([[1.5, -1.5], [0.5, -1.0]], np.float32)
     assert _quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
+
+
+def test_flac_stems_without_a_mixture_are_the_same_track_as_wav_files_with_one(tmp_path):
+    stems = synthetic_stems(1, 0.5)
+    write_flac(tmp_path / "in" / "Flac", stems)
+    write_track(tmp_path / "in" / "Wav", stems)
+    tracks = list_tracks(tmp_path / "in")
+    assert list(tracks) == ["Flac", "Wav"]
+    np.testing.assert_array_equal(*map(read_track, tracks.values()))
+
+
+def test_a_further_test_set_that_is_not_there_is_left_out_and_an_empty_one_is_refused(tmp_path):
+    write_flac(tmp_path / "in" / "A - B", synthetic_stems(1, 0.2))
+    places = {"songs": str(tmp_path / "in"), "gone": str(tmp_path / "gone")}
+    assert list_test_sets(places) == {"songs": {"A - B": tmp_path / "in" / "A - B"}}
+    before = fingerprint(list_test_sets(places))
+    shutil.copytree(tmp_path / "in" / "A - B", tmp_path / "gone" / "C - D")
+    assert list(list_test_sets(places)) == ["songs", "gone"]
+    assert fingerprint(list_test_sets(places)) != before, "01-data runs again"
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"The test set 'nothing' holds no track; .*empty must hold"):
+        list_test_sets({"nothing": str(tmp_path / "empty")})
+
+
+@pytest.mark.parametrize("peak", [8191, 8192, 30_000])
+def test_stems_whose_sum_would_clip_become_quieter_together(tmp_path, peak):
+    stems = np.rint(synthetic_stems(1, 0.2) * 0.2)
+    stems[:, 100] = peak  # in all stems at once
+    write_flac(tmp_path / "Loud", stems.astype(np.int16))
+    mixture, *found = read_track(tmp_path / "Loud").astype(int)
+    np.testing.assert_array_equal(mixture, sum(found))
+    gain = min(32_765 / (4 * peak), 1)  # 32,767, less half a step for each of four stems
+    assert mixture.max() == pytest.approx(4 * peak * gain, abs=2)
+    np.testing.assert_allclose(np.stack(found).transpose(0, 2, 1), gain * stems, atol=0.51 if gain < 1 else 0)
+
+
+def test_a_damaged_flac_file_is_refused(tmp_path):
+    write_flac(tmp_path / "A - B", synthetic_stems(1, 0.5))
+    file = tmp_path / "A - B" / "bass.flac"
+    whole = bytearray(file.read_bytes())
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"Cannot read .*bass.flac"):
+        read_track(tmp_path / "A - B")
+    whole[21:26] = bytes([whole[21] | 15, 255, 255, 255, 255])  # the number of samples, 36 bits
+    file.write_bytes(whole)
+    with pytest.raises(UserError, match=r"bass.flac is truncated: its header promises more"):
+        read_track(tmp_path / "A - B")
 
 
 def test_excerpts_are_normalised_slices(index):

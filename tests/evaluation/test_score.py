@@ -117,6 +117,17 @@ def test_spectral_measures_of_the_mixture_stand_beside_every_track(scored):
             assert written[stem] == pytest.approx(expected, abs=1.1e-5, nan_ok=True)  # five decimals
 
 
+@pytest.mark.parametrize("metric", evaluate.METRICS)
+def test_a_stem_that_never_sounds_has_no_score_and_no_part_in_the_others(scored, metric):
+    stems = scored[0][0].stems()[..., :88_200].copy()
+    estimates = np.repeat(stems.sum(0)[None] / 4, 4, axis=0)
+    stems[1] = 0
+    found = np.array(evaluate.score(stems, estimates, metric))
+    assert np.isnan(found[:, 1]).all() and found.shape == (4, 4, 2)
+    kept = [0, 2, 3]
+    np.testing.assert_array_equal(found[:, kept], evaluate.score(stems[kept], estimates[kept], metric))
+
+
 def test_a_good_estimate_scores_higher(scored):
     tracks, _ = scored
     stems = tracks[0].stems()

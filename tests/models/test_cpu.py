@@ -167,7 +167,7 @@ def test_compiling_without_a_compiler_is_one_sentence(monkeypatch):
 
 BUFFERS = """
 import resource, sys, torch
-from lib.models.cpu.prepare import keep_buffers
+from lib.common.processes import keep_buffers
 if sys.argv[1] == "keep":
     keep_buffers()
 for _ in range(10):

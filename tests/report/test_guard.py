@@ -94,6 +94,11 @@ def test_a_track_beyond_the_composed_ones_is_refused():
     ("values", "says"),
     [
         ({"run": "reference"}, "run = 'reference' must be a folder's name"),
+        ({"test_sets": {"a/b": "/songs"}}, "test_sets: 'a/b' must be a folder's name"),
+        ({"test_sets": {7: "/songs"}}, "test_sets: 7 must be a folder's name"),
+        ({"test_sets": {"shifted": "/songs"}}, "test_sets: 'shifted' must be .* none of the sets that are there"),
+        ({"test_sets": {"train": "/songs"}}, "test_sets: 'train' must be"),
+        ({"test_sets": {"real songs": ["/songs"]}}, r"test_sets: 'real songs' names \['/songs'\]; give the path"),
         ({"listen_stems": []}, r"listen_stems = \[\] must hold"),
         ({"listen_stems": ["drums", "guitar"]}, "'guitar'\\] is unknown; choose one of drums, bass, other, vocals"),
         ({"listen_seconds": 0.0}, "listen_seconds = 0.0 must be above 0"),
@@ -103,6 +108,7 @@ def test_a_track_beyond_the_composed_ones_is_refused():
     ],
 )
 def test_values_that_no_notebook_can_use_are_refused(values, says):
+    check_values({"test_sets": {"real songs": "/a folder that is not there"}})
     check_values({"seed": 2**32 - 1, "seeds": [2**32 - 1]})  # the largest seed is above the most of anything else
     with pytest.raises(UserError, match=says):
         check_values(values)

@@ -101,16 +101,16 @@ CASES = [
          "must be str, but 7 is int; correct it."),
     Case("musdb.yaml is no set-up", MUSDB, "…/musdb/musdb.yaml is no musdb set-up with a list validation_tracks; "
          "correct or remove it.", lambda place: (place / "musdb/musdb.yaml").write_text("sources: [")),
-    Case("one track has no bass", MUSDB, f"…/{BASS} is missing; a track is mixture, drums, bass, other and vocals as "
-         "wav files.", lambda place: (place / BASS).unlink()),
-    Case("a wav file is a folder", MUSDB, f"…/{BASS} is missing; a track is mixture, drums, bass, other and vocals as "
-         "wav files.", lambda place: ((place / BASS).unlink(), (place / BASS).mkdir())),
-    Case("a wav file is a link to itself", MUSDB, f"…/{BASS} is missing; a track is mixture, drums, bass, other and "
-         "vocals as wav files.", link(BASS, "bass.wav", replaced=True)),
+    Case("one track has no bass", MUSDB, f"…/{BASS} is missing; a track is drums, bass, other and vocals as wav or "
+         "flac files.", lambda place: (place / BASS).unlink()),
+    Case("a wav file is a folder", MUSDB, f"…/{BASS} is missing; a track is drums, bass, other and vocals as wav or "
+         "flac files.", lambda place: ((place / BASS).unlink(), (place / BASS).mkdir())),
+    Case("a wav file is a link to itself", MUSDB, f"…/{BASS} is missing; a track is drums, bass, other and vocals as "
+         "wav or flac files.", link(BASS, "bass.wav", replaced=True)),
     Case("a track is a link to itself", MUSDB, "…/musdb/train/loop is a link that leads nowhere; correct or remove it.",
          link("musdb/train/loop", "loop")),
-    Case("a track is a link to the folder it lies in", MUSDB, "…/musdb/train/loop/mixture.wav is missing; a track is "
-         "mixture, drums, bass, other and vocals as wav files.", link("musdb/train/loop", ".")),
+    Case("a track is a link to the folder it lies in", MUSDB, "…/musdb/train/loop/drums.wav is missing; a track is "
+         "drums, bass, other and vocals as wav or flac files.", link("musdb/train/loop", ".")),
     Case("train/ may not be read", MUSDB, "Cannot read …/musdb/train (Permission denied); change its permissions.",
          lambda place: (place / "musdb/train").chmod(0)),
     Case("a wav file of 0 bytes", MUSDB, f"…/{BASS} is an empty file; copy it again.",
@@ -189,6 +189,6 @@ CASES = [
     Case("a musdb folder that is read-only", DECODE, "works: it is only read",
          lambda place: [path.chmod(0o500) for path in (place / "musdb").rglob("*") if path.is_dir()], decoded(1)),
     Case("a track that is a link to another", DECODE, "works", link("musdb/test/again", "I - J"), decoded(1)),
-    Case("three thousand tracks", 'decode.fingerprint_folder("…/musdb")', "works: in seconds", thousands,
+    Case("three thousand tracks", 'decode.fingerprint(decode.list_musdb("…/musdb"))', "works: in seconds", thousands,
          lambda place, answer: answer.seconds < 20),
 ]  # fmt: skip

@@ -7,9 +7,7 @@ float32 products become TF32, and bf16 becomes autocast. Each layer computes in 
 gradients agree with float64: torch 2.11 has wrong bfloat16 layers on some CPUs, without an error.
 """
 
-import contextlib
 import copy
-import ctypes
 import os
 import shutil
 from functools import partial
@@ -19,20 +17,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib.common.errors import UserError
+from lib.common.processes import keep_buffers as keep_buffers  # lib.train imports it from here
 from lib.demucs import Demucs, center_trim
 from lib.models.cpu import convolutions
 from lib.models.cpu.lstm import lstm
 
 BF16_TOLERANCE = 0.02  # relative error; rounding alone causes 0.002 to 0.006
 FRAMES = 24  # frames of a layer's output in the bfloat16 check
-
-
-def keep_buffers():
-    """With glibc, keep the memory of freed tensors: a new large buffer costs a page fault per 4 KiB."""
-    with contextlib.suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-4, 0)  # M_MMAP_MAX: large buffers come from the heap
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap does not shrink
 
 
 def prepare(model, *, precision="fp32", compile=False, report=print):
