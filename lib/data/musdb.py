@@ -6,35 +6,40 @@ compares the two.
 
 import hashlib
 import json
+import math
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import musdb
 import numpy as np
-import soundfile
 import stempeg
 
 from lib.common.errors import UserError
-from lib.common.files import atomic, read_json, write_json
+from lib.common.files import atomic, is_litter, read_json, write_json
 from lib.common.progress import progress
 from lib.common.provenance import ROOT, portable
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
+from lib.data.sound import Sound
 from lib.data.tracks import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
 
-LONGEST = 2**28  # frames that a flac file may promise, a hundred minutes: they are allocated at once
+LONGEST_NAME = 250  # bytes of a track's name: files of it end in .json, and file systems allow 255
 
 
-def list_musdb(root):
+def list_musdb(root, litter=None):
     """Files of a musdb folder: {"train": {name: path}, "valid": ..., "test": ...}.
 
     `path` is as of `list_tracks`: MUSDB18-HQ has folders of wav files, MUSDB18 .stem.mp4 files. The folder's own
     `musdb.yaml` names the validation tracks, else musdb's list does; if none exists, every seventh track is one.
-    Raises `UserError` if the folder is missing or holds no track, or a track's file is missing or empty.
+    litter: as of `list_tracks`. Raises `UserError` if the folder is missing or holds no track, or a track's file is
+    missing or empty.
     """
-    root = find_musdb(root)
-    found = {subset: list_tracks(root / subset) for subset in ("train", "test")}
+    root, names = find_musdb(root), [] if litter is None else litter
+    found = {subset: list_tracks(root / subset, names) for subset in ("train", "test")}
+    if litter is None:
+        _tell(root, names)
     if not any(found.values()):
         raise UserError(
             f"musdb_root {root} holds no track; expected {root}/train/Artist - Title/mixture.wav (wav) or "
@@ -66,14 +71,14 @@ def find_musdb(root):
     return folder
 
 
-def list_test_sets(folders):
+def list_test_sets(folders, litter=None):
     """Tracks of `folders`, {name: folder}, as {name: {track: path}}; a folder that does not exist is left out.
 
-    Folders are relative to the repository or absolute. Raises `UserError` for a folder without tracks, or as
-    `list_tracks`.
+    Folders are relative to the repository or absolute; litter: as of `list_tracks`. Raises `UserError` for a folder
+    without tracks, or as `list_tracks`.
     """
     places = {name: ROOT / Path(folder).expanduser() for name, folder in folders.items()}
-    found = {name: list_tracks(place) for name, place in places.items() if place.is_dir()}
+    found = {name: list_tracks(place, litter) for name, place in places.items() if place.is_dir()}
     if empty := [name for name, tracks in found.items() if not tracks]:
         raise UserError(
             f"The test set {empty[0]!r} holds no track; {places[empty[0]]} must hold one folder per song, with drums, "
@@ -88,32 +93,49 @@ def real_excerpt():
     return {path.name.removesuffix(".stem.mp4"): path}
 
 
-def list_tracks(folder):
+def list_tracks(folder, litter=None):
     """Tracks of one folder, {name: path}, in order of their names; {} if there is no such folder.
 
     `path` is a .stem.mp4 file, a composed track (.npy) or a folder of drums, bass, other and vocals as wav or flac
-    files; a mixture beside them is optional. Raises `UserError` if the folder cannot be read, or a track's file is
-    missing or empty.
+    files; a mixture beside them is optional. What operating systems leave behind is passed over: a line says so, or the
+    list `litter` takes the names. Raises `UserError` if the folder cannot be read, or a track's file is missing or
+    empty.
     """
+    names = [] if litter is None else litter
     try:
-        return _list_tracks(folder) if folder.is_dir() else {}
+        tracks = _list_tracks(folder, names) if folder.is_dir() else {}
     except OSError as error:
         raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
+    if litter is None:
+        _tell(folder, names)
+    return tracks
 
 
-def _list_tracks(folder):
+def _tell(folder, litter):
+    if litter:
+        more = f" and {len(litter) - 3} more" if len(litter) > 3 else ""
+        print(f"{folder}: passed over {', '.join(litter[:3])}{more}; operating systems leave them behind.")
+
+
+def _list_tracks(folder, litter):
     tracks = {}
     for path in sorted(folder.iterdir()):
+        if is_litter(path.name) or (path.name.startswith(".") and path.is_dir() and not _files(path)[0].exists()):
+            litter.append(f"{folder.name}/{path.name.strip()}")
+            continue
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link that leads nowhere; correct or remove it.")
         if path.name.endswith(".stem.mp4"):
             tracks[path.name.removesuffix(".stem.mp4")] = path
-        elif path.is_dir() and not path.name.startswith("."):
+        elif path.is_dir():
             tracks[path.name] = path
         elif path.suffix == ".npy":
             tracks[path.stem] = path
         if not path.name.isprintable():
             raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
+    for name, path in tracks.items():
+        if (length := len(os.fsencode(name))) > LONGEST_NAME:
+            raise UserError(f"The name of {path} has {length} bytes, but a track's may have {LONGEST_NAME}; rename it.")
     for file in (file for path in tracks.values() for file in _files(path)):
         if not file.is_file():
             raise UserError(f"{file} is missing; a track is drums, bass, other and vocals as wav or flac files.")
@@ -150,26 +172,43 @@ def _validation_names(root):
 def read_track(path):
     """Decode a track of `list_tracks` to int16 (sources + 1, channels, samples), the mixture first.
 
-    Without a mixture, it is the stems' sum; if that would clip, one factor makes all of them quieter.
+    Without a mixture, it is the stems' sum. Returns (array, scale); scale: the amplitude of full scale, as in `Track`.
+    It is a power of 2 above 1 if files, or the sum, exceed 1. A .stem.mp4 file keeps 1, as in musdb: decoded AAC
+    exceeds full scale by its own errors, and saturates as in every 16-bit player.
     Raises `UserError` for stems that are damaged, mono, empty, of another sample rate, unequal in length or not finite,
     and for a silent mixture.
     """
     path = Path(path)
     if path.suffix == ".npy":
-        return _read_array(path)
+        return _read_array(path), 1.0
+    (parts, peak), scale = _read_parts(path, 1.0), 1.0
+    while peak > scale and path.is_dir():
+        if peak > FULL_SCALE:
+            raise UserError(f"{path} holds samples {peak:.1e} times full scale; export it again.")
+        scale = 2.0 ** math.ceil(math.log2(peak))
+        parts, peak = _read_parts(path, scale)
+    if not parts[0].size:
+        raise UserError(f"{path} holds no samples.")
+    if not np.ptp(parts[0].sum(0, dtype=np.int32)):
+        raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
+    return np.stack(parts), scale
+
+
+def _read_parts(path, scale):
+    """([int16 (channels, samples) of mixture and stems, full scale being `scale`], their highest amplitude)."""
+    parts, peak = [], 0.0
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
-    floats = map(_read_audio, _files(path)) if path.is_dir() else _read_stem_file(path)
-    parts = [_quantised(audio, path) for audio in floats]
+    for audio in map(_read_file, _files(path)) if path.is_dir() else _read_stem_file(path):
+        peak = max(peak, audio.max(initial=0), -audio.min(initial=0))
+        parts.append(_quantised(audio, path, scale))
     lengths = sorted({part.shape[1] for part in parts})
     if len(lengths) > 1:
         raise UserError(f"The stems of {path} differ in length ({lengths} samples); they must be equal.")
-    if lengths == [0]:
-        raise UserError(f"{path} holds no samples.")
     if len(parts) == len(SOURCES):
-        parts = _with_sum(parts)
-    if not np.ptp(parts[0].sum(0, dtype=np.int32)):
-        raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
-    return np.stack(parts)
+        total = np.sum(parts, axis=0, dtype=np.int32)
+        peak = max(peak, (np.abs(total).max(initial=0) + 1) * scale / FULL_SCALE)  # at full scale, it is too large
+        parts.insert(0, total.astype(np.int16))
+    return parts, float(peak)
 
 
 def _read_array(path):
@@ -182,39 +221,26 @@ def _read_array(path):
         raise UserError(f"{path} is no composed track ({error}); delete its corpus and run 01-data again.") from error
 
 
-def _quantised(audio, path):
-    """Float (samples, channels) -> int16 (channels, samples); `audio` is overwritten."""
+def _quantised(audio, path, scale=1.0):
+    """Float (samples, channels) -> int16 (channels, samples), full scale being `scale`; `audio` is overwritten."""
     if not np.isfinite(audio).all():
         raise UserError(f"{path} holds NaN or infinite samples; export it again.")
-    np.rint(np.multiply(audio, FULL_SCALE, out=audio), out=audio)
-    # Decoded AAC can exceed full scale: saturate, as every 16-bit player does.
+    np.rint(np.multiply(audio, FULL_SCALE / scale, out=audio), out=audio)
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 
 
-def _with_sum(stems):
-    """The int16 `stems` (channels, samples) after their sum."""
-    total = sum(stem.astype(np.int32) for stem in stems)
-    if (peak := np.abs(total).max()) >= FULL_SCALE:
-        gain = np.float32((FULL_SCALE - 1 - len(stems) / 2) / peak)  # rounding moves each by half a step at most
-        stems = [np.rint(stem * gain).astype(np.int16) for stem in stems]
-        total = sum(stem.astype(np.int32) for stem in stems)
-    return [total.astype(np.int16), *stems]
-
-
-def _read_audio(path):
-    kind = path.suffix[1:]
-    try:
-        with regular_file(path).open("rb") as file:  # libsndfile does not report that a wav file is too short
-            promised = 8 + int.from_bytes(file.read(8)[4:], "little")
-        frames = soundfile.info(path).frames
-        # A frame of a wav file has a byte at least; flac has no such limit.
-        truncated = max(promised, frames) > path.stat().st_size if kind == "wav" else frames > LONGEST
-        audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no {kind} file.") from error
-    _check_format(path, samplerate, audio.shape[1])
-    if truncated or len(audio) < frames:
-        raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
+def _read_file(path):
+    with tempfile.TemporaryDirectory() as scratch:
+        sound = Sound(path, Path(scratch))
+        for part in sound.recordings:
+            _check_format(path, part.samplerate, part.channels)
+        for remark in sound.remarks:
+            print(remark)
+        audio, done = np.empty((sum(part.frames for part in sound.recordings), CHANNELS), np.float32), 0
+        for part in sound.recordings:
+            for block in sound.read(part):
+                audio[done : done + len(block)] = block
+                done += len(block)
     return audio
 
 
@@ -254,7 +280,7 @@ def decode(tracks, cache, label="decode"):
     """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
     A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes. A
-    composed track is not copied: it stays where it is.
+    composed track is not copied: it stays where it is. A line says which tracks exceed full scale.
     """
     cache = Path(cache)
 
@@ -262,17 +288,25 @@ def decode(tracks, cache, label="decode"):
         name, path = item
         source, note = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.json"
         array = path if path.suffix == ".npy" else note.with_suffix(".npy")
-        if array.exists() and note.exists() and read_json(note).get("source") == source:
-            return Track(**read_json(note))
-        audio = read_track(path)
+        if array.exists() and note.exists():
+            track = read_json(note)
+            if track.get("source") == source and "scale" in track:  # older notes have none: samples were clipped
+                return Track(**track)
+        audio, scale = read_track(path)
         if array != path:
             with atomic(array) as temporary, temporary.open("wb") as file:
                 np.save(file, audio)
-        mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
+        mono = audio[0].astype(np.float64).mean(0) / (FULL_SCALE / scale)
         statistics = float(mono.mean()), float(mono.std())
-        track = Track(name, portable(array), audio.shape[-1], *statistics, source=source)
+        track = Track(name, portable(array), audio.shape[-1], *statistics, source=source, scale=scale)
         write_json(note, asdict(track))
         return track
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(progress(label, len(tracks), pool.map(one, tracks.items())))
+        decoded = list(progress(label, len(tracks), pool.map(one, tracks.items())))
+    if loud := [track for track in decoded if track.scale > 1]:
+        print(
+            f"{label}: {len(loud)} of {len(tracks)} tracks exceed full scale, such as {loud[0].name}; they are kept "
+            f"without clipping, in steps of {max(track.scale for track in loud) / FULL_SCALE:.1e} at most."
+        )
+    return decoded

@@ -54,7 +54,8 @@ def measure(model, folder):
     if not songs:
         raise UserError(f"{folder} holds no songs; give a folder with one folder per song, each with its four stems.")
     for name, path in progress("separate", len(songs), songs.items(), unit="songs"):
-        mixture, *stems = read_track(path).astype(np.float32) / FULL_SCALE
+        audio, scale = read_track(path)
+        mixture, *stems = audio.astype(np.float32) / np.float32(FULL_SCALE / scale)
         estimates = estimate(model, mixture, shifts=0)
         for source, stem, separated in zip(SOURCES, stems, estimates, strict=True):
             floor = sdr_of_seconds(stem, mixture / len(SOURCES))

@@ -25,8 +25,8 @@ def separate_song(model, path, out, *, form="24", shifts=0):
     with scratch_folder(out) as scratch:
         song = Song(path, scratch)
         level = measure(song.blocks(), str(path))
-        if song.mixed_down:
-            print(f"{path} has {song.mixed_down} channels: its stereo downmix is separated, and the stems sum to that.")
+        for remark in song.remarks:
+            print(remark)
         estimates = _watched(stream(model, song.blocks(), level, shifts=shifts), song_name(path), level.samples)
         peaks, gain = write_stems(song, estimates, folder, scratch, form)
     print(f"{folder}: peaks of " + ", ".join(f"{source} {decibels(peak):.1f} dB" for source, peak in peaks.items()))
