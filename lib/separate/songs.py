@@ -55,8 +55,8 @@ def separate_song(
         form.check(song)
         name = song_name(song.path)
         level = measure(song.blocks(), str(song.path))
-        if song.mixed_down:
-            say(f"{path} has {song.mixed_down} channels: its stereo downmix is separated, and the stems sum to that.")
+        for remark in song.remarks:
+            say(remark)
         estimates = _finite(stream(model, song.blocks(), level, **options), name)
         if two:
             estimates = map(partial(_in_two, SOURCES.index(two)), estimates)
@@ -81,7 +81,8 @@ def _open(path, scratch):
     with writing(scratch), copy.open("wb") as file:
         shutil.copyfileobj(sys.stdin.buffer, file)
     song = Song(copy, scratch)
-    song.path = Path(copy.name)  # for its sentences
+    song.path = Path(copy.name)  # for sentences
+    song.remarks = [remark.replace(str(copy), copy.name) for remark in song.remarks]
     return song
 
 

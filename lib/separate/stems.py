@@ -80,14 +80,24 @@ def write_stems(song, estimates, files, scratch, form=WAV, exact=False):
 def _store(file, song, estimates, stems, exact):
     """Write float32 rows (samples, stems, channels) to `file`, the song last if `exact`; returns each stem's peak."""
     peak = np.zeros(stems)
-    with soundfile.SoundFile(song._file) if exact else contextlib.nullcontext() as own:
-        for rows in _rows(song, estimates, stems):
-            if exact:
-                mixture = own.read(len(rows), dtype="float32", always_2d=True)[:, None]
-                rows = rows + (mixture - rows.sum(1, keepdims=True)) / stems
-            peak = np.maximum(peak, np.abs(rows).max(axis=(0, 2), initial=0))
-            file.write(np.concatenate([rows, mixture], axis=1) if exact else rows)
+    rows = _rows(song, estimates, stems)
+    for part, mixture in _beside(rows, song) if exact else ((part, None) for part in rows):
+        if exact:
+            part = part + (mixture - part.sum(1, keepdims=True)) / stems
+        peak = np.maximum(peak, np.abs(part).max(axis=(0, 2), initial=0))
+        file.write(np.concatenate([part, mixture], axis=1) if exact else part)
     return peak
+
+
+def _beside(rows, song):
+    """Yield each block of the `rows` of stems with that of the song, (samples, 1, channels), at the song's own rate."""
+    blocks, held = song.blocks(song.samplerate), np.empty((0, song.channels), np.float32)
+    for part in rows:
+        while len(held) < len(part) and (block := next(blocks, None)) is not None:
+            held = np.concatenate([held, block[: song.channels].T])
+        mixture, held = held[: len(part)], held[len(part) :]
+        lacking = len(part) - len(mixture)  # at the end, if recordings of several rates follow each other
+        yield part, np.pad(mixture, ((0, lacking), (0, 0)))[:, None]
 
 
 def _stored(path, shape):

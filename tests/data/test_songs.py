@@ -135,7 +135,8 @@ def test_mono_is_the_mean_of_both_sides(exact, tmp_path):
 def test_surround_is_mixed_down_and_said(exact, tmp_path, capsys):
     """FL, FR, FC, LFE, BL, BR: centre and surround at -3 dB, no LFE (ITU-R BS.775)."""
     six = tone(2, 44_100, 6, gain=0.1)
-    soundfile.write(tmp_path / "six.wav", six, 44_100, subtype="FLOAT")
+    soundfile.write(tmp_path / "plain.wav", six, 44_100, subtype="FLOAT")
+    convert(tmp_path / "plain.wav", tmp_path / "six.wav", "-channel_layout", "5.1", "-c:a", "pcm_f32le")
     arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--bits", "float"]
     assert main([str(tmp_path / "six.wav"), *arguments]) == 0
     assert "has 6 channels: its stereo downmix" in capsys.readouterr().out
@@ -249,9 +250,9 @@ def test_full_disk(exact, tmp_path):
     """A limit on the size of files stands for the disk's end: the system answers in the same way."""
     import resource
 
-    soundfile.write(tmp_path / "song.flac", tone(4, 44_100, 2), 44_100)
+    soundfile.write(tmp_path / "song.wav", tone(2, 44_100, 2), 44_100, subtype="PCM_16")
     process = run(
-        tmp_path / "song.flac", "--checkpoint", exact, "--out", tmp_path / "out",
+        tmp_path / "song.wav", "--checkpoint", exact, "--out", tmp_path / "out",
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000)),
     )  # fmt: skip
     _, errors = process.communicate()
@@ -278,8 +279,8 @@ def test_without_ffmpeg(real_excerpt, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="ffmpeg, which .* needs, was not found; install it"):
         Song(real_excerpt, tmp_path)
-    soundfile.write(tmp_path / "song.mp3", tone(1, 44_100, 2), 44_100)
-    assert Song(tmp_path / "song.mp3", tmp_path).channels == 2  # and it is not always needed
+    soundfile.write(tmp_path / "song.wav", tone(1, 44_100, 2), 44_100)
+    assert Song(tmp_path / "song.wav", tmp_path).channels == 2  # and it is not always needed
 
 
 def test_checkpoints_of_all_kinds(exact, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from support import RATE, SOURCES, synthetic_stems
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
+from lib.data.songs import Song
 from lib.demucs import Demucs
 from lib.models.weights import save_weights
 from lib.separate import names
@@ -284,3 +285,18 @@ def test_every_example_of_the_help_works_in_a_fresh_clone(tmp_path):
 def tracked():
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
     return done.stdout.splitlines()
+
+
+def test_stems_of_joined_recordings_add_up_to_all_of_them(separate, tmp_path):
+    """At the highest of their rates."""
+    parts = [
+        write(tmp_path / f"{rate}.flac", rate=rate, channels=channels) for rate, channels in ((44_100, 1), (48_000, 2))
+    ]
+    joined, scratch = tmp_path / "joined.flac", tmp_path / "scratch"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    scratch.mkdir()
+    assert separate(joined, "--bits", "16", "--sum-to-song") == 0
+    wanted = np.concatenate([block.T for block in Song(joined, scratch).blocks(48_000)])
+    found = read(tmp_path / "out/joined", dtype="int16").sum(0)
+    np.testing.assert_array_equal(found, np.rint(wanted[: len(found)] * 2.0**15))
+    assert len(wanted) - len(found) in (0, 1)
