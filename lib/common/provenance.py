@@ -31,7 +31,7 @@ def _commit():
     around it is of another project.
     """
     if not (ROOT / ".git").exists():
-        return "from a tarball" if ARCHIVED.startswith("$") else f"{ARCHIVED[:10]}, from a tarball"
+        return "unknown, from a tarball" if ARCHIVED.startswith("$") else f"{ARCHIVED[:10]}, from a tarball"
     git = ["git", "-C", str(ROOT)]
     try:
         # S603 does not apply: all words are ours
