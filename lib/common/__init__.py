@@ -1,4 +1,4 @@
-"""What every other package may use: errors, files, limits of files and machines, processes, progress, provenance, words."""
+"""What every other package may use: errors, files, limits, processes, progress, provenance, words."""
 
 from lib.common.processes import open_streams
 
