@@ -167,7 +167,7 @@ def _module_hash(*names):
         if name in files or not path.is_file():  # a name in a module
             continue
         files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
-        waiting += _imports(path.read_text())
+        waiting += _imports(path.read_text(encoding="utf-8"))
     return _hash(*(file.read_bytes() for name in sorted(files) for file in files[name]))
 
 

@@ -68,6 +68,6 @@ def _numbers(folder, name):
 
 def _lines(path):
     try:
-        return path.read_text().splitlines()
+        return path.read_text(encoding="utf-8").splitlines()
     except OSError:  # another system, or v2 without this controller
         return []

@@ -47,7 +47,9 @@ def _machine():
     import torch  # only here: decoding and composing need no torch
 
     info = Path("/proc/cpuinfo")
-    named = re.search(r"^model name\s*:\s*(.+)", info.read_text(), re.MULTILINE) if info.exists() else None
+    named = (
+        re.search(r"^model name\s*:\s*(.+)", info.read_text(encoding="utf-8"), re.MULTILINE) if info.exists() else None
+    )
     cpu = named[1].strip() if named else platform.processor() or platform.machine()
     gpus = f", {torch.cuda.device_count()} x {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     return f"{cpu}, {cores()} cores{gpus}"

@@ -93,9 +93,10 @@ def instrument():
 
 def _document(title, body, style=""):
     """A whole HTML page; the empty icon keeps browsers from asking for one."""
+    style = CSS.read_text(encoding="utf-8") + style
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{CSS.read_text()}{style}</style></head><body>
+<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>
 {body}
 </body></html>
 """
