@@ -50,9 +50,13 @@ def measure(kind):
     from benchmarks.train import make_tracks
     from lib.common.errors import UserError
     from lib.config import Config
-    from lib.models.cpu.prepare import keep_buffers
     from lib.runs.distributed import Ranks
     from lib.train import Trainer
+
+    try:
+        from lib.common.processes import keep_buffers
+    except ImportError:  # an older checkout
+        from lib.models.cpu.prepare import keep_buffers
 
     torch.set_num_threads(1)
     keep_buffers()

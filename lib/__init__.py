@@ -19,7 +19,7 @@ The modules at the top are the method: start reading there. The packages support
     report/           tables, sentences, figures and pages of the notebooks
     corpus/           the composed data set
     draw_audio/       DRAW AUDIO, the instrument:     python -m lib.draw_audio OUT.html
-    common/           errors, files, processes, untrusted input, provenance, words
+    common/           errors, files, processes, untrusted input, the machine's limits, provenance, words
 
 Who may import whom (tests/test_imports.py checks every import, also those inside functions):
 

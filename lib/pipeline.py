@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -21,15 +22,17 @@ import tempfile
 import warnings
 from functools import partial
 
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
 from lib.common.files import atomic, locked, tidy, write_bytes
+from lib.common.processes import use_utf8
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint, list_musdb, list_test_sets
 from lib.report.guard import check, check_names, code_cells, notebook_parameters
-from lib.report.pages import settle, write_index, write_page
+from lib.report.pages import check_figures, settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
@@ -42,20 +45,41 @@ STEPS = {
     "05-listen": ["02-train", "03-sdr-table"],
     "06-explore": ["02-train"],
 }
+SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes of a socket's path, at most
 # Files that a module reads from its folder.
 ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
 
 
 class Kernel(AsyncKernelManager):
-    """A notebook's process, reached by files that only this user can open, not by ports."""
+    """A notebook's process, reached by files that only this user can open, not by ports.
+
+    It is this Python, whatever kernel is first on Jupyter's path, and knows no IPython profile of the user.
+    """
+
+    kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python"
+    )
 
     def __init__(self, **options):
         super().__init__(**options)
-        self._sockets = tempfile.TemporaryDirectory(prefix="kernel-")
-        self.transport, self.ip = "ipc", f"{self._sockets.name}/socket"
+        self._folder = _socket_folder()
+        self.transport, self.ip = "ipc", f"{self._folder.name}/socket"
 
     def start_kernel(self, **options):
-        return super().start_kernel(stderr=subprocess.DEVNULL, **options)  # it holds only messages of Jupyter itself
+        environment = os.environ | {"IPYTHONDIR": f"{self._folder.name}/ipython"}
+        # stderr: it holds only messages of Jupyter itself
+        return super().start_kernel(env=environment, stderr=subprocess.DEVNULL, **options)
+
+
+def _socket_folder():
+    """A new temporary folder, in the first place whose path is short enough for sockets."""
+    for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"):  # noqa: S108  the folder is new, and this user's alone
+        with contextlib.suppress(OSError):
+            folder = tempfile.TemporaryDirectory(prefix="kernel-", dir=place)
+            if len(os.fsencode(f"{folder.name}/socket-5")) <= SOCKET_PATH:
+                return folder
+            folder.cleanup()
+    raise UserError(f"The path {tempfile.gettempdir()} is too long for sockets; set TMPDIR to a shorter one.")
 
 
 def read_profile(name, overrides=()):
@@ -154,7 +178,7 @@ def _module_hash(*names):
         if name in files or not path.is_file():  # a name in a module
             continue
         files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
-        waiting += _imports(path.read_text())
+        waiting += _imports(path.read_text(encoding="utf-8"))
     return _hash(*(file.read_bytes() for name in sorted(files) for file in files[name]))
 
 
@@ -179,6 +203,7 @@ def _execute(source, output, parameters):
         warnings.simplefilter("ignore")  # papermill's, of a name that does not end in .ipynb
         try:
             papermill.execute_notebook(source, temporary, parameters, cwd=NOTEBOOKS, **how)
+            check_figures(temporary, source.stem)
         except papermill.PapermillExecutionError as error:
             temporary.replace(failed)
             cause = error.evalue if error.ename == "UserError" else f"{error.ename}: {error.evalue}; see {failed}."
@@ -209,6 +234,7 @@ def main():
 
 
 if __name__ == "__main__":
+    use_utf8()
     try:
         main()
     except UserError as error:

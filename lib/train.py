@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_json
-from lib.common.processes import end_with_parent
+from lib.common.processes import end_with_parent, keep_buffers
 from lib.common.provenance import ROOT
 from lib.config import Config, parse
 from lib.data.tracks import SOURCES
@@ -36,7 +36,7 @@ from lib.demucs import center_trim
 from lib.gan import Adversary, total_norm
 from lib.losses import reconstruction_loss, spectral_loss
 from lib.memorisation import measure_all
-from lib.models.cpu.prepare import keep_buffers, prepare
+from lib.models.cpu.prepare import prepare
 from lib.models.weights import save_weights
 from lib.runs.build import build_data, build_discriminator, build_generator
 from lib.runs.checkpoint import append_line, drop_lines_after, load_parts, save_state

@@ -1,1 +1,5 @@
-"""What every other package may use: errors, files, limits on what is read, processes, progress, provenance, words."""
+"""What every other package may use: errors, files, limits, processes, progress, provenance, words."""
+
+from lib.common.processes import open_streams
+
+open_streams()  # before this project opens any file

@@ -65,7 +65,10 @@ def atomic(path):
 
 @contextlib.contextmanager
 def locked(folder):
-    """Lock `folder` until this process ends, even if it is killed; raises `UserError` if another holds the lock."""
+    """Lock `folder` until this process ends, even if it is killed; raises `UserError` if another holds the lock.
+
+    Where the file system has no locks, a line says so, and nothing is locked.
+    """
     folder = Path(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,9 @@ def locked(folder):
             raise UserError(
                 f"{folder} is being worked on by process {lock.read().strip() or 'unknown'}; wait for it, or stop it."
             ) from error
+        except OSError as error:  # ENOSYS or ENOLCK: a network file system without locks
+            # A file as a lock would outlive a killed process, and keep its own next run out
+            print(f"{folder} cannot be locked ({error.strerror}); do not run this twice at once.", flush=True)
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

@@ -1,7 +1,10 @@
 """Worker processes that end with their parent, and the temporary files of killed processes."""
 
+import codecs
 import contextlib
 import ctypes
+import functools
+import locale
 import multiprocessing
 import os
 import signal
@@ -9,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import SimpleNamespace
 
 from lib.common.errors import UserError
 
@@ -35,8 +39,13 @@ def keep_buffers():
 def workers(count, initialise=None):
     """Yield a pool of `count` processes, each of which calls `initialise` first. They end with this process.
 
-    Raises `UserError` if one of them is killed.
+    Where processes cannot share locks, the pool is this process. Raises `UserError` if one of them is killed.
     """
+    if not can_share():
+        if initialise:
+            initialise()
+        yield SimpleNamespace(map=map)
+        return
     spawn = multiprocessing.get_context("spawn")  # forking is unsafe with threads or CUDA
     try:
         with ProcessPoolExecutor(count, spawn, _begin, (initialise,)) as pool:
@@ -44,6 +53,45 @@ def workers(count, initialise=None):
     except BrokenProcessPool as error:
         cause = "A worker process was killed, perhaps for want of memory; run again, it goes on from there."
         raise UserError(cause) from error
+
+
+@functools.cache
+def can_share():
+    """Whether processes can share locks, for which Linux needs a writable /dev/shm; if not, a line says so, once."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError) as error:  # ImportError: a system without semaphores
+        print(f"Processes cannot share locks here (/dev/shm: {error}): one process does all the work.", flush=True)
+        return False
+    return True
+
+
+def use_utf8():
+    """Start this command again in Python's UTF-8 mode if the locale is an old one, which cannot write every name.
+
+    Also lets names of files that are no UTF-8 pass through the output as they are.
+    """
+    old = not sys.flags.utf8_mode and codecs.lookup(locale.getencoding()).name != "utf-8"
+    if old and os.environ.get("PYTHONUTF8") != "1":  # not again, where Python was told to ignore it
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  this command itself
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="surrogateescape")
+
+
+def open_streams():
+    """Open standard streams that were closed when this process began: its files would take their numbers.
+
+    What a closed standard error would have got goes to the output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or sys.stdout
 
 
 def _begin(initialise):

@@ -25,6 +25,7 @@ import yaml
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_bytes, write_json
+from lib.common.machine import cores
 from lib.common.processes import keep_buffers
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
@@ -112,7 +113,7 @@ def generate(
     } | ({"arrays": True} if arrays else {})
     wanted["hash"] = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
     with locked(root):
-        _generate(root, wanted, counts, seed, seconds, soundfont, arrays, workers or os.cpu_count())
+        _generate(root, wanted, counts, seed, seconds, soundfont, arrays, workers or cores())
     return root
 
 

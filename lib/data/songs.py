@@ -1,4 +1,4 @@
-"""Read songs of any format, sample rate and length; write their stems, all four or none.
+"""Read songs of any format, sample rate and length; `lib.separate.stems` writes their stems.
 
 Songs are processed block by block, so memory does not grow with their length. `lib.data.sound` decodes them; soxr
 resamples in both directions.
@@ -11,18 +11,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import soxr
 
 from lib.common.errors import UserError
 from lib.common.files import writing
 from lib.common.processes import abandoned, mark
-from lib.data.sound import BLOCK, Sound, describe, ffmpeg, probe
-from lib.data.tracks import SAMPLERATE, SOURCES
+from lib.data.sound import Sound, describe, ffmpeg, probe
+from lib.data.tracks import SAMPLERATE
 
-FORMATS = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 RATES = 1000, 1_000_000  # Hz; resampling a block from 1 Hz would make it 44,100 times as long
-WAV_LIMIT = 2**32 - 2**16  # bytes; longer files become RF64, which has no such limit
 
 
 class Song(Sound):
@@ -55,14 +52,14 @@ class Song(Sound):
         self.remarks.append(f"{self.path} has {part.channels} {how}, and the stems sum to that.")
         return mixed
 
-    def blocks(self):
-        """Yield float32 blocks (2, samples) at 44,100 Hz, with equal channels if the song is mono.
+    def blocks(self, rate=SAMPLERATE):
+        """Yield float32 blocks (2, samples) at `rate` Hz, with equal channels if the song is mono.
 
         Raises `UserError` if the file is damaged or ends early.
         """
         for part in self.recordings:
             channels = part.channels if part.channels <= 2 else 1
-            resampler = soxr.ResampleStream(part.samplerate, SAMPLERATE, channels, dtype="float32")
+            resampler = soxr.ResampleStream(part.samplerate, rate, channels, dtype="float32")
             for block in self.read(part):
                 block = block if block.shape[1] == channels else block.mean(1, keepdims=True)
                 yield _stereo(resampler.resample_chunk(block))
@@ -107,70 +104,6 @@ def scratch_folder(out):
             out.rmdir()
 
 
-def write_stems(song, estimates, folder, scratch, form):
-    """Write `folder`/drums.wav and so on, with the song's sample rate, channels and length.
-
-    estimates: blocks (sources, 2, samples) at 44,100 Hz; scratch: a folder on the same disk, in which all files are
-    finished before they are moved to `folder`; form: a key of `FORMATS`. Returns (peaks, gain): {source: highest
-    amplitude of the estimate}, and the factor on all stems, 1 unless one would clip at 16 or 24 bits.
-    Raises `UserError` if the disk is full or `folder` cannot be written.
-    """
-    with writing(folder, soundfile.LibsndfileError):
-        peaks = _write_float(song, estimates, scratch)
-        gain, files = 1.0, [scratch / f"{source}.wav" for source in SOURCES]
-        if form != "float":
-            if max(peaks.values()) > 1:
-                gain = (1 - 2.0 ** (1 - int(form))) / max(peaks.values())  # the highest of such integers
-            for file in files:
-                _quantise(file, gain, form)
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            file.replace(folder / file.name)
-    return peaks, gain
-
-
 def _stereo(block):
     """(frames, 1 or 2) -> (2, frames)."""
     return np.array(np.broadcast_to(block, (len(block), 2)).T, order="C")
-
-
-def _write_float(song, estimates, scratch):
-    """Write float stems with the song's rate, channels and length; returns {source: highest amplitude}."""
-    peaks = dict.fromkeys(SOURCES, 0.0)
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_create(scratch / f"{source}.wav", "FLOAT", song)) for source in SOURCES]
-        for rows in _rows(song, estimates):
-            for source, file, part in zip(SOURCES, files, np.split(rows, len(SOURCES), axis=1), strict=True):
-                file.write(part)
-                peaks[source] = max(peaks[source], float(np.abs(part).max(initial=0)))
-    return peaks
-
-
-def _rows(song, estimates):
-    """Yield blocks (samples, sources * channels) at the song's rate, together as long; mono is the mean of both."""
-    width, left = len(SOURCES) * song.channels, song.frames
-    resampler = soxr.ResampleStream(SAMPLERATE, song.samplerate, width, dtype="float32")
-    for block in map(np.asarray, estimates):
-        block = block.mean(1, keepdims=True) if song.channels == 1 else block
-        rows = resampler.resample_chunk(np.ascontiguousarray(block.reshape(width, -1).T))[:left]
-        left -= len(rows)
-        yield rows
-    rows = resampler.resample_chunk(np.empty((0, width), np.float32), last=True)[:left]
-    yield np.pad(rows, ((0, left - len(rows)), (0, 0)))  # resampling may end a few samples early
-
-
-def _quantise(path, gain, form):
-    """Replace a float wav file by an integer one, scaled by `gain`."""
-    scale, target = 2.0 ** (int(form) - 1), path.with_suffix(".integers")
-    with soundfile.SoundFile(path) as file, _create(target, FORMATS[form], file) as quantised:
-        while len(block := file.read(BLOCK, always_2d=True)):
-            # Integers in the upper bits are written as they are; libsndfile would scale floats by 2^n - 1, not 2^n.
-            steps = np.clip(np.rint(block * (gain * scale)), -scale, scale - 1).astype(np.int32)
-            quantised.write(steps << (32 - int(form)))
-    target.replace(path)
-
-
-def _create(path, subtype, like):
-    """Open a new wav file with the sample rate and channels of `like`; RF64 if its frames exceed wav's limit."""
-    kind = "RF64" if like.frames * like.channels * 4 > WAV_LIMIT else "WAV"
-    return soundfile.SoundFile(path, "w", like.samplerate, like.channels, subtype, format=kind)

@@ -39,13 +39,13 @@ def module() -> str:
 
     anywidget, and a page opened from disk, can load only one script.
     """
-    text = "\n".join((HERE / f"{name}.js").read_text() for name in FILES)
+    text = "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in FILES)
     return re.sub(r'^import \{[^}]*\} from "\./\w+\.js";\n', "", text, flags=re.MULTILINE)
 
 
 def standalone_page() -> str:
     """The instrument as one self-contained HTML page, for a file or the `srcdoc` of an iframe."""
-    return PAGE.format(css=(HERE / "widget.css").read_text(), module=module())
+    return PAGE.format(css=(HERE / "widget.css").read_text(encoding="utf-8"), module=module())
 
 
 class DrawAudio(anywidget.AnyWidget):
@@ -56,7 +56,7 @@ class DrawAudio(anywidget.AnyWidget):
     """
 
     _esm = module()
-    _css = (HERE / "widget.css").read_text()
+    _css = (HERE / "widget.css").read_text(encoding="utf-8")
     wave = traitlets.Instance(np.ndarray).tag(
         sync=True,
         to_json=lambda wave, _: wave.tobytes(),

@@ -4,8 +4,10 @@ import sys
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import write_bytes
+from lib.common.processes import use_utf8
 from lib.draw_audio import standalone_page
 
+use_utf8()
 parser = Parser(prog="python -m lib.draw_audio", description=__doc__)
 parser.add_argument("page", metavar="OUT.html", help="the file to write; it needs neither Jupyter nor a network")
 try:

@@ -11,6 +11,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import write_bytes, write_json
+from lib.common.processes import use_utf8
 from lib.common.provenance import ROOT
 from lib.config import read_note
 from lib.data.tracks import read_index
@@ -52,6 +53,7 @@ def bundle(arm):
 
 
 if __name__ == "__main__":
+    use_utf8()
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     try:

@@ -6,7 +6,6 @@ A cell trains one discriminator on a few training tracks, with a fixed generator
 import functools
 import hashlib
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from lib.common import streams
 from lib.common.errors import UserError
 from lib.common.files import atomic, write_json
+from lib.common.machine import cores
 from lib.common.processes import workers
 from lib.common.progress import progress
 from lib.common.provenance import made_by
@@ -75,7 +75,7 @@ def run(folder, index, weights, cells, **settings):
     jobs = [(index, weights, dict(count=n, cure=cure, seed=seed, **settings)) for n, cure, seed in missing]
     if jobs:
         # The cells run in parallel, each on one thread.
-        with workers(min(os.cpu_count(), len(jobs)), functools.partial(torch.set_num_threads, 1)) as pool:
+        with workers(min(cores(), len(jobs)), functools.partial(torch.set_num_threads, 1)) as pool:
             for row in progress("D-probe", len(jobs), pool.map(_cell, jobs), unit="cells"):
                 rows.append(row)
                 with atomic(table) as temporary:

@@ -10,7 +10,6 @@ stored value or adds one: the next run then computes these results again, and re
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_bytes, write_json
+from lib.common.machine import cores, free_memory
 from lib.common.processes import keep_buffers
 from lib.common.processes import workers as processes
 from lib.common.progress import progress
@@ -57,7 +57,7 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
     jobs = [(*job, weights, metric, shifts) for job in files if not all(file.exists() for file in job[1:])]
     if not jobs:
         return
-    workers = min(os.cpu_count(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
+    workers = min(cores(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
     with processes(workers, _initialise) as pool:
         list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
 
@@ -96,7 +96,7 @@ def _affordable(tracks, metric, weights):
     longest = max(track.samples for track in tracks) / SAMPLERATE
     needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest  # per second, measured by benchmarks/bsseval.py
     needed += 3 * Path(weights).stat().st_size if weights else 0  # 3.4 GB at 64 channels
-    return max(1, int(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // needed))
+    return max(1, int(free_memory() // needed))
 
 
 def _initialise():

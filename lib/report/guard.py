@@ -102,7 +102,7 @@ def notebook_parameters(path):
 def code_cells(path):
     """Sources of the code cells of a notebook file; raises `UserError` when it cannot be read."""
     try:
-        cells = json.loads(path.read_text())["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"Cannot read {path} as a notebook ({error}); restore it.") from error

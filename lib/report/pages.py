@@ -15,6 +15,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from PIL import Image
 from pygments.formatters import HtmlFormatter
 
+from lib.common.errors import UserError
 from lib.common.files import write_bytes
 from lib.common.provenance import made_by
 from lib.draw_audio import standalone_page
@@ -92,9 +93,10 @@ def instrument():
 
 def _document(title, body, style=""):
     """A whole HTML page; the empty icon keeps browsers from asking for one."""
+    style = CSS.read_text(encoding="utf-8") + style
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{CSS.read_text()}{style}</style></head><body>
+<title>{escape(title)}</title><link rel="icon" href="data:,"><style>{style}</style></head><body>
 {body}
 </body></html>
 """
@@ -148,6 +150,16 @@ def _figures(run, step, notebook):
             picture = f'<a href="{step}.html"><img alt="{caption}" src="{source}"></a>'
             shown.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     return "".join(shown)
+
+
+def check_figures(notebook, name):
+    """Raise `UserError` if an executed notebook lacks a figure that it promises: cells with the metadata "figure"."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        slug = cell.metadata.get("figure")
+        if slug and not any("image/png" in output.get("data", {}) for output in cell.outputs):
+            raise UserError(
+                f"{name} has no PNG of its figure {slug}; remove what makes matplotlib draw elsewhere and run again."
+            )
 
 
 def settle(path):

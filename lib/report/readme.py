@@ -50,7 +50,7 @@ def repetition(first, second):
 
 def benchmark(file, *starts):
     """The paragraphs and tables of benchmarks/`file` that begin with `starts`."""
-    blocks = (ROOT / "benchmarks" / file).read_text().split("\n\n")
+    blocks = (ROOT / "benchmarks" / file).read_text(encoding="utf-8").split("\n\n")
     found = [next(block for block in blocks if block.startswith(start)) for start in starts]
     return "\n\n".join(block if block.startswith("|") else _filled(block) for block in found)
 
@@ -94,4 +94,4 @@ def updated(text):
 
 if __name__ == "__main__":
     readme = ROOT / "README.md"
-    write_bytes(readme, updated(readme.read_text()).encode())
+    write_bytes(readme, updated(readme.read_text(encoding="utf-8")).encode())

@@ -1,12 +1,12 @@
 """Build the networks and the data of a configuration, and check that it can be trained."""
 
-import os
 from functools import partial
 
 import torch
 
 from lib import discriminator
 from lib.common.errors import UserError
+from lib.common.machine import total_memory
 from lib.common.provenance import ROOT
 from lib.common.words import join
 from lib.data.batches import Batches
@@ -36,7 +36,7 @@ def _made(make, config, kind, *names):
     try:
         model = make()
         needed = 16 * sum(weights.numel() for weights in model.parameters())  # weights, gradients, Adam's two
-        if needed > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        if needed > total_memory():
             raise MemoryError
         return model
     except (RuntimeError, TypeError, OverflowError, MemoryError) as error:  # beyond torch's integers, or the memory

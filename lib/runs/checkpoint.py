@@ -72,7 +72,7 @@ def append_line(log, line):
     """Append `line` (a dictionary) to a .jsonl file; raises `UserError` when it cannot be written."""
     whole = log.stat().st_size if log.exists() else 0
     try:
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         with contextlib.suppress(OSError):
@@ -111,4 +111,4 @@ def drop_lines_after(log, step):
     if log.exists():
         kept = [line for line in read_log(log) if line["step"] <= step]
         with atomic(log) as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")

@@ -3,30 +3,56 @@
 import os
 import socket
 import sys
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
+from lib.common.errors import UserError
+from lib.common.words import join
+
 LOOPBACK = "127.0.0.1"
+PLACE = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # where torchrun, or a platform, says it
+REMEDY = "start every rank, best by torchrun, or unset WORLD_SIZE and RANK to train in one process"
+PATIENCE = timedelta(minutes=5)  # for ranks on one machine to meet
 
 
 class Ranks:
     """Rank, world size and device of this process, and collectives on Python values.
 
-    Under torchrun the process joins its group; without it, the world size is 1.
+    Under torchrun, or where a platform sets the variables `PLACE`, the process joins its group; else the world size is
+    1. Raises `UserError` if some of the variables are missing or wrong, or the group is not complete in time.
     """
 
     def __init__(self):
-        self.rank, self.world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        self.rank, self.world_size = _place()
         self.device = torch.device("cpu")
         if torch.cuda.is_available():
-            self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+            local = int(os.environ.get("LOCAL_RANK", self.rank % torch.cuda.device_count()))
+            self.device = torch.device("cuda", local)
             torch.cuda.set_device(self.device)
         if self.world_size > 1:
-            # Gradients travel by NCCL, Python values by gloo, which does not wait for the GPU
-            backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
-            store = self._local_store() if os.environ["MASTER_ADDR"] == LOOPBACK else None
-            distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size)
+            if distributed.is_torchelastic_launched():
+                self._join()  # if that fails, torchrun starts all again
+            else:
+                self._meet()
+
+    def _meet(self):
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        print(f"Rank {self.rank} of {self.world_size} waits for the others at {place}.", flush=True)
+        try:
+            self._join()
+        except (OSError, ValueError, RuntimeError) as error:  # torch's are RuntimeErrors
+            cause = str(error).splitlines()[0].rstrip(".")
+            raise UserError(
+                f"Rank {self.rank} of {self.world_size} did not meet the others at {place} ({cause}); {REMEDY}."
+            ) from error
+
+    def _join(self):
+        # Gradients travel by NCCL, Python values by gloo, which does not wait for the GPU
+        backend = "cpu:gloo,cuda:nccl" if self.device.type == "cuda" else "gloo"
+        store = self._local_store() if os.environ["MASTER_ADDR"] == LOOPBACK else None
+        distributed.init_process_group(backend, store=store, rank=self.rank, world_size=self.world_size)
 
     def _local_store(self):
         """A rendezvous store on the loopback; torch's own would listen to every network."""
@@ -34,7 +60,8 @@ class Ranks:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
         place = LOOPBACK, int(os.environ["MASTER_PORT"])
         listening = socket.create_server(place).detach() if self.rank == 0 else None
-        return distributed.TCPStore(*place, self.world_size, self.rank == 0, master_listen_fd=listening)
+        rank_0 = self.rank == 0
+        return distributed.TCPStore(*place, self.world_size, rank_0, timeout=PATIENCE, master_listen_fd=listening)
 
     def close(self):
         """Leave the process group."""
@@ -62,6 +89,22 @@ class Ranks:
         if self.world_size > 1:
             distributed.all_reduce(up, op=distributed.ReduceOp.MAX)
         return bool(up)
+
+
+def _place():
+    """(rank, world size) by the environment."""
+    try:
+        rank, world_size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
+    except ValueError as error:
+        raise UserError(f"RANK and WORLD_SIZE must be numbers ({error}); {REMEDY}.") from error
+    missing = [name for name in PLACE if name != "LOCAL_RANK" and not os.environ.get(name)]
+    if world_size > 1 and missing:
+        raise UserError(
+            f"WORLD_SIZE is {world_size}, but {join(missing)} {'is' if len(missing) == 1 else 'are'} not set; {REMEDY}."
+        )
+    if not 0 <= rank < world_size:
+        raise UserError(f"RANK is {rank}, which must be below WORLD_SIZE, {world_size}; {REMEDY}.")
+    return rank, world_size
 
 
 class Means:

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_json
-from lib.common.processes import end_with_parent
+from lib.common.machine import cores
+from lib.common.processes import end_with_parent, use_utf8
 from lib.common.provenance import ROOT
 from lib.config import read_note
 from lib.runs.checkpoint import read_log
-from lib.runs.distributed import LOOPBACK
+from lib.runs.distributed import LOOPBACK, PLACE
 from lib.runs.folders import claim, folders_in
 
 FAILED = 2  # exit status after a `UserError`: starting again would not help
@@ -92,10 +93,10 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
     with tempfile.TemporaryDirectory() as scratch:
         failure, lines = Path(scratch, "failure.json"), deque(maxlen=30)
         environment = {
-            "OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // nproc, 1)),
+            "OMP_NUM_THREADS": str(max(cores() // nproc, 1)),
             # Spinning threads hold each other up: beside other work, a step of two took five to six times as long
             "OMP_WAIT_POLICY": "PASSIVE",
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in PLACE},  # torchrun sets its own
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": str(ROOT),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
@@ -159,6 +160,7 @@ def main():
 
 
 if __name__ == "__main__":
+    use_utf8()
     try:
         main()
     except UserError as error:

@@ -16,11 +16,12 @@ import torch
 from lib.common.errors import UserError
 from lib.common.files import read_json
 from lib.common.provenance import ROOT
-from lib.data.songs import Song, _create
+from lib.data.songs import Song
 from lib.demucs import Demucs
 from lib.models.weights import BUNDLED, load_generator, load_weights, save_weights
 from lib.separate import separate
 from lib.separate.__main__ import main
+from lib.separate.stems import Form
 
 SOURCES = ("drums", "bass", "other", "vocals")
 
@@ -98,7 +99,7 @@ def test_stems_have_the_songs_form_and_sum_to_it(exact, tmp_path, name, rate, ch
 def test_integers_are_the_floats_rounded(exact, tmp_path, form, subtype, step):
     soundfile.write(tmp_path / "song.wav", tone(1, 44_100, 2), 44_100, subtype="FLOAT")
     for name in (form, "float"):
-        arguments = ["--checkpoint", str(exact), "--format", name, "--out", str(tmp_path / name)]
+        arguments = ["--checkpoint", str(exact), "--bits", name, "--out", str(tmp_path / name)]
         assert main([str(tmp_path / "song.wav"), *arguments]) == 0
     integers, info = stems(tmp_path / form / "song")
     floats, info_float = stems(tmp_path / "float" / "song")
@@ -109,7 +110,7 @@ def test_integers_are_the_floats_rounded(exact, tmp_path, form, subtype, step):
 def test_clipping_is_avoided_by_one_factor_and_said(exact, tmp_path, capsys):
     soundfile.write(tmp_path / "song.wav", tone(1, 44_100, 2, gain=8), 44_100, subtype="FLOAT")
     arguments = [str(tmp_path / "song.wav"), "--checkpoint", str(exact)]
-    assert main([*arguments, "--out", str(tmp_path / "float"), "--format", "float"]) == 0
+    assert main([*arguments, "--out", str(tmp_path / "float"), "--bits", "float"]) == 0
     assert "quieter" not in capsys.readouterr().out
     assert main([*arguments, "--out", str(tmp_path / "24")]) == 0
     said = float(re.search(r"all four stems are (\S+) dB quieter", capsys.readouterr().out)[1])
@@ -124,7 +125,7 @@ def test_mono_is_the_mean_of_both_sides(exact, tmp_path):
     mono = tone(1, 44_100, 1)
     for name, channels in (("mono", 1), ("stereo", 2)):
         soundfile.write(tmp_path / f"{name}.wav", np.repeat(mono, channels, axis=1), 44_100, subtype="FLOAT")
-        arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--format", "float"]
+        arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--bits", "float"]
         assert main([str(tmp_path / f"{name}.wav"), *arguments]) == 0
     one, two = (stems(tmp_path / name)[0] for name in ("mono", "stereo"))
     assert np.abs(two[..., 0] - two[..., 1]).max() > 1e-3  # untrained, the sides of equal inputs differ
@@ -136,7 +137,7 @@ def test_surround_is_mixed_down_and_said(exact, tmp_path, capsys):
     six = tone(2, 44_100, 6, gain=0.1)
     soundfile.write(tmp_path / "plain.wav", six, 44_100, subtype="FLOAT")
     convert(tmp_path / "plain.wav", tmp_path / "six.wav", "-channel_layout", "5.1", "-c:a", "pcm_f32le")
-    arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--format", "float"]
+    arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--bits", "float"]
     assert main([str(tmp_path / "six.wav"), *arguments]) == 0
     assert "has 6 channels: its stereo downmix" in capsys.readouterr().out
     downmix = six[:, :2] + np.sqrt(0.5) * (six[:, 2:3] + six[:, 4:])
@@ -190,7 +191,7 @@ def test_a_bad_song_gets_its_sentence_and_the_others_go_on(exact, tmp_path, capf
 def test_shifts_reach_the_generator(exact, tmp_path):
     song = tmp_path / "song.wav"
     soundfile.write(song, tone(0.5, 44_100, 2), 44_100, subtype="FLOAT")
-    arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--format", "float", "--shifts", "2"]
+    arguments = ["--checkpoint", str(exact), "--out", str(tmp_path), "--bits", "float", "--shifts", "2"]
     assert main([str(song), *arguments]) == 0
     mixture = soundfile.read(song, dtype="float32")[0].T
     wanted, plain = (separate(load_weights(exact), mixture, shifts=n).mT.numpy() for n in (2, 0))
@@ -207,7 +208,7 @@ def test_weights_for_another_rate_are_refused(tmp_path):
 @pytest.mark.parametrize(("frames", "kind"), [(2**29 - 2**13, "WAV"), (2**29 - 2**13 + 1, "RF64")])
 def test_stems_beyond_four_gigabytes_are_rf64(tmp_path, frames, kind):
     like = types.SimpleNamespace(samplerate=44_100, channels=2, frames=frames)  # of 4 bytes: 2^32 - 2^16 is the limit
-    with _create(tmp_path / "stem.wav", "FLOAT", like) as file:
+    with Form("wav", "float").create(tmp_path / "stem.wav", like) as file:
         assert file.format == kind
 
 
@@ -229,6 +230,7 @@ def test_stems_are_replaced_only_as_a_whole(exact, tmp_path):
     (out / "song" / "notes.txt").write_text("mine")
     before = {path: path.read_bytes() for path in (out / "song").iterdir()}
     truncated(song)
+    arguments.append("--overwrite")
     assert main(arguments) == 1
     assert {path: path.read_bytes() for path in (out / "song").iterdir()} == before
     soundfile.write(song, tone(0.3, 44_100, 2), 44_100)
@@ -264,7 +266,7 @@ def test_interruption_leaves_nothing(exact, tmp_path):
     process = run(tmp_path / "song.flac", "--checkpoint", exact, "--out", tmp_path / "out")
     assert process.stdout.read(7).strip() == "song:"  # the progress bar has begun
     deadline = time.monotonic() + 60  # not earlier: tqdm itself would complain about an interruption in its constructor
-    while not list((tmp_path / "out").glob(".separating-*/drums.wav")):
+    while not list((tmp_path / "out").glob(".separating-*/estimates")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -301,7 +303,7 @@ def _first(model):
 # Separates a song and prints, for each part, the bytes in use and the process's peak so far, both in MB.
 WATCHED = """
 import ctypes, resource, sys
-from lib.separate import __main__ as command
+from lib.separate import __main__, songs
 
 class Info(ctypes.Structure):
     names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"  # glibc's struct mallinfo2
@@ -316,8 +318,8 @@ def watched(*arguments, **options):
 
 mallinfo = ctypes.CDLL(None).mallinfo2
 mallinfo.restype = Info
-stream, command.stream = command.stream, watched
-assert not command.main(sys.argv[1:])
+stream, songs.stream = songs.stream, watched
+assert not __main__.main(sys.argv[1:])
 """
 
 

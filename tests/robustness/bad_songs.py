@@ -127,8 +127,25 @@ CASES = [
          "…); python -m lib.separate --help explains."),
     Case("a song that is missing", SEPARATE, "Cannot read …/song.wav (No such file or directory); give a readable "
          "audio file.", lambda place: (place / "song.wav").unlink()),
-    Case("a song that is a folder", SEPARATE, "Cannot read …/song.wav (Is a directory); give a readable audio file.",
-         folder),
+    Case("bits that flac does not have", f"{SEPARATE} --format flac --bits float", "--bits float is impossible, as "
+         "flac holds 16 or 24 bits; change --bits or --format."),
+    Case("bits of an mp3", f"{SEPARATE} --format mp3 --bits 16", "--bits 16 is impossible, as mp3 has no bits; change "
+         "--bits or --format."),
+    Case("an mp3 that is to add up to the song", f"{SEPARATE} --format mp3 --sum-to-song", "--sum-to-song needs wav or "
+         "flac: mp3 changes every sample."),
+    Case("a rate that mp3 does not have", f"{SEPARATE} --format mp3", "…/song.wav has 96,000 Hz, which mp3 cannot "
+         "hold; choose --format wav.", song(sound(), 96_000)),
+    Case("a stem that there is none of", f"{SEPARATE} --two-stems piano", "Argument --two-stems: invalid choice: "
+         "'piano' (choose from …); python -m lib.separate --help explains."),
+    Case("parts of no length", f"{SEPARATE} --segment 0", "--segment 0 must lie between 0.1 and 3600 seconds."),
+    Case("no process", f"{SEPARATE} -j 0", "--jobs 0 must be 1 or more."),
+    Case("files without the name of their stem", f"{SEPARATE} --name {{track}}.{{ext}}", "--name {track}.{ext} lacks "
+         "{stem}; write it with {track}, {stem} and {ext}."),
+    Case("files named by a field that there is none of", f"{SEPARATE} --name {{stem}}-{{year}}", "--name {stem}-{year} "
+         "has {year}; write it with {track}, {stem} and {ext}."),
+    Case("files named out of their folder", f"{SEPARATE} --name ../../{{stem}}", "--name ../../{stem} must name files "
+         "below the folder of --out."),
+    Case("a folder without songs", SEPARATE, "…/song.wav holds no songs; name a folder that does, or a file.", folder),
     Case("a song that is a link to itself", SEPARATE, "Cannot read …/song.wav (Too many levels of symbolic links); "
          "give a readable audio file.", loop),
     Case("a song that may not be read", SEPARATE, "Cannot read …/song.wav (Permission denied); give a readable audio "

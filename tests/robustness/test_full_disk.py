@@ -29,7 +29,7 @@ from lib.report import pages as site
 from lib.report import tables as report
 from lib.runs.checkpoint import append_line, save_state
 from lib.runs.folders import claim
-from lib.separate.__main__ import separate_song
+from lib.separate.songs import separate_song
 
 
 @contextlib.contextmanager

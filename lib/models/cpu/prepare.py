@@ -17,7 +17,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from lib.common.errors import UserError
-from lib.common.processes import keep_buffers as keep_buffers  # lib.train imports it from here
 from lib.demucs import Demucs, center_trim
 from lib.models.cpu import convolutions
 from lib.models.cpu.lstm import lstm

@@ -2,7 +2,9 @@
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from IPython import get_ipython
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from lib.evaluation.results import ARMS
 
@@ -17,7 +19,10 @@ WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
 
 
 def use():
-    """Set the theme of all later figures."""
+    """Set the theme of all later figures; a notebook shows them as PNG, whatever MPLBACKEND or a profile asks for."""
+    if shell := get_ipython():
+        shell.run_line_magic("matplotlib", "inline")
+        set_matplotlib_formats("png")
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.8)
     plt.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True, "lines.linewidth": 1.6,
