@@ -26,8 +26,8 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     common                    nothing of lib
     corpus                    common
     draw_audio                corpus, common
-    demucs, discriminator,    common.errors only, so that each file stands alone; the one exception:
-    losses, memorisation      Demucs.load_published calls models.original
+    demucs, discriminator,    common.errors only, so that each file stands alone. Two functions go beyond:
+    losses, memorisation      Demucs.load_published calls models.original, spectral_loss calls auraloss
     data                      common
     models                    demucs, data, common
     gan                       discriminator, losses, memorisation, data, common
@@ -35,7 +35,7 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     config                    discriminator, losses, models, data, common
     runs                      config, discriminator, models, data, common
     train                     common, and all from demucs to runs except separate: a rank loads no pandas, scipy,
-                              auraloss, matplotlib or IPython
+                              matplotlib or IPython, and auraloss only for the spectral loss
     evaluation                all above
     report                    all above
     pipeline                  all above; no module imports pipeline, and only pipeline and the notebooks import report
