@@ -142,7 +142,7 @@ def test_a_folder_gives_its_songs_and_two_damaged_ones_do_not_stop_ten(model, tm
     songs = [write(album / f"cd {k % 2}/{k:02}.{('wav', 'flac', 'ogg')[k % 3]}", seed=k) for k in range(12)]
     songs[4].write_bytes(b"")
     songs[9].write_bytes(songs[9].read_bytes()[:2000])
-    for litter in (".hidden.wav", "@eaDir/00.wav", "__MACOSX/._00.wav", "cover.jpg", "cd 0/._00.wav"):
+    for litter in (".hidden/00.wav", "@eaDir/00.wav", "__MACOSX/._00.wav", "cover.jpg", "cd 0/._00.wav"):
         (album / litter).parent.mkdir(exist_ok=True)
         (album / litter).write_bytes(b"litter")
     assert main([str(album), "-n", model, "-o", str(album / "out")]) == 1
