@@ -32,6 +32,12 @@ def prediction_interval(seeds):
     return pd.DataFrame({"mean": seeds.mean(), "sd": sd, "half_width": half_width})
 
 
+def equal_means_half_width(seeds):
+    """95 % half-width per column for the mean of as many other runs of equal spread: t(2n - 2) · sd · sqrt(2/n)."""
+    n = len(seeds)
+    return stats.t.ppf((1 + LEVEL) / 2, 2 * n - 2) * prediction_interval(seeds)["sd"] * np.sqrt(2 / n)
+
+
 def two_sided_p(value, seeds):
     """Per column, two-sided p of `value` (Series, dB) as one more run: below 0.05 outside the `prediction_interval`."""
     interval, n = prediction_interval(seeds), len(seeds)

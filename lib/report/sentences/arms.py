@@ -1,7 +1,8 @@
 """What the arms are worth against L1: SDR, naturalness, and the seeds that a difference takes.
 
-A difference counts only where its interval excludes zero; everything else is "no difference shown", which is not the
-same as "no difference".
+The verdicts on a difference: "helps" or "harms", where its interval excludes zero and it is at least `NEGLIGIBLE`;
+"negligible", where the whole interval lies within ±`NEGLIGIBLE`; else "not decided". With one seed, which says nothing
+of chance between seeds, "no verdict".
 """
 
 import pandas as pd
@@ -13,20 +14,30 @@ from lib.evaluation.results import ARMS, IDEAL, PERCEPTION
 from lib.evaluation.stats import COLUMNS, STEMS
 from lib.report.tables import GAN
 
-EFFECTS = ("helps", "harms", "shows no difference in")
+NEGLIGIBLE = 0.1  # dB of SDR: the least spread of a stem between the published seeds of one recipe
+SAID = {  # {verdict: what an arm does to the stems that have it}
+    "helps": "helps {}",
+    "harms": "harms {}",
+    "negligible": "changes {} by less than 0.1 dB",
+    "not decided": "leaves {} undecided",
+}
 
 
 def seed_noise():
-    """Whether the reported GAN leaves the interval of one more Demucs v1 run in any stem."""
+    """Whether the reported GAN lies outside the spread of Demucs v1 runs in any stem, as one run and as a mean."""
     seeds = results.published_seeds()
     gan = results.published_systems().loc[GAN, list(COLUMNS)].astype(float)
     interval, p = stats.prediction_interval(seeds), stats.two_sided_p(gan, seeds)
-    outside = [stem for stem in STEMS if abs(gan[stem] - interval.loc[stem, "mean"]) > interval.loc[stem, "half_width"]]
-    names = join(outside) if outside else "none"
+
+    def outside(half_width):
+        stems = [stem for stem in STEMS if abs(gan[stem] - interval.loc[stem, "mean"]) > half_width[stem]]
+        return f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}"
+
     return (
-        f"Of the differences that the first report of Demucs v1 + GAN gave, {names} leave{'s' * (len(outside) < 2)} "
-        f"the 95 % interval of one more run of plain Demucs v1 (smallest p = {p.min():.2f}, {p.idxmin()}). This holds "
-        "if the GAN's row is one run, which its text does not say."
+        "The first report does not say whether its row of Demucs v1 + GAN is one run or a mean. As one run, of its "
+        f"differences {outside(interval['half_width'])} the 95 % interval of one more run of plain Demucs v1 (smallest "
+        f"p = {p.min():.2f}, {p.idxmin()}). As the mean of {len(seeds)} runs that scatter alike, "
+        f"{outside(stats.equal_means_half_width(seeds))} the interval of such a mean."
     )
 
 
@@ -51,40 +62,50 @@ def arm_differences(tracks, metrics=("SDR",)):
     return pd.concat(tables, names=["metric", "arm", "stem"]) if tables else pd.DataFrame()
 
 
-def effect(row, words):
-    """The first of `words` for an increase, the second for a decrease, the last for a difference that is not shown.
-
-    A difference is shown where the interval excludes zero and two decimals do not round it to zero.
-    """
-    up, down, not_shown = words
-    if row["low"] * row["high"] <= 0 or abs(row["difference"]) < 0.005:
-        return not_shown
-    return up if row["difference"] > 0 else down
+def verdict(row):
+    """The verdict on a difference in SDR, a row of `arm_differences`; see the top of this file."""
+    if row["seeds"] < 2:
+        return "no verdict"
+    if row["low"] * row["high"] > 0 and abs(row["difference"]) >= NEGLIGIBLE:
+        return "helps" if row["difference"] > 0 else "harms"
+    return "negligible" if max(-row["low"], row["high"]) <= NEGLIGIBLE else "not decided"
 
 
-def gan_helps(differences):
-    """Which stems each arm helps, harms or shows no difference in, by SDR against L1: {arm: words}.
+def verdicts(differences):
+    """The verdict on every arm and stem, by SDR against L1: Series indexed by (arm, stem).
 
     differences: `arm_differences` with "SDR" among its metrics.
     """
+    return differences.loc["SDR"].drop("all", level="stem").apply(verdict, axis=1)
+
+
+def gan_helps(differences):
+    """What each arm does to the stems by SDR against L1: {arm: words}. differences: as of `verdicts`."""
     found = {}
-    for arm, table in differences.loc["SDR"].groupby("arm", sort=False):
-        effects = table.loc[arm].loc[list(STEMS)].apply(effect, axis=1, words=EFFECTS)
-        says = [f"{word} {join(effects.index[effects == word])}" for word in EFFECTS if (effects == word).any()]
-        tracks, seeds = (int(table[name].iloc[0]) for name in ("tracks", "seeds"))
-        chance = f"{seeds} seeds" if seeds > 1 else "one seed, so the intervals know nothing of chance between seeds"
-        found[arm] = f"{ARMS.get(arm, arm)} {join(says)} ({tracks} tracks, {chance})"
+    for arm, words in verdicts(differences).groupby("arm", sort=False):
+        row, stems = differences.loc["SDR", arm].iloc[0], words.loc[arm]
+        says = [text.format(join(stems.index[stems == word])) for word, text in SAID.items() if (stems == word).any()]
+        if row["seeds"] < 2:
+            says = ["has no verdict, as one seed says nothing of chance between seeds"]
+        count = f"{row['tracks']:.0f} tracks, {row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
+        found[arm] = f"{ARMS.get(arm, arm)} {join(says)} ({count})"
     return found
 
 
 def naturalness(differences):
     """Where each arm is nearer to the true stems than L1, or farther: DataFrame, measures × (arm, stem).
 
-    differences: `arm_differences` with the metrics of `PERCEPTION`. An empty cell is a difference that is not shown.
+    differences: `arm_differences` with the metrics of `PERCEPTION`. A cell is empty where the interval includes zero,
+    two decimals round the difference to zero, or there is one seed.
     """
     if differences.empty:
         return differences
-    words = differences.apply(effect, axis=1, words=("farther", "nearer", ""))
+
+    def word(row):
+        shown = row["seeds"] > 1 and row["low"] * row["high"] > 0 and abs(row["difference"]) >= 0.005
+        return ("farther" if row["difference"] > 0 else "nearer") if shown else ""
+
+    words = differences.apply(word, axis=1)
     return words.unstack(["arm", "stem"]).rename(index=PERCEPTION, columns=ARMS)
 
 

@@ -6,7 +6,8 @@ from lib.common.words import join, plain, signed
 from lib.evaluation.probe import read_probe
 from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import arm_means
-from lib.report.sentences.arms import EFFECTS, arm_differences, effect, gan_helps, seed_noise
+from lib.report.sentences import arms
+from lib.report.sentences.arms import arm_differences, gan_helps, seed_noise
 from lib.report.sentences.discriminator import diagnoses, gan_runs, probe, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
@@ -27,12 +28,17 @@ def headline(run):
         differences = arm_differences(arms_table(run))
     except UserError:  # no pair of arms
         return "No arm has been trained with a discriminator yet.", seed_noise()
-    effects = differences.loc["SDR"].drop("all", level="stem").apply(effect, axis=1, words=EFFECTS)
-    gains = [f"{stem} ({ARMS.get(arm, arm)})" for arm, stem in effects.index[effects == "helps"]]
+    found, rows = arms.verdicts(differences), differences.loc["SDR"].drop("all", level="stem")
+    gains = [f"{stem} ({ARMS.get(arm, arm)})" for arm, stem in found.index[found == "helps"]]
+    lead = "Whether a discriminator raises the SDR is not decided here."
+    if gains:
+        lead = f"A discriminator raised the SDR of {join(gains)}."
+    elif (rows["seeds"] > 1).all() and (rows["high"] < arms.NEGLIGIBLE).all():
+        lead = "A discriminator did not raise the SDR."
     tracks = "test tracks" + " of the embedded corpus" * (read_json(run / "data.json")["root"] == "embedded")
     words = verdicts(gan_runs(run))["verdict"]
     overfit = int((words == "overfits").sum())
-    return f"A discriminator {f'raised the SDR of {join(gains)}' if gains else 'did not raise the SDR'}.", (
+    return lead, (
         f"{seed_noise()} Trained again here from one common start, on {tracks}, by SDR against L1, "
         f"{'; '.join(gan_helps(differences).values())}. The first report suspected that its discriminator overfits; of "
         f"the {len(words)} here, {overfit or 'none'} {'do' if overfit > 1 else 'does'}."
