@@ -163,15 +163,15 @@ def _read_parts(path, scale):
     parts, peak = [], 0.0
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
     for audio in map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path):
-        peak = max(peak, audio.max(initial=0), -audio.min(initial=0))
-        parts.append(_quantised(audio, path, scale))
-    return parts, float(peak)
+        peak = float(np.max([peak, audio.max(initial=0), -audio.min(initial=0)]))  # NaN if one sample is
+        if not math.isfinite(peak):
+            raise UserError(f"{path} holds NaN or infinite samples; export it again.")
+        parts.append(_quantised(audio, scale))
+    return parts, peak
 
 
-def _quantised(audio, path, scale=1.0):
+def _quantised(audio, scale=1.0):
     """Float (samples, channels) -> int16 (channels, samples), full scale being `scale`; `audio` is overwritten."""
-    if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds NaN or infinite samples; export it again.")
     np.rint(np.multiply(audio, FULL_SCALE / scale, out=audio), out=audio)
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 
