@@ -199,16 +199,18 @@ def _read_parts(path, scale):
     parts, peak = [], 0.0
     # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
     for audio in map(_read_file, _files(path)) if path.is_dir() else _read_stem_file(path):
-        peak = max(peak, audio.max(initial=0), -audio.min(initial=0))
-        parts.append(_quantised(audio, path, scale))
+        peak = float(np.max([peak, audio.max(initial=0), -audio.min(initial=0)]))  # NaN if one sample is
+        if not math.isfinite(peak):
+            raise UserError(f"{path} holds NaN or infinite samples; export it again.")
+        parts.append(_quantised(audio, scale))
     lengths = sorted({part.shape[1] for part in parts})
     if len(lengths) > 1:
         raise UserError(f"The stems of {path} differ in length ({lengths} samples); they must be equal.")
     if len(parts) == len(SOURCES):
         total = np.sum(parts, axis=0, dtype=np.int32)
-        peak = max(peak, (np.abs(total).max(initial=0) + 1) * scale / FULL_SCALE)  # at full scale, it is too large
+        peak = max(peak, (int(np.abs(total).max(initial=0)) + 1) * scale / FULL_SCALE)  # at full scale, it is too large
         parts.insert(0, total.astype(np.int16))
-    return parts, float(peak)
+    return parts, peak
 
 
 def _read_array(path):
@@ -221,10 +223,8 @@ def _read_array(path):
         raise UserError(f"{path} is no composed track ({error}); delete its corpus and run 01-data again.") from error
 
 
-def _quantised(audio, path, scale=1.0):
+def _quantised(audio, scale=1.0):
     """Float (samples, channels) -> int16 (channels, samples), full scale being `scale`; `audio` is overwritten."""
-    if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds NaN or infinite samples; export it again.")
     np.rint(np.multiply(audio, FULL_SCALE / scale, out=audio), out=audio)
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 

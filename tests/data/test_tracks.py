@@ -244,7 +244,7 @@ def test_wav_files_of_unknown_length_are_read_in_a_data_folder(tmp_path):
 def test_decoded_stem_files_saturate():
     """AAC overshoots full scale by its own errors; musdb decodes it to 16 bits."""
     loud = np.array([[1.5, -1.5], [0.5, -1.0]], np.float32)
-    assert _quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
+    assert _quantised(loud).tolist() == [[32_767, 16_384], [-32_768, -32_768]]
 
 
 def test_flac_stems_without_a_mixture_are_the_same_track_as_wav_files_with_one(tmp_path):
