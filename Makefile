@@ -15,8 +15,14 @@ $(if $(STRANGE),$(error make knows PROFILE, MUSDB and SET, but not $(STRANGE); w
 # A thread that spins while it waits takes time from the other processes.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Both reach Python as typed; make would expand a dollar, and the shell would end at " #". SET is split as a shell would.
+override MUSDB := $(value MUSDB)
+override SET := $(value SET)
+export MUSDB SET
+WITH_SET := import os, shlex, sys; os.execl(*[sys.executable] * 2, *sys.argv[1:], *shlex.split(os.environ["SET"]))
+
 report: .venv/ready ffmpeg
-	@$(PYTHON) -m lib.pipeline $(PROFILE) $(if $(MUSDB),"musdb_root=$(MUSDB)") $(SET)
+	@$(PYTHON) -c '$(WITH_SET)' -m lib.pipeline $(PROFILE) $${MUSDB:+"musdb_root=$$MUSDB"}
 
 # Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
 test: .venv/ready ffmpeg

@@ -2,10 +2,11 @@
 
     python -m lib.pipeline PROFILE [name=value …]
 
-PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (value in YAML). Executed notebooks,
-their HTML and index.html go to results/<run>/. A stamp per file holds a hash of what the file depends on: for an
-executed notebook its source, its parameters, the modules of lib that it imports, the data and the notebooks before it;
-for a page the notebook and the modules that write pages. A file whose stamp is current is not made again.
+PROFILE is a file of notebooks/profiles; name=value overrides one of its parameters (text as typed, others in YAML).
+Executed notebooks, their HTML and index.html go to results/<run>/. A stamp per file holds a hash of what the file
+depends on: for an executed notebook its source, its parameters, the modules of lib that it imports, the data and the
+notebooks before it; for a page the notebook and the modules that write pages. A file whose stamp is current is not made
+again.
 """
 
 import ast
@@ -25,7 +26,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
-from lib.common.files import atomic, locked, write_bytes
+from lib.common.files import atomic, locked, tidy, write_bytes
 from lib.common.processes import use_utf8
 from lib.common.provenance import ROOT
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
@@ -84,7 +85,7 @@ def _socket_folder():
 def read_profile(name, overrides=()):
     """Parameters of profile `name`, with `name=value` words over them; raises `UserError` on a bad name or word."""
     path = NOTEBOOKS / "profiles" / f"{name}.yaml"
-    if path not in (profiles := sorted(path.parent.glob("*.yaml"))):
+    if path not in (profiles := tidy(path.parent.glob("*.yaml"))):
         known = ", ".join(p.stem for p in profiles)
         raise UserError(f"There is no profile {name!r} in notebooks/profiles; choose one of {known}.")
     try:
@@ -99,17 +100,25 @@ def read_profile(name, overrides=()):
         if not equals:
             raise UserError(f"{word!r} is not of the form name=value.")
         try:
-            parameters[parameter] = parse_yaml(text)
+            text.encode()
+            parameters[parameter] = text if _kind(known, parameter) == "str" else parse_yaml(text)
+        except UnicodeEncodeError as error:
+            raise UserError(f"The value of {parameter} is no text: {text!r}.") from error
         except ValueError as error:
             raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
     parameters = {"run": name} | parameters
     check_names(parameters, known)
     for parameter, value in parameters.items():
-        if ast.unparse(known[parameter][0]) == "float" and isinstance(value, str):
+        if _kind(known, parameter) == "float" and isinstance(value, str):
             with contextlib.suppress(ValueError):  # YAML reads 3e-4 as text, people and papermill as a number
                 parameters[parameter] = float(value)
     check(known, parameters)
     return parameters
+
+
+def _kind(known, parameter):
+    """The type that a notebook declares for a parameter, as text; "" for an unknown parameter."""
+    return ast.unparse(known[parameter][0]) if parameter in known else ""
 
 
 def run(profile, overrides=()):

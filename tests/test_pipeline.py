@@ -120,6 +120,12 @@ def test_a_second_report_in_the_same_folder_says_so_and_stops(report):
         pipeline.run("quick", words)
 
 
+@pytest.mark.parametrize("path", ["/music #1", "a: b", "{x: 1}", "[1]", "7", "true", "~/x", "'q'", "*a", "- x", ""])
+def test_a_text_means_what_was_typed(path):
+    parameters = pipeline.read_profile("quick", [f"musdb_root={path}", "seeds=[42, 43]"])
+    assert parameters["musdb_root"] == path and parameters["seeds"] == [42, 43]
+
+
 def test_impossible_values_are_refused_before_anything_is_made(report):
     folder, _ = report
     with pytest.raises(UserError, match="arm = 'gan-42', which 04-discriminator looks at, is none of the runs"):

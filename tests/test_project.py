@@ -1,7 +1,11 @@
 """The files around the code say the same thing."""
 
+import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 from importlib import metadata
 
 import nbformat
@@ -22,6 +26,26 @@ from lib.report.guard import notebook_parameters
 from lib.report.tables import PUBLISHED, TEST
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def test_make_passes_on_what_was_typed(tmp_path):
+    """A blank, a hash, a colon, a dollar and quotes reach the pipeline, in MUSDB and within quotes in SET."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "constraints.txt", "lib/__init__.py", "lib/pipeline.py", ".venv/ready"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "lib/pipeline.py").write_text("import sys; print(ascii(sys.argv[1:]))")
+    (tmp_path / ".venv/bin").mkdir()
+    (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
+    path = '/a: b #1/$x `t` "q"'
+    for typed, words in (
+        ([], []),
+        ([f"MUSDB={path}"], [f"musdb_root={path}"]),
+        ([f"SET=song='{path}' seeds=[1,2] #2"], [f"song={path}", "seeds=[1,2]", "#2"]),
+    ):
+        command = [shutil.which("make"), "-s", "report", *typed]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert ast.literal_eval(done.stdout) == ["quick", *words]
 
 
 def test_conda_and_pip_install_the_same():

@@ -2,7 +2,9 @@
 
 import contextlib
 import fcntl
+import fnmatch
 import glob
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +12,24 @@ from pathlib import Path
 from lib.common.errors import UserError
 from lib.common.processes import abandoned, mark
 from lib.common.untrusted import parse_json, read_limited
+
+# What operating systems, storage devices, archives and editors leave in folders
+LITTER = (
+    "._*", ".ds_store", ".appledouble", ".spotlight-*", ".fseventsd", ".temporaryitems", "icon\r", "__macosx",
+    ".trash*", "$recycle.bin", "recycler", "#recycle", "system volume information", "thumbs.db", "ehthumbs*.db",
+    "desktop.ini", ".directory", "@eadir", "#snapshot", ".snapshot*", "lost+found", ".nfs*", ".fuse_hidden*",
+    ".stfolder", ".stversions", ".git", ".ipynb_checkpoints", "__pycache__",
+)  # fmt: skip
+
+
+def is_litter(name):
+    """Whether a file or folder of this name was left behind by a system, so that nobody means it."""
+    return any(fnmatch.fnmatchcase(name.casefold(), pattern) for pattern in LITTER)
+
+
+def tidy(paths):
+    """The `paths` sorted, without litter."""
+    return sorted(path for path in paths if not is_litter(path.name))
 
 
 @contextlib.contextmanager
@@ -29,11 +49,12 @@ def atomic(path):
     Those that killed processes left are removed too. Raises `UserError` if the folder cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}{mark()}")
+    name = path.name if len(os.fsencode(path.name)) < 200 else hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+    temporary = path.with_name(f".{name}{mark()}")
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            for half in abandoned(path.parent.glob(f".{glob.escape(path.name)}.*.tmp")):
+            for half in abandoned(path.parent.glob(f".{glob.escape(name)}.*.tmp")):
                 half.unlink(missing_ok=True)
             yield temporary
             temporary.replace(path)

@@ -6,22 +6,26 @@ compares the two.
 
 import hashlib
 import json
+import math
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import musdb
 import numpy as np
-import soundfile
 import stempeg
 
 from lib.common.errors import UserError
-from lib.common.files import atomic, read_json, write_json
+from lib.common.files import atomic, is_litter, read_json, write_json
 from lib.common.progress import progress
 from lib.common.provenance import ROOT, portable
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
+from lib.data.sound import Sound
 from lib.data.tracks import CHANNELS, FULL_SCALE, SAMPLERATE, SOURCES, Track
+
+LONGEST_NAME = 250  # bytes of a track's name: files of it end in .json, and file systems allow 255
 
 
 def list_musdb(root):
@@ -29,11 +33,21 @@ def list_musdb(root):
 
     `path` is a folder of wav files (MUSDB18-HQ) or a .stem.mp4 file (MUSDB18). The folder's own `musdb.yaml` names the
     validation tracks, else musdb's list does; if none of them exists, every seventh track is one.
+    What operating systems leave behind is passed over, and a line says so.
     Raises `UserError` if the folder is missing or holds no track, or a track's file is missing or empty.
     """
-    root = find_musdb(root)
+    sets, litter = _list(root)
+    if litter:
+        more = f" and {len(litter) - 3} more" if len(litter) > 3 else ""
+        print(f"{root}: passed over {', '.join(litter[:3])}{more}; operating systems leave them behind.")
+    return sets
+
+
+def _list(root):
+    """(what `list_musdb` returns, the names that are passed over)."""
+    root, litter = find_musdb(root), []
     try:
-        found = {subset: _list_subset(root / subset) for subset in ("train", "test")}
+        found = {subset: _list_subset(root / subset, litter) for subset in ("train", "test")}
     except OSError as error:
         raise UserError(f"Cannot read {error.filename} ({error.strerror}); change its permissions.") from error
     if not any(found.values()):
@@ -44,7 +58,7 @@ def list_musdb(root):
     train = found["train"]
     names = sorted(_validation_names(root) & set(train)) or (sorted(train)[::7] if len(train) > 1 else [])
     valid = {name: train.pop(name) for name in names}
-    return {"train": train, "valid": valid, "test": found["test"]}
+    return {"train": train, "valid": valid, "test": found["test"]}, litter
 
 
 def find_musdb(root):
@@ -73,19 +87,26 @@ def real_excerpt():
     return {path.name.removesuffix(".stem.mp4"): path}
 
 
-def _list_subset(folder):
+def _list_subset(folder, litter):
+    """{name: path} of the tracks in a folder; adds the names that are passed over to the list `litter`."""
     if not folder.is_dir():
         return {}
     tracks = {}
     for path in sorted(folder.iterdir()):
+        if is_litter(path.name) or (path.name.startswith(".") and path.is_dir() and not _files(path)[0].exists()):
+            litter.append(f"{folder.name}/{path.name.strip()}")
+            continue
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a link that leads nowhere; correct or remove it.")
         if path.name.endswith(".stem.mp4"):
             tracks[path.name.removesuffix(".stem.mp4")] = path
-        elif path.is_dir() and not path.name.startswith("."):
+        elif path.is_dir():
             tracks[path.name] = path
         if not path.name.isprintable():
             raise UserError(f"{folder} holds {path.name!r}, a name that is no text; rename it.")
+    for name, path in tracks.items():
+        if (length := len(os.fsencode(name))) > LONGEST_NAME:
+            raise UserError(f"The name of {path} has {length} bytes, but a track's may have {LONGEST_NAME}; rename it.")
     for file in (file for path in tracks.values() for file in _files(path)):
         if not file.is_file():
             raise UserError(f"{file} is missing; a track is mixture, drums, bass, other and vocals as wav files.")
@@ -114,13 +135,19 @@ def _validation_names(root):
 def read_track(path):
     """Decode a wav folder or .stem.mp4 file to int16 (sources + 1, channels, samples), the mixture first.
 
+    Returns (array, scale); scale: the amplitude of full scale, as in `Track`. It is a power of 2 above 1 if a float wav
+    file holds samples above 1. A .stem.mp4 file keeps 1, as in musdb: decoded AAC exceeds full scale by its own errors,
+    and saturates as in every 16-bit player.
     Raises `UserError` for stems that are damaged, mono, empty, of another sample rate, unequal in length or not finite,
     and for a silent mixture.
     """
     path = Path(path)
-    # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
-    floats = map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path)
-    parts = [_quantised(audio, path) for audio in floats]
+    (parts, peak), scale = _read_parts(path, 1.0), 1.0
+    if peak > FULL_SCALE:
+        raise UserError(f"{path} holds samples {peak:.1e} times full scale; export it again.")
+    if peak > 1 and path.is_dir():
+        scale = 2.0 ** math.ceil(math.log2(peak))
+        parts, _ = _read_parts(path, scale)
     lengths = sorted({part.shape[1] for part in parts})
     if len(lengths) > 1:
         raise UserError(f"The stems of {path} differ in length ({lengths} samples); they must be equal.")
@@ -128,29 +155,39 @@ def read_track(path):
         raise UserError(f"{path} holds no samples.")
     if not np.ptp(parts[0].sum(0, dtype=np.int32)):
         raise UserError(f"The mixture of {path} is silent throughout, or its sides cancel; remove the track.")
-    return np.stack(parts)
+    return np.stack(parts), scale
 
 
-def _quantised(audio, path):
-    """Float (samples, channels) -> int16 (channels, samples); `audio` is overwritten."""
-    if not np.isfinite(audio).all():
-        raise UserError(f"{path} holds NaN or infinite samples; export it again.")
-    np.rint(np.multiply(audio, FULL_SCALE, out=audio), out=audio)
-    # Decoded AAC can exceed full scale: saturate, as every 16-bit player does.
+def _read_parts(path, scale):
+    """([int16 (channels, samples) of mixture and stems, full scale being `scale`], their highest amplitude)."""
+    parts, peak = [], 0.0
+    # One float stem at a time: tracks are decoded in parallel, and five float stems of four minutes take 400 MB.
+    for audio in map(_read_wav, _files(path)) if path.is_dir() else _read_stem_file(path):
+        peak = float(np.max([peak, audio.max(initial=0), -audio.min(initial=0)]))  # NaN if one sample is
+        if not math.isfinite(peak):
+            raise UserError(f"{path} holds NaN or infinite samples; export it again.")
+        parts.append(_quantised(audio, scale))
+    return parts, peak
+
+
+def _quantised(audio, scale=1.0):
+    """Float (samples, channels) -> int16 (channels, samples), full scale being `scale`; `audio` is overwritten."""
+    np.rint(np.multiply(audio, FULL_SCALE / scale, out=audio), out=audio)
     return np.clip(audio, -FULL_SCALE, FULL_SCALE - 1, out=audio).T.astype(np.int16, order="C")
 
 
 def _read_wav(path):
-    try:
-        with regular_file(path).open("rb") as file:  # libsndfile does not report that a file is too short
-            promised = 8 + int.from_bytes(file.read(8)[4:], "little")
-        truncated = max(promised, soundfile.info(path).frames) > path.stat().st_size  # a frame has a byte at least
-        audio, samplerate = soundfile.read(path, 0 if truncated else -1, dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:  # soundfile's errors are RuntimeErrors
-        raise UserError(f"Cannot read {path} ({error}); the file is damaged or no wav file.") from error
-    _check_format(path, samplerate, audio.shape[1])
-    if truncated:
-        raise UserError(f"{path} is truncated: its header promises more than the file holds; copy it again.")
+    with tempfile.TemporaryDirectory() as scratch:
+        sound = Sound(path, Path(scratch))
+        for part in sound.recordings:
+            _check_format(path, part.samplerate, part.channels)
+        for remark in sound.remarks:
+            print(remark)
+        audio, done = np.empty((sum(part.frames for part in sound.recordings), CHANNELS), np.float32), 0
+        for part in sound.recordings:
+            for block in sound.read(part):
+                audio[done : done + len(block)] = block
+                done += len(block)
     return audio
 
 
@@ -183,14 +220,15 @@ def _short_hash(text):
 
 def fingerprint_folder(root):
     """Hash of the paths, sizes and times of all files of a musdb folder."""
-    paths = [path for tracks in list_musdb(root).values() for path in tracks.values()]
+    paths = [path for tracks in _list(root)[0].values() for path in tracks.values()]
     return _short_hash("".join(map(_fingerprint, paths)))
 
 
 def decode(tracks, cache, label="decode"):
     """Decode `tracks` {name: path} into the folder `cache`; returns a list of `Track`s in the same order.
 
-    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes.
+    A track is decoded again only if its files have changed (path, size, time), so an interrupted call resumes. A line
+    says which tracks exceed full scale.
     """
     cache = Path(cache)
 
@@ -198,16 +236,24 @@ def decode(tracks, cache, label="decode"):
         name, path = item
         fingerprint, array = _fingerprint(path), cache / f"{_short_hash(str(path.resolve()))}.npy"
         note = array.with_suffix(".json")
-        if array.exists() and note.exists() and read_json(note).get("source") == fingerprint:
-            return Track(**read_json(note))
-        audio = read_track(path)
+        if array.exists() and note.exists():
+            track = read_json(note)
+            if track.get("source") == fingerprint and "scale" in track:  # older notes have none: samples were clipped
+                return Track(**track)
+        audio, scale = read_track(path)
         with atomic(array) as temporary, temporary.open("wb") as file:
             np.save(file, audio)
-        mono = audio[0].astype(np.float64).mean(0) / FULL_SCALE
+        mono = audio[0].astype(np.float64).mean(0) / (FULL_SCALE / scale)
         statistics = float(mono.mean()), float(mono.std())
-        track = Track(name, portable(array), audio.shape[-1], *statistics, source=fingerprint)
+        track = Track(name, portable(array), audio.shape[-1], *statistics, source=fingerprint, scale=scale)
         write_json(note, asdict(track))
         return track
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(progress(label, len(tracks), pool.map(one, tracks.items())))
+        decoded = list(progress(label, len(tracks), pool.map(one, tracks.items())))
+    if loud := [track for track in decoded if track.scale > 1]:
+        print(
+            f"{label}: {len(loud)} of {len(tracks)} tracks exceed full scale, such as {loud[0].name}; they are kept "
+            f"without clipping, in steps of {max(track.scale for track in loud) / FULL_SCALE:.1e} at most."
+        )
+    return decoded

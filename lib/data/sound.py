@@ -111,7 +111,7 @@ class Sound:
         stream, container = facts["streams"][0], facts["format"]
         options, strict = [], True
         if stream["codec_name"] == "mp3" and container["format_name"] == "mp3":
-            options, strict = self._mp3(start, end, int(stream["nb_read_packets"])), False
+            options, strict = self._mp3(start, end, int(stream.get("nb_read_packets", 0))), False
         elif stream["codec_name"] == "flac":
             options = ["-err_detect", "crccheck+explode"]  # of frames, as libFLAC does
         elif container["format_name"] == "wav" and not known:
@@ -119,7 +119,10 @@ class Sound:
         errors = ffmpeg(self.path, source, target, before=options, strict=strict)
         if errors and known:
             self.remarks.append(f"{self.path} is damaged in places, which are passed over (ffmpeg: {errors[0]}).")
-        recording = describe(target)
+        try:
+            recording = describe(target)
+        except soundfile.LibsndfileError as error:  # for a rate or a number of channels that nothing has
+            raise _undecodable(self.path, [str(error)]) from error
         alone = container["nb_streams"] == 1 and container.get("duration")
         stated, there = float(stream.get("duration") or alone or 0), recording.frames / recording.samplerate
         if there < stated - STATED.get(container["format_name"], float("inf")):

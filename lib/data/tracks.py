@@ -33,6 +33,7 @@ class Track:
     mean: float  # of the mono mixture
     std: float
     source: str  # fingerprint of the files it was decoded from
+    scale: float = 1.0  # amplitude of int16 full scale: above 1 if the files hold samples above 1
 
     def audio(self):
         """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture. Raises `UserError` if damaged."""
@@ -45,12 +46,12 @@ class Track:
             raise UserError(f"Decoded track {self.path} is missing or damaged; run 01-data again.") from error
 
     def stems(self):
-        """Float32 stems in [-1, 1], (sources, channels, samples)."""
-        return self.audio()[1:].astype(np.float32) / FULL_SCALE
+        """Float32 stems in [-scale, scale], (sources, channels, samples)."""
+        return self.audio()[1:].astype(np.float32) / np.float32(FULL_SCALE / self.scale)
 
     def mixture(self):
-        """Float32 mixture in [-1, 1], (channels, samples)."""
-        return self.audio()[0].astype(np.float32) / FULL_SCALE
+        """Float32 mixture in [-scale, scale], (channels, samples)."""
+        return self.audio()[0].astype(np.float32) / np.float32(FULL_SCALE / self.scale)
 
 
 def write_index(path, sets, **facts):
@@ -80,7 +81,7 @@ def read_index(path):
 
 def _is_sound(track):
     typed = all(isinstance(getattr(track, field.name), field.type) for field in fields(track))
-    return typed and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf
+    return typed and track.samples > 0 and math.isfinite(track.mean) and 0 < track.std < math.inf and track.scale > 0
 
 
 class Excerpts:
@@ -116,5 +117,5 @@ class Excerpts:
         row = self._map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]
         gain = sign / track.std
         for c, channel in enumerate(order):
-            np.multiply(row[channel], np.float32(gain / FULL_SCALE), out=out[c])
+            np.multiply(row[channel], np.float32(gain * track.scale / FULL_SCALE), out=out[c])
             out[c] -= np.float32(gain * track.mean)

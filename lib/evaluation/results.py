@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from lib.common.errors import UserError
-from lib.common.files import read_json
+from lib.common.files import read_json, tidy
 from lib.common.provenance import ROOT
 from lib.common.untrusted import parse_json, read_limited
 from lib.evaluation import detectability
@@ -60,7 +60,7 @@ def read_museval(folder):
 
 
 def _result_files(folder):
-    return sorted(folder.glob("*.json")) + sorted(folder.glob("*.json.gz"))
+    return tidy(folder.glob("*.json")) + tidy(folder.glob("*.json.gz"))
 
 
 def _read_track(file):
@@ -133,7 +133,7 @@ def check_versions(folder):
 def _spectral(folder):
     """The spectral measures of every (track, target) of an evaluated `folder`."""
     rows = []
-    for file in folder.glob("spectral/*.json"):
+    for file in tidy(folder.glob("spectral/*.json")):
         for target, values in _values_of(file, read_json(file)).items():
             rows.append({"track": file.name.removesuffix(".json"), "target": target, **values})
     return pd.DataFrame(rows, columns=["track", "target", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
@@ -163,7 +163,7 @@ def evaluated(run, test_set):
 
 def evaluated_sets(run):
     """The test sets that any arm of `run` was evaluated on, in the order of `TEST_SETS`, then by name."""
-    paths = (path for folder in folders_in(run) for path in folder.glob("eval/*"))
+    paths = (path for folder in folders_in(run) for path in tidy(folder.glob("eval/*")))
     names = {path.name for path in paths if _result_files(path / "tracks")}
     if odd := [name for name in names if not re.fullmatch(r"[\w.+ -]+", name)]:
         raise UserError(f"A test set cannot be called {odd[0]!r}; rename its folder to letters, digits and spaces.")

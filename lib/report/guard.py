@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lib import corpus
 from lib.common.errors import UserError
+from lib.common.files import tidy
 from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
 from lib.data.tracks import SAMPLERATE, SOURCES, Track
@@ -65,7 +66,7 @@ def check_parameters(history, notebooks_folder):
             declared = sheet
             values |= {name: default for name, (_, default) in sheet.items()}
         values |= _injected(source)
-    check_names(values, set(declared).union(*map(notebook_parameters, sorted(Path(notebooks_folder).glob("*.ipynb")))))
+    check_names(values, set(declared).union(*map(notebook_parameters, tidy(Path(notebooks_folder).glob("*.ipynb")))))
     return check(declared, values)
 
 

@@ -163,6 +163,8 @@ def separate_song(run, path, start, seconds):
         file = Song(ROOT / Path(path).expanduser(), Path(scratch))
         begin = round(start * SAMPLERATE)
         mixture = np.concatenate(list(file.blocks()), axis=1)[:, begin : begin + round(seconds * SAMPLERATE)]
+    for remark in file.remarks:
+        print(remark)
     if not mixture.shape[1]:
         raise UserError(f"{path} lasts {file.frames / file.samplerate:.1f} s; choose a song_start before {start:g} s.")
     estimates = separate_all(run, mixture)

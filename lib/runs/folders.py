@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from lib.common.errors import UserError
-from lib.common.files import write_json
+from lib.common.files import tidy, write_json
 from lib.common.provenance import ROOT, made_by
 from lib.config import Config, read_note
 from lib.data.tracks import read_index
@@ -36,7 +36,7 @@ def arm_and_seed(name):
 
 def folders_in(run):
     """The folders in `run`, sorted by name, without runs that were set aside."""
-    return sorted(path for path in Path(run).glob("*") if path.is_dir() and "~" not in path.name)
+    return [path for path in tidy(Path(run).glob("*")) if path.is_dir() and "~" not in path.name]
 
 
 def runs_in(run, holding):

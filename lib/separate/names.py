@@ -4,6 +4,7 @@ import re
 from pathlib import Path, PurePath
 
 from lib.common.errors import UserError
+from lib.common.files import is_litter
 from lib.data.songs import song_name
 
 STDIN = Path("-")
@@ -12,7 +13,6 @@ ENDINGS = {  # of the files in a folder that are songs; a file that is named its
     ".aac", ".ac3", ".aif", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4",
     ".oga", ".ogg", ".opus", ".w64", ".wav", ".webm", ".wma", ".wv",
 }  # fmt: skip
-LITTER = (".", "@", "__MACOSX")  # beginnings of names that systems give to their own files and folders
 
 
 def find_songs(word, out):
@@ -26,10 +26,14 @@ def find_songs(word, out):
         return [(path, PurePath())]
     files = (file for file in sorted(path.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file())
     found = [(file, file.relative_to(path)) for file in files if not file.resolve().is_relative_to(out)]
-    found = [(file, name.parent) for file, name in found if not any(part.startswith(LITTER) for part in name.parts)]
+    found = [(file, name.parent) for file, name in found if not any(map(_is_hidden, name.parts))]
     if not found:
         raise UserError(f"{path} holds no songs; name a folder that does, or a file.")
     return found
+
+
+def _is_hidden(name):
+    return name.startswith(".") or is_litter(name)
 
 
 def check_pattern(pattern):

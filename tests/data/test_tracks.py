@@ -1,6 +1,7 @@
 """Reading musdb folders, the cache, and excerpts."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,11 +11,14 @@ import threading
 import musdb
 import numpy as np
 import pytest
+import soundfile
 from support import synthetic_stems, write_track
 
+from lib.common.errors import UserError
+from lib.common.files import read_json, tidy, write_json
 from lib.common.provenance import ROOT
-from lib.data.musdb import _quantised, decode, list_musdb, read_track
-from lib.data.tracks import SOURCES, Excerpts, read_index
+from lib.data.musdb import _quantised, decode, fingerprint_folder, list_musdb, read_track
+from lib.data.tracks import SOURCES, Excerpts, read_index, write_index
 
 
 def test_splits_and_audio_agree_with_musdb(musdb_folder):
@@ -25,7 +29,7 @@ def test_splits_and_audio_agree_with_musdb(musdb_folder):
     theirs = musdb.DB(str(musdb_folder), is_wav=True, subsets="test")
     assert sorted(files["test"]) == sorted(track.name for track in theirs)
     track = theirs[0]
-    ours = read_track(files["test"][track.name]) / 32_768
+    ours = read_track(files["test"][track.name])[0] / 32_768
     np.testing.assert_array_equal(ours[0].T, track.audio)
     np.testing.assert_array_equal(ours[1:].transpose(0, 2, 1), np.stack([track.targets[s].audio for s in SOURCES]))
 
@@ -36,7 +40,7 @@ def test_stem_file_agrees_with_musdb(real_excerpt, tmp_path):
     [(name, path)] = list_musdb(tmp_path)["test"].items()
     theirs = musdb.DB(str(tmp_path), subsets="test")[0]
     assert name == theirs.name
-    ours = read_track(path) / 32_768
+    ours = read_track(path)[0] / 32_768
     # 16 bits: at most half a step from the decoder's float samples
     np.testing.assert_allclose(ours[0].T, theirs.audio, atol=0.5001 / 32_768)
     for k, source in enumerate(SOURCES):
@@ -101,7 +105,7 @@ def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, 
     assert missing == ["Track 1", "Track 2"], "the first is not decoded again"
     assert "3 of 3 tracks" in capsys.readouterr().out
     for track, path in zip(tracks, three.values(), strict=True):
-        np.testing.assert_array_equal(track.audio(), read(path))
+        np.testing.assert_array_equal(track.audio(), read(path)[0])
 
 
 def test_a_killed_decode_resumes(three, tmp_path):
@@ -129,7 +133,7 @@ decode({path.name: path for path in sorted(folder.iterdir())}, cache)
     assert done.returncode == -signal.SIGKILL
     tracks = decode(three, tmp_path / "cache")
     for track, path in zip(tracks, three.values(), strict=True):
-        np.testing.assert_array_equal(track.audio(), read_track(path))
+        np.testing.assert_array_equal(track.audio(), read_track(path)[0])
 
 
 def test_tracks_are_decoded_at_once(three, tmp_path, monkeypatch):
@@ -147,9 +151,100 @@ def test_without_musdbs_names_every_seventh_track_is_held_out(tmp_path):
     assert list(files["valid"]) == ["Track 0", "Track 7"] and len(files["train"]) == 6
 
 
-def test_beyond_full_scale_samples_saturate():
+LITTER = [  # of Synology and QNAP, macOS, archives, Windows, Linux, editors
+    "@eaDir", "#recycle", ".DS_Store", "._A - B.stem.mp4", "._A - B", ".Trashes", ".Trash-1000", "Icon\r", "__MACOSX",
+    "Thumbs.db", "desktop.ini", "$RECYCLE.BIN", "System Volume Information", "lost+found", ".nfs0000001",
+    ".ipynb_checkpoints", ".hidden",
+]  # fmt: skip
+
+
+def test_what_systems_leave_behind_is_passed_over_and_said_once(tmp_path, capsys):
+    track = tmp_path / "train" / "A - B"
+    write_track(track, synthetic_stems(1, 0.1))
+    write_track(tmp_path / "train" / ".38 Special - Song", synthetic_stems(2, 0.1))
+    for folder in (tmp_path, tmp_path / "train", track):
+        for name in LITTER:
+            if name in (".DS_Store", "Thumbs.db", "desktop.ini", "Icon\r") or name.endswith(".mp4"):
+                (folder / name).write_bytes(b"no sound")
+            else:
+                (folder / name).mkdir()
+                (folder / name / "mixture.db").write_bytes(b"no sound")
+    found = list_musdb(tmp_path)
+    assert sorted(found["train"] | found["valid"]) == [".38 Special - Song", "A - B"]
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{tmp_path}: passed over train/") and f"and {len(LITTER) - 3} more; operating sys" in line
+    fingerprint_folder(tmp_path)
+    assert not capsys.readouterr().out
+    assert tidy(track.iterdir()) == [track / ".hidden", *sorted(track.glob("*.wav"))]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "é" * 125])
+def test_a_track_may_have_a_name_of_250_bytes(tmp_path, name):
+    write_track(tmp_path / "test" / name, synthetic_stems(1, 0.1))
+    [track] = decode(list_musdb(tmp_path)["test"], tmp_path / "cache")
+    assert track.name == name
+    write_json(tmp_path / f"{name}.json", {"SDR": 1})
+    assert read_json(tmp_path / f"{name}.json") == {"SDR": 1}
+    (tmp_path / "test" / name).rename(tmp_path / "test" / f"{name}y")
+    with pytest.raises(UserError, match="has 251 bytes, but a track's may have 250; rename it"):
+        list_musdb(tmp_path)
+
+
+def test_samples_beyond_full_scale_are_kept(tmp_path, capsys):
+    """A float mixture's stems exceed full scale; it is stored in steps twice as large, and its sum stays exact."""
+    stems = synthetic_stems(1, 0.5).astype(np.float32) / 4000 * 0.6
+    stems[2] *= 2.5  # 1.5
+    folder = tmp_path / "in" / "test" / "Loud"
+    write_track(folder, synthetic_stems(1, 0.5))
+    write_track(tmp_path / "in" / "test" / "Quiet", synthetic_stems(2, 0.5))
+    peak = max(np.abs(stems).max(), np.abs(stems.sum(0)).max())
+    assert 1 < peak < 4
+    for name, audio in zip(("mixture", *SOURCES), (stems.sum(0), *stems), strict=True):
+        soundfile.write(folder / f"{name}.wav", audio, 44_100, subtype="FLOAT")
+    tracks = decode(list_musdb(tmp_path / "in")["test"], tmp_path / "cache", "test")
+    said = capsys.readouterr().out
+    assert re.search(r"test: 1 of 2 tracks exceed full scale, such as Loud; .* without clipping", said)
+    write_index(tmp_path / "data.json", {"test": tracks})
+    loud, quiet = read_index(tmp_path / "data.json")[0]["test"]
+    assert (loud.scale, quiet.scale) == (2.0 ** np.ceil(np.log2(peak)), 1.0)
+    half_a_step = loud.scale / 65_536
+    np.testing.assert_allclose(loud.stems(), stems.transpose(0, 2, 1), rtol=0, atol=1.001 * half_a_step)
+    np.testing.assert_allclose(loud.stems().sum(0), loud.mixture(), rtol=0, atol=5 * half_a_step)
+    mono = stems.sum(0).mean(1)
+    assert (loud.mean, loud.std) == pytest.approx((mono.mean(), mono.std()), abs=1e-5)
+    out = np.empty((2, 1000), np.float32)
+    Excerpts([loud], 2000, 1000).read(0, out, source=2)
+    np.testing.assert_allclose(out, (loud.stems()[2, :, :1000] - loud.mean) / loud.std, rtol=0, atol=1e-5)
+
+
+def test_an_older_cache_that_clipped_is_decoded_again(tmp_path):
+    write_track(tmp_path / "in" / "test" / "A - B", synthetic_stems(1, 0.1))
+    tracks = list_musdb(tmp_path / "in")["test"]
+    decode(tracks, tmp_path / "cache")
+    [note] = (tmp_path / "cache").glob("*.json")
+    write_json(note, {name: value for name, value in read_json(note).items() if name != "scale"} | {"std": 9.0})
+    assert decode(tracks, tmp_path / "cache")[0].std != 9.0
+
+
+def test_wav_files_of_unknown_length_are_read_in_a_data_folder(tmp_path):
+    stems = synthetic_stems(1, 0.1)
+    write_track(tmp_path / "A - B", stems)
+    bass = tmp_path / "A - B" / "bass.wav"
+    for options in (["-f", "wav"], ["-f", "flac"]):
+        command = ["ffmpeg", "-v", "error", "-i", tmp_path / "A - B" / "bass.wav", *options, "-"]
+        bass.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
+        audio, scale = read_track(tmp_path / "A - B")
+        np.testing.assert_array_equal(audio[1:], stems.transpose(0, 2, 1))
+        assert scale == 1
+    bass.write_bytes(bass.read_bytes()[:-2000])
+    with pytest.raises(UserError, match="Cannot decode .*bass.wav"):
+        read_track(tmp_path / "A - B")
+
+
+def test_decoded_stem_files_saturate():
+    """AAC overshoots full scale by its own errors; musdb decodes it to 16 bits."""
     loud = np.array([[1.5, -1.5], [0.5, -1.0]], np.float32)
-    assert _quantised(loud, "").tolist() == [[32_767, 16_384], [-32_768, -32_768]]
+    assert _quantised(loud).tolist() == [[32_767, 16_384], [-32_768, -32_768]]
 
 
 def test_excerpts_are_normalised_slices(index):

@@ -65,6 +65,27 @@ def eight_bits(place):
         soundfile.write(path, soundfile.read(path)[0], RATE, subtype="PCM_U8")
 
 
+def endless(place):
+    """As a program in a pipe writes them."""
+    for path in (place / TRACK).glob("*.wav"):
+        content = bytearray(path.read_bytes())
+        for start in (4, content.index(b"data") + 4):
+            content[start : start + 4] = b"\xff\xff\xff\xff"
+        path.write_bytes(content)
+
+
+def litter(place):
+    for name in ("@eaDir", "__MACOSX", "lost+found", "._I - J"):
+        (place / "musdb/test" / name).mkdir()
+    for name in ("Thumbs.db", "._I - J.stem.mp4", ".DS_Store"):
+        (place / "musdb/test" / name).write_bytes(b"no sound")
+
+
+def above_full_scale(place, answer):
+    [note] = [json.loads(path.read_text()) for path in (place / "cache").glob("*.json")]
+    return note["scale"] > 1 and "1 of 1 tracks exceed full scale" in answer.output
+
+
 def thousands(place):
     for k in range(3000):  # each a link to the same: what is looked up are 15,000 files
         (place / f"musdb/train/Track {k}").symlink_to("../test/I - J")
@@ -97,8 +118,9 @@ CASES = [
          lambda place: (shutil.rmtree(place / "musdb"), (place / "musdb").mkdir())),
     Case("the musdb folder is a link to itself", MUSDB, "musdb_root …/musdb is not a folder; give the folder that "
          "holds train/ and test/.", link("musdb", "musdb", replaced=True)),
-    Case("musdb_root is a number", "python -m lib.pipeline quick run=MINE musdb_root=7", "Parameter 'musdb_root' "
-         "must be str, but 7 is int; correct it."),
+    Case("a musdb folder that looks like YAML", "python -m lib.pipeline quick run=MINE 'musdb_root=…/NAME'",
+         "musdb_root …/NAME is not a folder; give the folder that holds train/ and test/.",
+         names=("musdb #2", "a: musdb", "7")),
     Case("musdb.yaml is no set-up", MUSDB, "…/musdb/musdb.yaml is no musdb set-up with a list validation_tracks; "
          "correct or remove it.", lambda place: (place / "musdb/musdb.yaml").write_text("sources: [")),
     Case("one track has no bass", MUSDB, f"…/{BASS} is missing; a track is mixture, drums, bass, other and vocals as "
@@ -115,12 +137,16 @@ CASES = [
          lambda place: (place / "musdb/train").chmod(0)),
     Case("a wav file of 0 bytes", MUSDB, f"…/{BASS} is an empty file; copy it again.",
          lambda place: (place / BASS).write_bytes(b"")),
-    Case("a wav file that is text", DECODE, f"Cannot read …/{BASS} (…); the file is damaged or no wav file.",
+    Case("a wav file that is text", DECODE, f"Cannot decode …/{BASS} (ffmpeg: …); give a whole audio file.",
          lambda place: (place / BASS).write_text("no audio")),
-    Case("a truncated wav file", DECODE, f"…/{BASS} is truncated: its header promises more than the file holds; copy "
+    Case("a truncated wav file", DECODE, f"…/{BASS} is truncated: its header promises more than the file holds; get "
          "it again.", lambda place: truncate(place / BASS)),
-    Case("a wav file that may not be read", DECODE, f"Cannot read …/{BASS} (…); the file is damaged or no wav file.",
+    Case("a wav file that may not be read", DECODE, f"Cannot read …/{BASS} (…); give a readable audio file.",
          lambda place: (place / BASS).chmod(0)),
+    Case("samples of a million times full scale", DECODE, f"…/{TRACK} holds samples 1.0e+06 times full scale; export "
+         "it again.", track(spoil(1e6), "bass")),
+    Case("a track's name of 251 bytes", MUSDB, "The name of …/musdb/test/… has 251 bytes, but a track's may have 250; "
+         "rename it.", lambda place: renamed(place, "x" * 251)),
     Case("wav files without samples", DECODE, f"…/{TRACK} holds no samples.", track(lambda audio: audio[:0])),
     Case("stems of unequal length", DECODE, f"The stems of …/{TRACK} differ in length ([22043, 22050] samples); they "
          "must be equal.", track(lambda audio: audio[:-7], "bass")),
@@ -181,6 +207,12 @@ CASES = [
     Case("a silent stem", DECODE, "works: most songs lack one somewhere", track(lambda audio: 0 * audio, "vocals"),
          decoded(1)),
     Case("wav files of 8 bits", DECODE, "works", eight_bits, decoded(1)),
+    Case("wav files of unknown length", DECODE, "works", endless, decoded(1)),
+    Case("float stems above full scale", DECODE, "works: nothing is clipped, and a line says so",
+         track(lambda audio: 8 * audio), above_full_scale),
+    Case("what systems leave behind (@eaDir, ._name, Thumbs.db …)", DECODE, "works: it is passed over, and a line says "
+         "so", litter, lambda place, answer: decoded(1)(place, answer) and "passed over test/" in answer.output),
+    Case("a name of 250 bytes", DECODE, "works", lambda place: renamed(place, "x" * 250), decoded(1)),
     Case("a name with accents and other scripts", DECODE, "works",
          lambda place: renamed(place, "Beyoncé – 夜に駆ける 🎵"), decoded(1)),
     Case("a name with quotes, spaces and dollars", DECODE, "works",

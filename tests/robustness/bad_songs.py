@@ -40,6 +40,31 @@ def flac(place):
     truncate(place / "song.wav")
 
 
+def coded(form):
+    return lambda place: soundfile.write(place / "song.wav", sound().repeat(10, axis=0), RATE, format=form)
+
+
+def joined(form):
+    def make(place):
+        coded(form)(place)
+        (place / "song.wav").write_bytes((place / "song.wav").read_bytes() * 2)
+
+    return make
+
+
+def unknown(place):
+    content = bytearray((place / "song.wav").read_bytes())
+    for start in (4, content.index(b"data") + 4):
+        content[start : start + 4] = b"\xff\xff\xff\x7f"
+    (place / "song.wav").write_bytes(content)
+
+
+def unended(place):
+    coded("OGG")(place)
+    content = (place / "song.wav").read_bytes()
+    (place / "song.wav").write_bytes(content[:-100])
+
+
 def picture(place):
     Image.new("RGB", (64, 64)).save(place / "song.wav", format="png")
 
@@ -85,6 +110,11 @@ def separated(name, samples, channels, silent=False):
     return check
 
 
+def separated_both(place, answer):
+    frames = soundfile.info(place / "out/song/bass.wav").frames
+    return 40_000 <= frames < 44_000 and "holds 2 recordings, one after the other" in answer.output
+
+
 CASES = [
     Case("no song", f"python -m lib.separate {OUT}", "The following arguments are required: SONG; python -m "
          "lib.separate --help explains."),
@@ -95,8 +125,8 @@ CASES = [
          "python -m lib.separate --help explains."),
     Case("a format that is none", f"{SEPARATE} --format 32", "Argument --format: invalid choice: '32' (choose from "
          "…); python -m lib.separate --help explains."),
-    Case("a song that is missing", SEPARATE, "Cannot read …/song.wav (No such file or directory); give the path of a "
-         "song.", lambda place: (place / "song.wav").unlink()),
+    Case("a song that is missing", SEPARATE, "Cannot read …/song.wav (No such file or directory); give a readable "
+         "audio file.", lambda place: (place / "song.wav").unlink()),
     Case("bits that flac does not have", f"{SEPARATE} --format flac --bits float", "--bits float is impossible, as "
          "flac holds 16 or 24 bits; change --bits or --format."),
     Case("bits of an mp3", f"{SEPARATE} --format mp3 --bits 16", "--bits 16 is impossible, as mp3 has no bits; change "
@@ -117,9 +147,9 @@ CASES = [
          "below the folder of --out."),
     Case("a folder without songs", SEPARATE, "…/song.wav holds no songs; name a folder that does, or a file.", folder),
     Case("a song that is a link to itself", SEPARATE, "Cannot read …/song.wav (Too many levels of symbolic links); "
-         "give the path of a song.", loop),
-    Case("a song that may not be read", SEPARATE, "Cannot read …/song.wav (Permission denied); give the path of a "
-         "song.", lambda place: (place / "song.wav").chmod(0)),
+         "give a readable audio file.", loop),
+    Case("a song that may not be read", SEPARATE, "Cannot read …/song.wav (Permission denied); give a readable audio "
+         "file.", lambda place: (place / "song.wav").chmod(0)),
     Case("a song of 0 bytes", SEPARATE, "…/song.wav is an empty file; get it again.",
          lambda place: (place / "song.wav").write_bytes(b"")),
     Case("a song that is text", SEPARATE, "Cannot decode …/song.wav (ffmpeg: …); give a whole audio file.", text),
@@ -127,7 +157,13 @@ CASES = [
          picture),
     Case("a truncated song (wav)", SEPARATE, "…/song.wav is truncated: its header promises more than the file holds; "
          "get it again.", lambda place: truncate(place / "song.wav")),
-    Case("a truncated song (flac)", SEPARATE, "…/song.wav is …truncated…; get it again.", flac),
+    Case("a truncated song (flac)", SEPARATE, "Cannot decode …/song.wav (ffmpeg: …); give a whole audio file.", flac),
+    Case("a truncated song (mp3)", SEPARATE, "…/song.wav is truncated: … of … mp3 frames are there; get it again.",
+         lambda place: (coded("MP3")(place), truncate(place / "song.wav"))),
+    Case("a truncated song (aiff)", SEPARATE, "Cannot decode …/song.wav (ffmpeg: …); give a whole audio file.",
+         lambda place: (coded("AIFF")(place), truncate(place / "song.wav"))),
+    Case("a truncated song (au)", SEPARATE, "…/song.wav is truncated: … of … seconds are there; get it again.",
+         lambda place: (coded("AU")(place), truncate(place / "song.wav"))),
     Case("a song without samples", SEPARATE, "…/song.wav holds no samples.", song(np.zeros((0, 2)))),
     Case("a song with NaN", SEPARATE, "…/song.wav holds NaN or infinite samples; export it again.",
          song(np.full((99, 2), np.nan))),
@@ -140,7 +176,7 @@ CASES = [
     Case("the folder for stems is read-only", SEPARATE.replace("…/out", "…/locked"), "Cannot write …/locked: "
          "Permission denied; free some space or choose another folder."),
     Case("a song in the notebook that is missing", LISTEN.replace("song.wav", "no.wav").replace("START", "0.0"),
-         "Cannot read …/no.wav (No such file or directory); give the path of a song."),
+         "Cannot read …/no.wav (No such file or directory); give a readable audio file."),
     Case("a song in the notebook that is over before its excerpt", LISTEN.replace("START", "9.0"), "…/song.wav "
          "lasts 0.5 s; choose a song_start before 9 s."),
     # Weights
@@ -177,6 +213,21 @@ CASES = [
     Case("a mono song", SEPARATE, "works", song(sound(1)), separated("song", 2000, 1)),
     Case("a song of 48 kHz", SEPARATE, "works", song(sound(), 48_000), separated("song", 2000, 2)),
     Case("a song of 8 bits", SEPARATE, "works", song(sound(), subtype="PCM_U8"), separated("song", 2000, 2)),
+    Case("a song of unknown length", SEPARATE, "works: it is read to its end", unknown, separated("song", 22_050, 2)),
+    Case("an Ogg that does not say where it ends", SEPARATE, "works: a line says so", unended,
+         lambda place, answer: "ends without Ogg's mark of an end" in answer.output),
+    Case("a chained Ogg", SEPARATE, "works: both songs are read, and a line says so", joined("OGG"), separated_both),
+    Case("two FLAC files joined", SEPARATE, "works: both songs are read, and a line says so", joined("FLAC"),
+         separated_both),
+    Case("two mp3 files joined", SEPARATE, "works: both songs are read, and a line says so", joined("MP3"),
+         separated_both),
+    Case("two wav files joined", SEPARATE, "works: both songs are read, and a line says so", joined("WAV"),
+         separated_both),
+    Case("a song of ten channels without a layout", SEPARATE, "works: their mean is separated, and a line says so",
+         song(sound(10)), lambda place, answer: separated("song", 2000, 2)(place, answer)
+         and "10 channels without a layout" in answer.output),
+    Case("a song whose name ends in a space", f"python -m lib.separate '…/Song .wav' {OUT}", "works: its folder's does "
+         "not", lambda place: (place / "song.wav").rename(place / "Song .wav"), separated("Song", 22_050, 2)),
     Case("a song whose name is hard", f"python -m lib.separate '…/{HARD}.wav' {OUT}", "works",
          lambda place: (place / "song.wav").rename(place / f"{HARD}.wav"), separated(HARD, 22_050, 2)),
     # DRAW AUDIO, and the bundled weights

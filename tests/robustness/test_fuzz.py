@@ -388,15 +388,15 @@ def track(folder):
     return folder / "wav" / "A - B"
 
 
-@examples(250)
-@given(draw=st.data(), form=st.sampled_from(["WAV", "WAV", *FORMS]))
+@examples(60)  # 0.2 s each for all but WAV and RF64: ffmpeg
+@given(draw=st.data(), form=st.sampled_from(["WAV", "WAV", "WAV", *FORMS]))
 def test_track(track, draw, form):
     content = draw.draw(mutated(FORMS[form], CHUNKS))
-    audio = outcome(lambda path: read_track(path.parent), track / "drums.wav", content, names=str(track))
-    assert audio is None or (audio.dtype == np.int16 and audio.shape == (5, 2, 300))
+    read = outcome(lambda path: read_track(path.parent), track / "drums.wav", content, names=str(track))
+    assert read is None or (read[0].dtype == np.int16 and read[0].shape == (5, 2, 300) and read[1] >= 1)
 
 
-@examples(50)
+@examples(25)  # the same
 @given(draw=st.data(), form=st.sampled_from(sorted(FORMS)))
 def test_song(tmp_path_factory, draw, form):
     path = tmp_path_factory.mktemp("song") / "song.wav"
