@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from types import SimpleNamespace
 
 from lib.common.errors import UserError
@@ -92,6 +93,14 @@ def open_streams():
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = sys.stderr or sys.stdout
+
+
+def name_home():
+    """Name a home for a user who has none, neither in HOME nor in the list of users: matplotlib asks for it."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"  # as Debian names it; programs then use temporary folders
 
 
 def _begin(initialise):

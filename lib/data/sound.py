@@ -8,6 +8,7 @@ split where a new recording begins, and ffmpeg decodes each recording to its end
 import contextlib
 import json
 import mmap
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -63,7 +64,7 @@ class Sound:
         """Yield float32 blocks (frames, channels) of one recording. Raises `UserError` if it is damaged."""
         read = 0
         try:
-            with soundfile.SoundFile(recording.file) as file:
+            with soundfile.SoundFile(os.fsencode(recording.file)) as file:
                 while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
                     read += len(block)
                     yield block
@@ -207,7 +208,7 @@ def _check_file(path):
 
 def describe(path):
     """The `Recording` in a file that soundfile reads."""
-    with soundfile.SoundFile(path) as file:
+    with soundfile.SoundFile(os.fsencode(path)) as file:  # soundfile encodes no name that is not UTF-8
         return Recording(path, file.samplerate, file.channels, file.frames)
 
 

@@ -251,15 +251,16 @@ def test_interrupted_jobs_leave_nothing(model, tmp_path):
     for song in songs:
         soundfile.write(song, np.tile(synthetic_stems(0, 1.0).sum(0, dtype=np.int16), (300, 1)), RATE)
     with subprocess.Popen(
-        command(*songs, "-n", model, "-o", tmp_path / "out", "-j", "2"), cwd=ROOT, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        command(*songs, "-n", model, "-o", tmp_path / "out", "-j", "2", "--segment", "1"), cwd=ROOT,
+        start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
         deadline = time.monotonic() + 300
         while len(list((tmp_path / "out").glob(".separating-*/estimates"))) < 2:
             assert time.monotonic() < deadline and process.poll() is None
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 1 and errors.startswith("Stopped;") and len(errors.splitlines()) == 1, errors
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
