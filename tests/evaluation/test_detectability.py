@@ -79,6 +79,11 @@ def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_a
     assert set.union(*judged.values()) == every, "each track is judged once"
 
 
+def test_one_track_is_too_few_to_judge_by_another():
+    with pytest.raises(UserError, match=r"fresh discriminator: 1, fewer than its 2 folds; evaluate more\."):
+        fresh(pairs(lambda stems, _: stems, tracks=1))
+
+
 def test_a_track_shorter_than_a_segment_is_named(monkeypatch):
     monkeypatch.setattr(detectability, "SEGMENT", 2.0)
     with pytest.raises(UserError, match="Track track 0 is shorter than a segment of 2.0 s; choose shorter segments"):

@@ -372,6 +372,25 @@ def test_cells_of_other_settings_never_count_even_after_an_interruption(index, w
     assert not probe.run(tmp_path, index, weights, cells, steps=8, **settings).equals(before)
 
 
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("cure", "prayer", "cures = 'prayer' is unknown; choose one of none, joint augmentation, p 0.5, "),
+        ("segments", 0, "segments = 0 must be above 0"),
+        *((name, 0, f"{name} = 0 must be above 0") for name in ("steps", "seconds", "batch", "width", "lr", "error")),
+        ("seconds", float("nan"), "seconds = nan must be above 0"),
+    ],
+)
+def test_an_unknown_cure_or_a_value_out_of_range_is_refused_before_any_step(
+    index, weights, tmp_path, name, value, says
+):
+    values = {"segments": 4, "cure": "none", "steps": 1, "seconds": SECONDS, name: value}
+    cells = [(4, "none", 1), (values.pop("segments"), values.pop("cure"), 1)]
+    with pytest.raises(UserError, match=says):
+        probe.run(tmp_path / "dprobe", index, weights, cells, **values)
+    assert not (tmp_path / "dprobe").exists()
+
+
 def test_too_many_segments_are_refused_before_any_step(index, weights, tmp_path):
     with pytest.raises(UserError, match="fewer than 4000; ask for fewer"):
         probe.run(tmp_path / "dprobe", index, weights, [(4, "none", 1), (4000, "none", 1)], steps=1, seconds=0.1)
