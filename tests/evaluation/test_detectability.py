@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from support import in_process
 
 from lib.common.errors import UserError
 from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.evaluation import detectability
+from lib.evaluation import detectability, score
 from lib.evaluation.results import measured
 from lib.evaluation.score import evaluate_set
 from lib.gan import Adversary
@@ -104,6 +105,7 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
         return {name: 0.75 + 0.1 * k for k, name in enumerate(pairs)}
 
     monkeypatch.setattr(detectability, "fresh_auc", fresh_auc)
+    monkeypatch.setattr(score, "processes", in_process)
     folder = tmp_path / "run" / "l1-1" / "eval" / "test"
     mixture = tmp_path / "run" / "mixture" / "eval" / "test"
     torch.manual_seed(0)
