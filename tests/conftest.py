@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import STRANGE, listening, synthetic_stems, tiny, write_flac, write_track
+from support import STRANGE, listening, synthetic_stems, tiny, train, write_flac, write_track
 
 from lib.common.provenance import ROOT
 
@@ -22,8 +22,8 @@ SMALLEST_REPORT = dict(
     seeds=[1], seed=1, nproc=1, pretrain_steps=4, arm_steps=4, batch=4, channels=4, depth=3, lstm_layers=1,
     seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
     discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", cured="gan-cures-1",
-    listen_seconds=1.0, explore_seconds=1.0, musdb_players=True, fresh_discriminator=False, probe_segments=[4, 8],
-    probe_cures_at=4, probe_seeds=[1],
+    shifts=1, listen_seconds=1.0, explore_seconds=1.0, musdb_players=True, fresh_discriminator=False,
+    probe_segments=[4, 8], probe_cures_at=4, probe_seeds=[1],
     probe_steps=3, probe_seconds=0.1, probe_width=4,
 )  # fmt: skip
 CHROMIUM_FLAGS = [
@@ -100,10 +100,8 @@ def real_excerpt():
 @pytest.fixture(scope="session")
 def pretrained(index, tmp_path_factory):
     """The folder of a finished run of eight steps; tests only read it."""
-    from lib.runs.launch import launch
-
     folder = tmp_path_factory.mktemp("run") / "pretrain-1"
-    launch(tiny(index), folder)
+    train(tiny(index), folder)
     return folder
 
 

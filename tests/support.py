@@ -8,15 +8,18 @@ import contextlib
 import json
 import os
 import pickle
+import shlex
 import struct
 import subprocess
 import time
+import types
 from pathlib import Path
 
 import nbformat
 import numpy as np
 import psutil
 import soundfile
+import typed
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
@@ -91,6 +94,21 @@ def weights(folder):
     return (folder / "model.safetensors").read_bytes()
 
 
+def train(config, folder, nproc=1):
+    """Train as `launch` does, in `nproc` forks of a process that has loaded torch, each on one thread.
+
+    A launched process costs seconds more before its first step. Raises `UserError` when training fails.
+    """
+    from lib.runs.folders import claim
+
+    claim(config, folder, nproc)
+    program = f"torchrun --nproc_per_node {nproc}" if nproc > 1 else "python"
+    with typed.server():
+        answer = typed.run(f"{program} -m lib.train {shlex.quote(str(folder))}", folder.parent, limit=600)
+    if answer.status:
+        raise UserError(answer.errors or f"Training in {folder} ended with status {answer.status}.")
+
+
 def start_training(folder, nproc, **options):
     """Start training in `folder` on `nproc` ranks as the launcher does, and return the process; its output is piped."""
     from lib.runs import launch as launcher
@@ -106,6 +124,11 @@ def start_training(folder, nproc, **options):
 
 
 # --- processes ---
+
+
+def in_process(*_):
+    """Instead of `lib.common.processes.workers`: a pool that works in this process, without seconds for its start."""
+    return contextlib.nullcontext(types.SimpleNamespace(map=map))
 
 
 def family(pid):

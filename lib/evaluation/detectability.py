@@ -50,8 +50,11 @@ def fresh_auc(pairs):
     """{track: AUC} of a freshly trained discriminator; 0.5: real and generated stems look alike to it, 1: never.
 
     pairs: {track: (stems, estimates)}, arrays (sources, channels, samples). A discriminator judges each track after
-    training, with joint augmentation, on the other folds' tracks. Raises `UserError` for a track below one segment.
+    training, with joint augmentation, on the other folds' tracks. Raises `UserError` for fewer tracks than folds, or a
+    track below one segment.
     """
+    if len(pairs) < FOLDS:
+        raise UserError(f"Tracks for a fresh discriminator: {len(pairs)}, fewer than its {FOLDS} folds; evaluate more.")
     for name, (stems, _) in pairs.items():
         if stems.shape[-1] < round(SEGMENT * SAMPLERATE):
             raise UserError(f"Track {name} is shorter than a segment of {SEGMENT} s; choose shorter segments.")

@@ -19,7 +19,7 @@ from lib.common.machine import cores
 from lib.common.processes import workers
 from lib.common.progress import progress
 from lib.common.provenance import made_by
-from lib.config import Config
+from lib.config import ABOVE_0, Config, one_of, require
 from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
 from lib.evaluation.score import check_current, is_current
@@ -53,13 +53,22 @@ CURES = {
     "augmentation + noise": {"augment_p": 0.5, "instance_noise": 0.1},
 }
 
+# What the cells and settings of `run` must be; `lib.report.guard` checks the parameters probe_<name> by the same rules.
+RULES = dict.fromkeys(("segments", "steps", "seconds", "batch", "width", "lr", "error"), ABOVE_0)
+RULES["cures"] = one_of(CURES)
+
 
 def run(folder, index, weights, cells, **settings):
     """Train and measure `cells`, a list of (segments, cure, seed), in parallel; return the table <folder>/dprobe.csv.
 
     index: a data.json; weights: of the fixed generator; settings: as of `cell`. Finished cells are kept, unless
-    settings, data, weights or `VERSION` change, which dprobe.json holds.
+    settings, data, weights or `VERSION` change, which dprobe.json holds. Raises `UserError` before the first step for
+    an unknown cure, a setting out of range, or too few segments.
     """
+    for count, cure, _ in cells:
+        for name, value in ({"segments": count, "cures": cure} | settings).items():
+            if name in RULES:
+                require(name, value, RULES[name])
     folder, weights = Path(folder), Path(weights)
     sets, digest = read_index(index)
     check_cells(cells, sets["train"], load_weights(weights), settings["seconds"])

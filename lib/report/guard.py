@@ -1,7 +1,8 @@
 """The guard of the notebooks' parameters: names, types and values are checked before the first notebook runs.
 
 papermill only warns of an unknown parameter; the guard refuses it. Ranges stand in `RULES`, those of a training in
-`lib.config`. What can be trained is decided by the trainer's own checks, on networks without memory.
+`lib.config`, those of the D-probe in `lib.evaluation.probe`. What can be trained is decided by the trainer's own
+checks, on networks without memory.
 """
 
 import ast
@@ -17,7 +18,7 @@ from lib.common.files import tidy
 from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
 from lib.data.tracks import SAMPLERATE, SOURCES, Track
-from lib.evaluation.probe import CURES, check_cells
+from lib.evaluation import probe
 from lib.evaluation.results import ARMS, NOT_SCORED, TEST_SETS
 from lib.evaluation.score import METRICS
 from lib.runs.build import build_batches, build_on_meta
@@ -38,7 +39,6 @@ AT_MOST = (lambda value: not (isinstance(value, int | float) and value > 1e9)), 
 SEEDS = "seed corpus_seed seeds probe_seeds"
 RULES = (
     (ABOVE_0, "listen_seconds pretrain_steps arm_steps lr_branch song_seconds explore_seconds"),
-    (ABOVE_0, "probe_segments probe_steps probe_seconds probe_error probe_width probe_lr"),
     (NOT_NEGATIVE, "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"),
     (_between(1, 10_000), "train_tracks valid_tracks test_tracks"),
     (_between(0, 10_000), "shifted_tracks heldout_tracks"),
@@ -46,8 +46,8 @@ RULES = (
     (_between(*corpus.SEEDS), SEEDS),
     (one_of([arm for arm in ARMS if arm != "mixture"]), "arms"),
     (one_of(METRICS), "metric"),
-    (one_of(CURES), "probe_cures"),
     (one_of(SOURCES), "listen_stems detail_stem"),
+    *((rule, f"probe_{name}") for name, rule in probe.RULES.items()),
 )
 NOT_EMPTY = "seeds arms probe_segments probe_seeds listen_tracks listen_stems"
 
@@ -200,7 +200,7 @@ def _check_training(p):
     build_batches(config, generator, tracks[: p.get("arm_tracks") or None], world_size=nproc * nnodes)
     if composed and "probe_segments" in p:
         cells = [(segments, "none", 0) for segments in p["probe_segments"]]
-        check_cells(cells, tracks, generator, p["probe_seconds"])
+        probe.check_cells(cells, tracks, generator, p["probe_seconds"])
 
 
 def _check_order(p):

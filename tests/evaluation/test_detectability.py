@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from support import in_process
 
 from lib.common.errors import UserError
 from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.evaluation import detectability
+from lib.evaluation import detectability, score
 from lib.evaluation.results import measured
 from lib.evaluation.score import evaluate_set
 from lib.gan import Adversary
@@ -79,6 +80,11 @@ def test_a_fresh_discriminator_is_trained_on_every_segment_of_the_other_tracks_a
     assert set.union(*judged.values()) == every, "each track is judged once"
 
 
+def test_one_track_is_too_few_to_judge_by_another():
+    with pytest.raises(UserError, match=r"fresh discriminator: 1, fewer than its 2 folds; evaluate more\."):
+        fresh(pairs(lambda stems, _: stems, tracks=1))
+
+
 def test_a_track_shorter_than_a_segment_is_named(monkeypatch):
     monkeypatch.setattr(detectability, "SEGMENT", 2.0)
     with pytest.raises(UserError, match="Track track 0 is shorter than a segment of 2.0 s; choose shorter segments"):
@@ -99,6 +105,7 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
         return {name: 0.75 + 0.1 * k for k, name in enumerate(pairs)}
 
     monkeypatch.setattr(detectability, "fresh_auc", fresh_auc)
+    monkeypatch.setattr(score, "processes", in_process)
     folder = tmp_path / "run" / "l1-1" / "eval" / "test"
     mixture = tmp_path / "run" / "mixture" / "eval" / "test"
     torch.manual_seed(0)

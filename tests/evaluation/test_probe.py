@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import in_process
 from torch.nn import functional as F
 
 from lib.common.errors import UserError
@@ -299,16 +300,6 @@ def test_every_cure_does_what_its_name_says(noise, cure, monkeypatch):
     assert log.found["cure"] == cure and any(log.found[name] != naive.found[name] for name in probe.COLUMNS)
 
 
-class InProcess:
-    """A pool without processes."""
-
-    def __init__(self, *_):
-        self.map = map
-
-    __enter__ = lambda self: self  # noqa: E731
-    __exit__ = lambda *_: None  # noqa: E731
-
-
 @pytest.fixture
 def weights(tmp_path):
     save_weights(Demucs(channels=2, depth=2, lstm_layers=0), tmp_path / "model.safetensors")
@@ -316,7 +307,7 @@ def weights(tmp_path):
 
 
 def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "workers", InProcess)
+    monkeypatch.setattr(probe, "workers", in_process)
     run, trained = probe.cell, []
     monkeypatch.setattr(
         probe,
@@ -363,13 +354,32 @@ def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_pa
 
 
 def test_cells_of_other_settings_never_count_even_after_an_interruption(index, weights, tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "workers", InProcess)
+    monkeypatch.setattr(probe, "workers", in_process)
     cells, settings = [(4, "none", 1)], {"seconds": 0.1, "width": 4}
     before = probe.run(tmp_path, index, weights, cells, steps=2, **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(probe, "cell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         probe.run(tmp_path, index, weights, cells, steps=8, **settings)
     assert not probe.run(tmp_path, index, weights, cells, steps=8, **settings).equals(before)
+
+
+@pytest.mark.parametrize(
+    "name, value, says",
+    [
+        ("cure", "prayer", "cures = 'prayer' is unknown; choose one of none, joint augmentation, p 0.5, "),
+        ("segments", 0, "segments = 0 must be above 0"),
+        *((name, 0, f"{name} = 0 must be above 0") for name in ("steps", "seconds", "batch", "width", "lr", "error")),
+        ("seconds", float("nan"), "seconds = nan must be above 0"),
+    ],
+)
+def test_an_unknown_cure_or_a_value_out_of_range_is_refused_before_any_step(
+    index, weights, tmp_path, name, value, says
+):
+    values = {"segments": 4, "cure": "none", "steps": 1, "seconds": SECONDS, name: value}
+    cells = [(4, "none", 1), (values.pop("segments"), values.pop("cure"), 1)]
+    with pytest.raises(UserError, match=says):
+        probe.run(tmp_path / "dprobe", index, weights, cells, **values)
+    assert not (tmp_path / "dprobe").exists()
 
 
 def test_too_many_segments_are_refused_before_any_step(index, weights, tmp_path):

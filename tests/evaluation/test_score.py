@@ -1,15 +1,14 @@
 """Scores of a test set in museval's files, and the files beside them."""
 
-import contextlib
 import dataclasses
 import json
 import os
-import types
 
 import museval
 import numpy as np
 import pytest
 import torch
+from support import in_process
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_json
@@ -22,23 +21,38 @@ from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import save_weights
 
 
+@pytest.fixture
+def here(monkeypatch):
+    """Tracks are scored in this process; `scored` uses the real pool."""
+    monkeypatch.setattr(evaluate, "processes", in_process)
+
+
 @pytest.fixture(scope="module")
 def scored(index, tmp_path_factory):
-    """The mixture scored on the two test tracks, by each metric."""
+    """The mixture scored: both test tracks fast, the first by museval; and museval's (arguments, options, answer)."""
     tracks = data.read_index(index)[0]["test"]
-    root = tmp_path_factory.mktemp("mixture") / "eval"
-    for metric in evaluate.METRICS:
-        evaluate.evaluate_set(tracks, root / metric, metric=metric)
-    return tracks, root
+    root, asked, judge = tmp_path_factory.mktemp("mixture") / "eval", [], museval.evaluate
+
+    def watched(*arguments, **options):
+        asked.append((arguments, options, judge(*arguments, **options)))
+        return asked[-1][-1]
+
+    evaluate.evaluate_set(tracks, root / "fast")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, "processes", in_process)
+        patch.setattr(museval, "evaluate", watched)
+        evaluate.evaluate_set(tracks[:1], root / "museval", metric="museval")
+    return tracks, root, asked
 
 
 def test_files_are_those_that_museval_writes(scored):
-    tracks, root = scored
+    tracks, root, [(arguments, options, answer)] = scored
     track = tracks[0]
-    references = track.stems().transpose(0, 2, 1).astype(np.float64)
-    estimates = np.broadcast_to(track.mixture().T / 4, references.shape)
+    references = track.stems().transpose(0, 2, 1)
+    np.testing.assert_array_equal(arguments, [references, np.broadcast_to(track.mixture().T / 4, references.shape)])
+    assert arguments[0].dtype == np.float64 and options == {"win": 44_100, "hop": 44_100}
     store = museval.TrackStore(track.name)
-    for name, *rows in zip(data.SOURCES, *museval.evaluate(references, estimates), strict=True):
+    for name, *rows in zip(data.SOURCES, *answer, strict=True):
         store.add_target(name, dict(zip(("SDR", "ISR", "SIR", "SAR"), rows, strict=True)))
     theirs, ours = json.loads(store.json), json.loads((root / "museval" / "tracks" / f"{track.name}.json").read_text())
     for target, wanted in zip(ours["targets"], theirs["targets"], strict=True):
@@ -50,8 +64,10 @@ def test_files_are_those_that_museval_writes(scored):
 
 
 def test_both_metrics_give_the_same_scores(scored):
-    _, root = scored
+    tracks, root, _ = scored
     fast, slow = (read_museval(root / metric).set_index(["track", "target"]) for metric in ("fast", "museval"))
+    assert len(fast) == 2 * len(slow) == 2 * 4
+    fast = fast.loc[[tracks[0].name]]
     # dB; the mixture lies in the span of the stems, so its SAR (above 100 dB) is rounding noise in both
     np.testing.assert_allclose(np.minimum(fast, 100), np.minimum(slow, 100), atol=1e-3)
 
@@ -62,7 +78,7 @@ def weights(folder, name):
     return folder / f"{name}.safetensors"
 
 
-def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
+def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path, here):
     tracks, folder = data.read_index(index)[0]["test"], tmp_path / "l1-1" / "eval" / "test"
     torch.manual_seed(0)
     a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
@@ -84,7 +100,7 @@ def test_a_finished_track_is_skipped_and_other_weights_are_not(index, tmp_path):
     assert about["tracks"] == [track.name for track in tracks] and about["metric"] == "fast"
 
 
-def test_other_shifts_or_other_audio_are_scored_anew(index, tmp_path, monkeypatch):
+def test_other_shifts_or_other_audio_are_scored_anew(index, tmp_path, monkeypatch, here):
     tracks, scored = data.read_index(index)[0]["test"], []
 
     def evaluate_track(job):
@@ -92,8 +108,6 @@ def test_other_shifts_or_other_audio_are_scored_anew(index, tmp_path, monkeypatc
         for file in job[1:3]:
             write_json(file, {})
 
-    here = types.SimpleNamespace(map=map)  # in this process
-    monkeypatch.setattr(evaluate, "processes", lambda *_: contextlib.nullcontext(here))
     monkeypatch.setattr(evaluate, "_evaluate_track", evaluate_track)
     changed = [tracks[0], dataclasses.replace(tracks[1], source="another file of this name")]
     first, other, museval_too = {}, {"shifts": 1}, {"shifts": 1, "metric": "museval"}
@@ -108,7 +122,7 @@ def test_a_ratio_without_error_is_written_as_museval_does():
 
 
 def test_spectral_measures_of_the_mixture_stand_beside_every_track(scored):
-    tracks, root = scored
+    tracks, root, _ = scored
     for track in tracks:
         written = json.loads((root / "fast" / "spectral" / f"{track.name}.json").read_text())
         assert list(written) == list(data.SOURCES)
@@ -118,8 +132,8 @@ def test_spectral_measures_of_the_mixture_stand_beside_every_track(scored):
 
 
 @pytest.mark.parametrize("metric", evaluate.METRICS)
-def test_a_stem_that_never_sounds_has_no_score_and_no_part_in_the_others(scored, metric):
-    stems = scored[0][0].stems()[..., :88_200].copy()
+def test_a_stem_that_never_sounds_has_no_score_and_no_part_in_the_others(index, metric):
+    stems = data.read_index(index)[0]["test"][0].stems()[..., :88_200].copy()
     estimates = np.repeat(stems.sum(0)[None] / 4, 4, axis=0)
     stems[1] = 0
     found = np.array(evaluate.score(stems, estimates, metric))
@@ -128,9 +142,8 @@ def test_a_stem_that_never_sounds_has_no_score_and_no_part_in_the_others(scored,
     np.testing.assert_array_equal(found[:, kept], evaluate.score(stems[kept], estimates[kept], metric))
 
 
-def test_a_good_estimate_scores_higher(scored):
-    tracks, _ = scored
-    stems = tracks[0].stems()
+def test_a_good_estimate_scores_higher(index):
+    stems = data.read_index(index)[0]["test"][0].stems()
     noisy = stems + 0.01 * np.random.RandomState(0).randn(*stems.shape).astype(np.float32)
     mixed = np.broadcast_to(stems.mean(0), stems.shape)
     assert np.nanmedian(evaluate.score(stems, noisy)[0]) > np.nanmedian(evaluate.score(stems, mixed)[0])
@@ -144,7 +157,7 @@ def test_unknown_metric_and_empty_set_are_refused(index, tmp_path):
         evaluate.evaluate_set([], tmp_path)
 
 
-def test_a_track_may_have_any_name(index, tmp_path):
+def test_a_track_may_have_any_name(index, tmp_path, here):
     tracks = [dataclasses.replace(track, name=name) for track, name in zip(
         data.read_index(index)[0]["test"], ("about", "detectability"), strict=True)]  # fmt: skip
     evaluate.evaluate_set(tracks, tmp_path / "mixture" / "eval" / "test")
@@ -152,10 +165,8 @@ def test_a_track_may_have_any_name(index, tmp_path):
 
 
 @pytest.mark.parametrize("module, kind", [(bsseval, "tracks"), (spectral, "spectral")])
-def test_results_of_another_version_are_refused_and_computed_again(index, tmp_path, monkeypatch, module, kind):
+def test_results_of_another_version_are_refused_and_computed_again(index, tmp_path, monkeypatch, here, module, kind):
     tracks, folder = data.read_index(index)[0]["test"][:1], tmp_path / "mixture" / "eval" / "test"
-    here = types.SimpleNamespace(map=map)
-    monkeypatch.setattr(evaluate, "processes", lambda *_: contextlib.nullcontext(here))
     evaluate.evaluate_set(tracks, folder)
     files = {kind: folder / kind / f"{tracks[0].name}.json" for kind in ("tracks", "spectral")}
 

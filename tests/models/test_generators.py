@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import train
 from torch import nn
 
 from lib.common.errors import UserError
@@ -15,7 +16,6 @@ from lib.data.tracks import read_index
 from lib.demucs import Demucs, center_trim
 from lib.models.generators import GENERATORS
 from lib.models.weights import load_weights, save_weights
-from lib.runs.launch import launch
 from lib.separate import separate
 
 SMALL = {
@@ -169,14 +169,13 @@ def test_an_unknown_generator_is_refused():
 
 
 @pytest.mark.parametrize("name", PEERS)
-def test_a_peer_trains_with_l1_then_in_the_game_and_separates_a_track(index, tmp_path, monkeypatch, name):
-    monkeypatch.setattr("os.cpu_count", lambda: 1)  # one thread is enough, and waits for no other
+def test_a_peer_trains_with_l1_then_in_the_game_and_separates_a_track(index, tmp_path, name):
     config = dict(
         data=str(index), generator=name, steps=4, batch=4, lr=3e-3, lr_final=1e-3, seconds=0.1, shift_seconds=0.1,
         stride_seconds=0.3, discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, **SMALL[name],
     )  # fmt: skip
-    launch(Config(**config), tmp_path / "l1-1")
-    launch(Config(**config, start_from=str(tmp_path / "l1-1"), adversarial_weight=0.01), tmp_path / "gan-1")
+    train(Config(**config), tmp_path / "l1-1")
+    train(Config(**config, start_from=str(tmp_path / "l1-1"), adversarial_weight=0.01), tmp_path / "gan-1")
     errors = {}
     for arm in ("l1-1", "gan-1"):
         errors[arm] = [json.loads(line) for line in (tmp_path / arm / "metrics.jsonl").read_text().splitlines()]

@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from test_train import tiny, weights
+from support import tiny, train, weights
 
 from lib.common.errors import UserError
 from lib.common.files import read_json, write_json
 from lib.runs import folders
 from lib.runs.folders import claim, folders_in, runs_in, trained
-from lib.runs.launch import launch
 
 
 def finished(folder):
@@ -31,7 +30,7 @@ def test_runs_are_read_in_the_order_of_the_report_without_those_set_aside(tmp_pa
 
 def test_a_run_of_another_version_of_the_training_is_stale(index, tmp_path, monkeypatch):
     folder, config = tmp_path / "l1-1", tiny(index, steps=2)
-    launch(config, folder)
+    train(config, folder)
     first = weights(folder)
     note = read_json(folder / "config.json")
     assert note.pop("version") == folders.VERSION == 1
@@ -48,7 +47,7 @@ def test_a_run_of_another_version_of_the_training_is_stale(index, tmp_path, monk
 
 def test_weights_without_their_checkpoint_are_not_lost(index, tmp_path):
     folder = tmp_path / "l1-1"
-    launch(tiny(index, steps=2), folder)
+    train(tiny(index, steps=2), folder)
     first = weights(folder)
     (folder / "state.pt").unlink()
     assert not claim(tiny(index, steps=4), folder)[1]
@@ -57,7 +56,7 @@ def test_weights_without_their_checkpoint_are_not_lost(index, tmp_path):
 
 def test_parameters_that_are_newer_than_a_run_have_their_defaults(index, tmp_path):
     folder = tmp_path / "l1-1"
-    launch(tiny(index, steps=2), folder)
+    train(tiny(index, steps=2), folder)
     note = read_json(folder / "config.json")
     del note["config"]["r1"], note["config"]["micro_batch"]
     (folder / "config.json").write_text(json.dumps(note))

@@ -20,7 +20,7 @@ import pytest
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 
-PRELOADED = ("typed", "lib.models.weights.__main__", "safetensors.torch", "torch._dynamo")
+PRELOADED = ("typed", "lib.separate.__main__", "safetensors.torch", "torch._dynamo")
 COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib.draw_audio", "lib.evaluation.bundle")
 CALLED = {  # by the notebooks
     "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "folders": "lib.runs.folders",
@@ -45,7 +45,7 @@ def server():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*PRELOADED, *COMMANDS, *CALLED.values()])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, *Path(__file__).parents[:2]))))
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, Path(__file__).parent))))
         patch.setenv("OMP_NUM_THREADS", "1")
         forkserver.ensure_running()
     yield
