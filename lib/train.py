@@ -28,7 +28,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_json
-from lib.common.processes import end_with_parent, keep_buffers
+from lib.common.processes import end_with_parent, keep_buffers, use_utf8
 from lib.common.provenance import ROOT
 from lib.config import Config, parse
 from lib.data.tracks import SOURCES
@@ -274,6 +274,7 @@ def _train(config, folder, ranks):
 
 
 if __name__ == "__main__":
+    use_utf8()
     try:
         main()
     except (UserError, Interrupted) as error:

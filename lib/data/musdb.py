@@ -19,6 +19,7 @@ import stempeg
 
 from lib.common.errors import UserError
 from lib.common.files import atomic, is_litter, read_json, write_json
+from lib.common.machine import cores
 from lib.common.progress import progress
 from lib.common.provenance import ROOT, portable
 from lib.common.untrusted import SETTINGS, parse_yaml, read_limited, regular_file
@@ -302,7 +303,7 @@ def decode(tracks, cache, label="decode"):
         write_json(note, asdict(track))
         return track
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         decoded = list(progress(label, len(tracks), pool.map(one, tracks.items())))
     if loud := [track for track in decoded if track.scale > 1]:
         print(

@@ -328,10 +328,9 @@ assert not __main__.main(sys.argv[1:])
 def test_memory_does_not_grow_with_the_song(tmp_path):
     """The bundled model on one minute and on ten.
 
-    The bytes in use must not depend on the length. The process's peak must not grow after the fourth minute. Before
-    that it may: `keep_buffers` returns nothing to the system, and the heap needs up to four batches of chunks (3.6
-    minutes) until all buffers find their places. Where they find them depends on what other threads do meanwhile, so
-    the peaks of two processes differ: 1.07 GB for one minute, and 1.19 to 1.44 GB for ten.
+    The bytes in use must not depend on the length. The process's peak may grow a little with it: `keep_buffers` returns
+    nothing to the system, and the heap needs up to four batches of chunks (3.6 minutes) until all buffers find their
+    places, which depend on what other threads do meanwhile. Estimates that were held would add 0.76 GB to the peak.
     """
     use, peak = {}, {}
     for minutes in (1, 10):
@@ -342,5 +341,8 @@ def test_memory_does_not_grow_with_the_song(tmp_path):
         use[minutes], peak[minutes] = np.array(lines, float).T
         assert soundfile.info(tmp_path / "song" / "bass.wav").frames == minutes * 60 * 44_100
     assert use[10].max() < 1.1 * use[1].max(), "MB; measured: 304 and 301"
+    assert peak[10][-1] < 1.25 * peak[1][-1], (
+        "MB; measured, three times: 1,053 to 1,098 and 972 to 1,001, so 1.06 to 1.10"
+    )
     settled = peak[10][len(peak[10]) * 4 // 10]
-    assert peak[10][-1] < 1.1 * settled, "MB; measured: 1,222 and 1,222"
+    assert peak[10][-1] < 1.1 * settled, "MB; measured: 1,098 and 1,098"

@@ -23,8 +23,12 @@ from lib.models.weights import save_weights
 
 @pytest.fixture
 def here(monkeypatch):
-    """Tracks are scored in this process; `scored` uses the real pool."""
+    """Tracks are scored in this process, with short filters: at 512 taps, the sines of these stems cost seconds.
+
+    `scored` uses the real pool and the real filters.
+    """
     monkeypatch.setattr(evaluate, "processes", in_process)
+    monkeypatch.setattr(bsseval, "TAPS", 64)
 
 
 @pytest.fixture(scope="module")
