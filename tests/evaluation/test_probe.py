@@ -155,24 +155,28 @@ def watched(noise, cure, steps, monkeypatch):
         dropout = adversary.discriminator.patch.dropout.register_forward_hook(
             lambda *call: log.dropped.append(call[-1])
         )
-        play, observe = adversary.discriminator_step, adversary.observe
+        view, play, observe = adversary.inputs, adversary.discriminator_step, adversary.observe
 
-        def discriminator_step(step, *given):
-            play(step, *given)
+        def inputs(step, *given):
+            if step == 0:
+                log.given = given
+            return view(step, *given)
+
+        def discriminator_step(step, seen):
+            play(step, seen)
             if step == 0:
                 forward.remove()
                 dropout.remove()
-                log.given, log.gradient = given, flat(p.grad for p in adversary.discriminator.parameters())
+                log.gradient = flat(p.grad for p in adversary.discriminator.parameters())
 
-        adversary.discriminator_step = discriminator_step
+        adversary.inputs, adversary.discriminator_step = inputs, discriminator_step
         adversary.observe = lambda metrics: (observe(metrics), log.evaluations.append((adversary.p, metrics)))
         return adversary
 
     with monkeypatch.context() as patch:
         patch.setattr(probe, "build_adversary", record)
         log.found = cell(noise, cure, steps=steps)
-    mixture, stems = log.forwards[0]
-    log.seen = mixture.chunk(2)[0], *stems.chunk(2)
+    log.seen = log.forwards[0]
     return log
 
 
