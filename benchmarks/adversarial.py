@@ -5,7 +5,7 @@
 
 Costs: a step of `lib.train` on noise, four excerpts of 1.5 s on one core with one thread: the L1 step, and what the
 discriminators, the cures of gan-cures and the spectral loss add. Kinds run by turns, each in a fresh process; a cost is
-the process-CPU time per step, the mean of 16 (R1 comes once in 16 steps), and a ratio to the L1 step is the median of
+the process-CPU time per step, the mean of 8 (2 of msstft, 16 with the cures, as R1 comes once in 16), and a ratio to the L1 step is the median of
 the rounds' ratios. With `--before`, all kinds that another checkout knows run there too, in the same rounds.
 
 Learning: each discriminator trains against the carried generator (`lib/models/corpus.safetensors`), at rest, on 512
@@ -38,7 +38,7 @@ KINDS = {
     "stft + spectral loss": GAN | dict(discriminator="stft", spectral_weight=0.1),
     "msstft (width 8)": GAN | dict(discriminator="msstft", discriminator_width=8),
 }
-STEPS, WARM_UP = 16, 3
+WARM_UP = 2  # steps of a process that are not counted
 UPDATES, MARKS, SEEDS = 300, (50, 100, 200, 300), (0, 1)
 LEARNERS = [("patch", 16, 3e-4), ("stft", 16, 3e-4)]  # name, width, learning rate
 
@@ -69,10 +69,11 @@ def measure(kind):
         trainer = Trainer(config, Path(folder, "run"), Ranks())
         for _ in range(WARM_UP):
             trainer.train_step()
+        steps = 2 if config.discriminator == "msstft" else config.r1_every if config.r1 else 8
         start = time.process_time()
-        for _ in range(STEPS):
+        for _ in range(steps):
             trainer.train_step()
-    return (time.process_time() - start) / STEPS
+    return (time.process_time() - start) / steps
 
 
 def run(kind, checkout, core):

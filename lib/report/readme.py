@@ -72,6 +72,7 @@ BLOCKS = {
     "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
     "table": lambda: markdown_table(_table("study")),
     "train": lambda: benchmark("train.md", "| channels"),
+    "adversarial": lambda: benchmark("train.md", "| step", "| discriminator"),
     "separate": lambda: benchmark("separate.md", "| channels"),
     "ranks": lambda: benchmark("train.md", "| ranks"),
     "loading": lambda: benchmark("data.md", "| excerpt"),
