@@ -5,8 +5,9 @@
 
 Costs: a step of `lib.train` on noise, four excerpts of 1.5 s on one core with one thread: the L1 step, and what the
 discriminators, the cures of gan-cures and the spectral loss add. Kinds run by turns, each in a fresh process; a cost is
-the process-CPU time per step, the mean of 8 (2 of msstft, 16 with the cures, as R1 comes once in 16), and a ratio to the L1 step is the median of
-the rounds' ratios. With `--before`, all kinds that another checkout knows run there too, in the same rounds.
+the process-CPU time per step, the mean of 8 (2 of msstft; 16 with the cures, as R1 comes once in 16), after two that
+are not counted. A ratio to the L1 step is the median of the rounds' ratios. With `--before`, all kinds that another
+checkout knows run there too, in the same rounds.
 
 Learning: each discriminator trains against the carried generator (`lib/models/corpus.safetensors`), at rest, on 512
 seconds of the training tracks, eight at a time; the AUC of its logits is that of the report, on 64 seconds of the
