@@ -18,7 +18,7 @@ NEGLIGIBLE = 0.1  # dB of SDR: the least spread of a stem between the published 
 SAID = {  # {verdict: what an arm does to the stems that have it}
     "helps": "helps {}",
     "harms": "harms {}",
-    "negligible": "changes {} by less than 0.1 dB",
+    "negligible": f"changes {{}} by less than {NEGLIGIBLE:g} dB",
     "not decided": "leaves {} undecided",
 }
 
