@@ -19,10 +19,9 @@ export OMP_WAIT_POLICY ?= PASSIVE
 override MUSDB := $(value MUSDB)
 override SET := $(value SET)
 export MUSDB SET
-WITH_SET := import os, shlex, sys; os.execl(*[sys.executable] * 2, *sys.argv[1:], *shlex.split(os.environ["SET"]))
 
 report: .venv/ready ffmpeg
-	@$(PYTHON) -c '$(WITH_SET)' -m lib.pipeline $(PROFILE) $${MUSDB:+"musdb_root=$$MUSDB"}
+	@$(PYTHON) -m lib.pipeline $(PROFILE) $${MUSDB:+"musdb_root=$$MUSDB"} $${SET:+--set "$$SET"}
 
 # Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
 test: .venv/ready ffmpeg

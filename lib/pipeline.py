@@ -16,6 +16,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -230,7 +231,20 @@ def main():
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("papermill").addFilter(lambda record: not _CHATTER.match(record.getMessage()))
     logging.getLogger("traitlets").setLevel(logging.ERROR)
-    run(name, overrides)
+    run(name, _words(overrides))
+
+
+def _words(arguments):
+    """The words name=value of a command line; --set takes several in one string, split as a shell would."""
+    if "--set" not in arguments[:-1]:
+        return arguments
+    place = arguments.index("--set")
+    try:
+        return arguments[:place] + shlex.split(arguments[place + 1]) + arguments[place + 2 :]
+    except ValueError as error:
+        raise UserError(
+            f"SET = {arguments[place + 1]} cannot be split into words ({error}); close the quote."
+        ) from error
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from lib import pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.evaluation.probe import COLUMNS
@@ -45,7 +46,12 @@ def test_make_passes_on_what_was_typed(tmp_path):
     ):
         command = [shutil.which("make"), "-s", "report", *typed]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert ast.literal_eval(done.stdout) == ["quick", *words]
+        assert pipeline._words(ast.literal_eval(done.stdout)) == ["quick", *words]
+
+
+def test_an_open_quote_in_set_is_said():
+    with pytest.raises(UserError, match=r"SET = seed=1 song='a cannot be split .* close the quote"):
+        pipeline._words(["quick", "--set", "seed=1 song='a"])
 
 
 def test_conda_and_pip_install_the_same():
