@@ -67,14 +67,18 @@ class Config:
     shift_seconds: float = parameter(1.0, NOT_NEGATIVE)  # largest random shift of a stem
     stride_seconds: float = parameter(1.0, ABOVE_0, ONE_SAMPLE)  # time between the starts of excerpts
     remix_group: int = parameter(4, NOT_NEGATIVE)  # size of the groups within which stems are permuted; 0: no remix
+    stem_gain_db: float = parameter(0.0, NOT_NEGATIVE)  # largest random gain of a stem, up or down
+    stem_eq_db: float = parameter(0.0, NOT_NEGATIVE)  # largest random gain of a stem in a band, smooth over frequency
     projection: bool = False  # make the estimates sum to the mixture: each gets an equal share of the residual
     spectral_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight of the multi-resolution STFT loss, where L1 has 1
+    spectral_share: float = parameter(0.0, BELOW_1)  # above 0, instead: its share of the reconstruction's gradient
     ema: float = parameter(0.0, BELOW_1)  # decay of the running mean of weights, which is evaluated and kept; 0: none
     # adversarial part: active when one of the first two is above 0
     adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
-    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0, instead: share of the gradient (balancer)
+    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0, instead: share of the whole gradient (balancer)
     adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan or hinge
     feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
+    feature_matching_share: float = parameter(0.0, BELOW_1)  # above 0, instead: its share of the adversarial gradient
     adversarial_start: int = parameter(0, NOT_NEGATIVE)  # steps before the adversarial loss; D trains from the start
     adversarial_ramp: int = parameter(0, NOT_NEGATIVE)  # steps over which the weight or share then grows to its value
     discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix, stft, msstft or mpd
@@ -118,6 +122,8 @@ class Config:
             elif not isinstance(value, field.type) or (isinstance(value, bool) and field.type is not bool):
                 raise UserError(f"{field.name} = {value!r} must be of type {field.type.__name__}.")
             require(field.name, value, *field.metadata.get("rules", ()))
+        if self.feature_matching_share and not self.adversarial_share:
+            raise UserError("feature_matching_share is a part of adversarial_share; give that too.")
 
     @property
     def adversarial(self):

@@ -1,6 +1,6 @@
 """The adversary: the discriminator's step, its cures, and its gradient for the generator.
 
-In each step, the trainer calls `inputs`, `discriminator_step`, then `gradient`; `lib.evaluation.probe` calls only the
+In each step, the trainer calls `inputs`, `discriminator_step`, then `gradients`; `lib.evaluation.probe` calls only the
 first two.
 Random draws depend on (seed, stream, step) and cover the whole batch, of which each rank takes its part: any number of
 ranks trains alike, and an interrupted training resumes exactly.
@@ -27,8 +27,8 @@ from lib.discriminator import level
 from lib.memorisation import pick
 
 HIGHEST_P = 0.8  # limit of the driven p: above, the generator learns traces of the augmentation (StyleGAN2-ADA)
-ANCHOR_DECAY, NORM_DECAY = 0.99, 0.999  # of the running means of LeCam and of the balancer
-STATE = ("p", "frozen", "best", "since_best", "anchors", "norms")  # attributes that a checkpoint keeps
+ANCHOR_DECAY = 0.99  # of the running means of LeCam
+STATE = ("p", "frozen", "best", "since_best", "anchors")  # attributes that a checkpoint keeps
 
 
 class Adversary:
@@ -46,7 +46,6 @@ class Adversary:
         self.p = c.augment_p  # probability of each joint augmentation
         self.frozen, self.best, self.since_best = False, math.inf, 0  # early stop by the held-out cross-entropy
         self.anchors = {}  # LeCam: {sub-discriminator: (running mean of real logits, of generated logits)}
-        self.norms = [0.0, 0.0, 0.0]  # balancer: running means of both gradients' norms, and their total weight
 
     def inputs(self, step, stems, estimates):
         """Return (mixture, stems, estimates) as the discriminator sees them in a step: jointly augmented, then noisy.
@@ -72,7 +71,7 @@ class Adversary:
         metrics = {"discriminator": loss.detach()}
         if c.lecam:
             means = torch.stack([torch.stack([logits.mean() for logits in pair]) for pair in pairs.values()]).detach()
-            for name, mean in zip(pairs, self._mean_over_ranks(means), strict=True):
+            for name, mean in zip(pairs, mean_over_ranks(means, self.world_size), strict=True):
                 self.anchors[name] = ANCHOR_DECAY * self.anchors.get(name, mean) + (1 - ANCHOR_DECAY) * mean
             loss = loss + c.lecam * losses.lecam_penalty(pairs, self.anchors)
         if c.r1 and step % c.r1_every == 0:
@@ -105,42 +104,37 @@ class Adversary:
             )
         return mixture, stems, estimates
 
-    def gradient(self, step, inputs, estimates, reconstruction):
-        """Return the weighted gradient of the adversarial losses by `estimates` (0 before their start), and metrics.
+    def ramp(self, step):
+        """Share of its full weight that the adversarial part has in a step: 0 before its start, 1 after its ramp."""
+        c = self.config
+        return min(max(step + 1 - c.adversarial_start, 0) / max(c.adversarial_ramp, 1), 1.0)
 
-        estimates: a leaf that requires a gradient, of which `inputs` were made; reconstruction: the gradient of the
-        reconstruction loss by it.
+    def gradients(self, step, inputs, estimates):
+        """Return the gradients of the adversarial losses by `estimates`, {name: tensor}, and metrics; no weights yet.
+
+        estimates: a leaf that requires a gradient, of which `inputs` were made. "feature_matching" is a gradient of
+        its own where it has a share; where it has a weight, it is a part of "adversarial".
         """
         c = self.config
-        ramp = min(max(step + 1 - c.adversarial_start, 0) / max(c.adversarial_ramp, 1), 1.0)
-        if not ramp:
-            return 0.0, {}
         mixture, real, generated = inputs
         self._reseed_dropout(step)
         with _fixed(self.discriminator):
             outputs = self.discriminator(mixture, generated)
-        loss = losses.adversarial_loss(outputs, c.adversarial_loss)
-        metrics = {"adversarial": loss.detach()}
-        if c.feature_matching:
+        found = {"adversarial": losses.adversarial_loss(outputs, c.adversarial_loss)}
+        metrics = {"adversarial": found["adversarial"].detach()}
+        if c.feature_matching or c.feature_matching_share:
             self._reseed_dropout(step)
             with torch.no_grad():
                 wanted = self.discriminator(mixture, real)
             matching = losses.feature_matching_loss(wanted, outputs)
             metrics["feature_matching"] = matching.detach()
-            loss = loss + c.feature_matching * matching
-        (gradient,) = torch.autograd.grad(loss, estimates)
-        # Norms per item, times the local batch to undo the loss's mean: the same on any number of ranks
-        norms = torch.stack([x.flatten(1).norm(dim=1).mean() * len(x) for x in (reconstruction, gradient)])
-        norms = self._mean_over_ranks(norms)
-        weight = ramp * c.adversarial_weight
-        if c.adversarial_share:
-            changes = zip(self.norms, [*norms.tolist(), 1.0], strict=True)
-            self.norms = [NORM_DECAY * before + (1 - NORM_DECAY) * new for before, new in changes]
-            means = (norm / self.norms[2] for norm in self.norms[:2])  # bias-corrected
-            weight = losses.balanced_weight(ramp * c.adversarial_share, *means)
-        metrics["adversarial_weight"] = torch.tensor(weight, device=self.device)
-        metrics["adversarial_share"] = weight * norms[1] / (norms[0] + weight * norms[1]).clamp(min=1e-12)
-        return weight * gradient, metrics
+            if c.feature_matching_share:
+                found["feature_matching"] = matching
+            else:
+                found["adversarial"] = found["adversarial"] + c.feature_matching * matching
+        return {
+            name: torch.autograd.grad(loss, estimates, retain_graph=len(found) > 1)[0] for name, loss in found.items()
+        }, metrics
 
     def logits(self, stems, estimates, index):
         """Return {sub-discriminator: (real, generated)} for one excerpt, at most 64 logits each, (judged, n).
@@ -180,11 +174,13 @@ class Adversary:
     def _random(self, stream, step):
         return np.random.RandomState([self.config.seed, stream, step])
 
-    def _mean_over_ranks(self, values):
-        if self.world_size > 1:
-            distributed.all_reduce(values)
-            values = values / self.world_size
-        return values
+
+def mean_over_ranks(values, world_size):
+    """Return the mean of a tensor over all ranks."""
+    if world_size > 1:
+        distributed.all_reduce(values)
+        values = values / world_size
+    return values
 
 
 def total_norm(network):

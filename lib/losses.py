@@ -98,12 +98,43 @@ def lecam_penalty(pairs, anchors):
     )
 
 
-def balanced_weight(share, reconstruction_norm, adversarial_norm):
-    """Return the weight of the adversarial gradient that makes it `share` of the sum of both gradients' norms.
+class Balancer:
+    """Sum gradients so that each has a share of one total norm: that of the first, which is the reconstruction's.
 
-    Source: EnCodec's balancer (arXiv 2210.13438, equation 5); here the reconstruction loss keeps its own scale.
+    Norms are running means, bias-corrected. A dose changes the direction of the sum, not its size.
+    Source: EnCodec's balancer (arXiv 2210.13438, equation 5), whose total is a constant.
     """
-    return share / (1 - share) * reconstruction_norm / max(adversarial_norm, 1e-12)
+
+    DECAY = 0.999  # of the running means
+
+    def __init__(self, mean_over_ranks=lambda values: values):
+        self.mean_over_ranks = mean_over_ranks
+        self.sums = {}  # {gradient: (decayed sum of its norms, of ones)}
+
+    def __call__(self, gradients, shares):
+        """Return the sum of `gradients` {name: tensor}, and their weights. shares: {name: share}, whose sum is 1."""
+        norms = self.mean_over_ranks(torch.stack([*map(item_norm, gradients.values())]))
+        for name, norm in zip(gradients, norms.tolist(), strict=True):
+            total, count = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = self.DECAY * total + (1 - self.DECAY) * norm, self.DECAY * count + (1 - self.DECAY)
+        means = {name: total / count for name, (total, count) in self.sums.items()}
+        size = means[next(iter(gradients))]
+        weights = {name: shares[name] * size / max(means[name], 1e-12) for name in gradients}
+        return sum(weights[name] * gradient for name, gradient in gradients.items()), weights
+
+    def state_dict(self):
+        return self.sums
+
+    def load_state_dict(self, state):
+        self.sums = {name: (float(total), float(count)) for name, (total, count) in state.items()}
+
+
+def item_norm(gradient):
+    """Mean norm per item of a gradient (batch, …), times the batch, which undoes the mean in a loss.
+
+    So it is the same however the batch is divided between ranks.
+    """
+    return gradient.flatten(1).norm(dim=1).mean() * len(gradient)
 
 
 def _mean(values):

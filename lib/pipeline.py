@@ -9,7 +9,6 @@ notebooks before it; for a page the notebook and the modules that write pages. A
 again.
 """
 
-import ast
 import contextlib
 import hashlib
 import json
@@ -27,12 +26,12 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
-from lib.common.files import atomic, locked, tidy, write_bytes
+from lib.common.files import atomic, locked, write_bytes
 from lib.common.processes import use_utf8
 from lib.common.provenance import ROOT
-from lib.common.untrusted import SETTINGS, parse_yaml, read_limited
 from lib.data.musdb import fingerprint, list_musdb, list_test_sets
-from lib.report.guard import check, check_names, code_cells, notebook_parameters
+from lib.report import profile
+from lib.report.guard import code_cells, notebook_parameters
 from lib.report.pages import check_figures, settle, write_index, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -84,47 +83,13 @@ def _socket_folder():
 
 
 def read_profile(name, overrides=()):
-    """Parameters of profile `name`, with `name=value` words over them; raises `UserError` on a bad name or word."""
-    path = NOTEBOOKS / "profiles" / f"{name}.yaml"
-    if path not in (profiles := tidy(path.parent.glob("*.yaml"))):
-        known = ", ".join(p.stem for p in profiles)
-        raise UserError(f"There is no profile {name!r} in notebooks/profiles; choose one of {known}.")
-    try:
-        parameters = parse_yaml(read_limited(path, SETTINGS))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not valid YAML ({error}).") from error
-    if not isinstance(parameters, dict):
-        raise UserError(f"{path} must hold lines of the form name: value.")
-    known = {k: v for step in STEPS for k, v in notebook_parameters(NOTEBOOKS / f"{step}.ipynb").items()}
-    for word in overrides:
-        parameter, equals, text = word.partition("=")
-        if not equals:
-            raise UserError(f"{word!r} is not of the form name=value.")
-        try:
-            text.encode()
-            parameters[parameter] = text if _kind(known, parameter) == "str" else parse_yaml(text)
-        except UnicodeEncodeError as error:
-            raise UserError(f"The value of {parameter} is no text: {text!r}.") from error
-        except ValueError as error:
-            raise UserError(f"The value of {parameter} is not valid YAML: {text!r}.") from error
-    parameters = {"run": name} | parameters
-    check_names(parameters, known)
-    for parameter, value in parameters.items():
-        if _kind(known, parameter) == "float" and isinstance(value, str):
-            with contextlib.suppress(ValueError):  # YAML reads 3e-4 as text, people and papermill as a number
-                parameters[parameter] = float(value)
-    check(known, parameters)
-    return parameters
+    """`lib.report.profile.read` of this project's notebooks."""
+    return profile.read(NOTEBOOKS, name, overrides)
 
 
-def _kind(known, parameter):
-    """The type that a notebook declares for a parameter, as text; "" for an unknown parameter."""
-    return ast.unparse(known[parameter][0]) if parameter in known else ""
-
-
-def run(profile, overrides=()):
+def run(name, overrides=()):
     """Update results/<run>/ and return that folder. Raises `UserError` with the cause when a notebook stops."""
-    parameters = read_profile(profile, overrides)
+    parameters = read_profile(name, overrides)
     folder = ROOT / "results" / parameters["run"]
     with locked(folder):
         _update(folder, parameters)

@@ -20,6 +20,7 @@ import math
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,10 +32,11 @@ from lib.common.files import locked, read_json, write_json
 from lib.common.processes import end_with_parent, keep_buffers, use_utf8
 from lib.common.provenance import ROOT
 from lib.config import Config, parse
-from lib.data.tracks import SOURCES
+from lib.data.batches import StemAugmentation
+from lib.data.tracks import CHANNELS, SOURCES
 from lib.demucs import center_trim
-from lib.gan import Adversary, total_norm
-from lib.losses import reconstruction_loss, spectral_loss
+from lib.gan import Adversary, mean_over_ranks, total_norm
+from lib.losses import Balancer, item_norm, reconstruction_loss, spectral_loss
 from lib.memorisation import measure_all
 from lib.models.cpu.prepare import prepare
 from lib.models.weights import save_weights
@@ -61,6 +63,9 @@ class Trainer:
         self._build_networks()
         prefetch = self.device.type == "cuda"
         self.batches, self.evaluation = build_data(config, self.generator, **self.place, prefetch=prefetch)
+        options = dict(gain_db=config.stem_gain_db, eq_db=config.stem_eq_db, batch=config.batch, seed=config.seed)
+        self._augment = StemAugmentation(**options, rank=ranks.rank, samples=self.batches.shape[-1], device=self.device)
+        self._record_kernels()
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
@@ -78,12 +83,25 @@ class Trainer:
         if self.ranks.world_size > 1:  # DDP sends the gradients of one layer while the next layer's are computed
             options = {"broadcast_buffers": False, "gradient_as_bucket_view": True}
             self._generate = DistributedDataParallel(self._generate, **options)
+        if c.spectral_share or c.adversarial_share:
+            self.balancer = Balancer(partial(mean_over_ranks, world_size=self.ranks.world_size))
+            self.parts["balancer"] = self.balancer
         if c.ema:
             self.ema = self.parts["ema"] = AveragedModel(self.generator, multi_avg_fn=get_ema_multi_avg_fn(c.ema))
         self._estimate = prepare(self.kept)
         if c.adversarial:
             self.adversary = Adversary(c, build_discriminator(c), **self.place, device=self.device)
             self.parts["adversary"] = self.adversary
+
+    def _record_kernels(self):
+        """On one GPU, record the generator's kernels once and replay them, since launching takes longer than running.
+
+        Before the first batch, as nothing else may allocate memory on the GPU meanwhile.
+        """
+        c, alone = self.config, self.ranks.world_size == 1
+        if self.device.type == "cuda" and alone and c.precision == "fp32" and not (c.compile or c.micro_batch):
+            mixture = torch.zeros(c.batch, CHANNELS, self.batches.shape[-1], device=self.device)
+            self._generate = torch.cuda.make_graphed_callables(self._generate, (mixture,))
 
     @property
     def kept(self):
@@ -97,26 +115,27 @@ class Trainer:
     def train_step(self):
         """One training step; returns its metrics as scalar tensors."""
         c = self.config
-        stems = self.batches(self.step).to(self.device, non_blocking=True)
-        for group in self.optimizer.param_groups:
-            group["lr"] = c.lr_final + (c.lr - c.lr_final) * (1 + math.cos(math.pi * self.step / c.steps)) / 2
+        stems = self._augment(self.step, self.batches(self.step).to(self.device, non_blocking=True))
+        self._set_learning_rates()
         parts = stems.sum(1).split(c.micro_batch or len(stems))
         with torch.set_grad_enabled(len(parts) == 1):
             estimates = torch.cat([self._generate(part) for part in parts])
         stems = center_trim(stems, estimates)
         outputs = estimates.detach().requires_grad_()  # leaf at which the gradients of all losses are added
         l1 = reconstruction_loss(outputs, stems)
-        (gradient,) = torch.autograd.grad(l1, outputs)
-        metrics = {"l1_batches": l1.detach()}
-        if c.spectral_weight:
+        gradients, metrics = {"l1": torch.autograd.grad(l1, outputs)[0]}, {"l1_batches": l1.detach()}
+        if c.spectral_weight or c.spectral_share:
             spectral = spectral_loss(outputs, stems, self.step)
-            gradient = gradient + c.spectral_weight * torch.autograd.grad(spectral, outputs)[0]
+            (gradients["spectral"],) = torch.autograd.grad(spectral, outputs)
             metrics["spectral"] = spectral.detach()
         if self.adversary:
             seen = self.adversary.inputs(self.step, stems, outputs)
             metrics |= self.adversary.discriminator_step(self.step, seen)
-            adversarial, more = self.adversary.gradient(self.step, seen, outputs, gradient)
-            gradient, metrics = gradient + adversarial, metrics | more
+            if self.adversary.ramp(self.step):
+                adversarial, more = self.adversary.gradients(self.step, seen, outputs)
+                gradients, metrics = gradients | adversarial, metrics | more
+        gradient, more = self._sum(gradients)
+        metrics |= more
         self.optimizer.zero_grad(set_to_none=True)
         if len(parts) == 1:
             estimates.backward(gradient)
@@ -128,6 +147,42 @@ class Trainer:
             self.ema.update_parameters(self.generator)
         self.step += 1
         return metrics
+
+    def _set_learning_rates(self):
+        """Both learning rates fall by the same cosine, to lr_final / lr of what they were."""
+        c = self.config
+        lr = c.lr_final + (c.lr - c.lr_final) * (1 + math.cos(math.pi * self.step / c.steps)) / 2
+        rates = [(self.optimizer, lr)]
+        if self.adversary:
+            rates.append((self.adversary.optimizer, c.discriminator_lr * (lr / c.lr if c.lr else 1.0)))
+        for optimizer, rate in rates:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def _sum(self, gradients):
+        """The weighted sum of `gradients` {loss: gradient at the estimates}, and metrics of the adversarial part."""
+        c, ramp = self.config, self.adversary.ramp(self.step) if self.adversary else 0.0
+        if c.spectral_weight and not c.spectral_share:
+            gradients["l1"] = gradients["l1"] + c.spectral_weight * gradients.pop("spectral")
+        if c.spectral_share or c.adversarial_share:
+            a = ramp * c.adversarial_share
+            shares = {"l1": (1 - a) * (1 - c.spectral_share), "spectral": (1 - a) * c.spectral_share}
+            shares |= {"feature_matching": a * c.feature_matching_share}
+            shares |= {"adversarial": a - shares["feature_matching"]}
+            balanced = {name: part for name, part in gradients.items() if name != "adversarial" or c.adversarial_share}
+            total, weights = self.balancer(balanced, shares)
+        else:
+            total, weights = gradients["l1"], {"l1": 1.0}
+        if "adversarial" not in gradients:
+            return total, {}
+        if not c.adversarial_share:
+            weights["adversarial"] = ramp * c.adversarial_weight
+            total = total + weights["adversarial"] * gradients["adversarial"]
+        norms = {name: weights[name] * item_norm(gradient) for name, gradient in gradients.items()}
+        adversarial = norms["adversarial"] + norms.get("feature_matching", 0.0)
+        weight = torch.tensor(weights["adversarial"] / weights["l1"], device=self.device)
+        share = adversarial / sum(norms.values()).clamp(min=1e-12)
+        return total, {"adversarial_weight": weight, "adversarial_share": share}
 
     def _backward_by_parts(self, parts, gradient):
         """Run the generator again, in the memory of one part, and backpropagate the gradient at its estimates."""

@@ -10,8 +10,8 @@ from lib import memorisation
 from lib.data.tracks import SOURCES
 from lib.discriminator import build, level
 from lib.losses import (
+    Balancer,
     adversarial_loss,
-    balanced_weight,
     discriminator_loss,
     feature_matching_loss,
     lecam_penalty,
@@ -141,13 +141,42 @@ def test_lecam_by_hand():
     assert lecam_penalty(PAIRS, anchors).item() == pytest.approx((a + b) / 2)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.1, 0.5])
-def test_balanced_weight_gives_the_adversarial_gradient_its_share(share):
-    weight = balanced_weight(share, 3.0, 0.2)
-    assert 0.2 * weight / (3.0 + 0.2 * weight) == pytest.approx(share)
-    assert np.isfinite(balanced_weight(share, 3.0, 0.0)), (
-        "a generator that fools the discriminator entirely has no gradient"
-    )
+def norms_of(total):
+    return total.flatten(1).norm(dim=1).mean().item() * len(total)
+
+
+def test_the_balancer_gives_each_gradient_its_share_of_the_first_ones_norm():
+    shares = {"l1": 0.3, "spectral": 0.3, "adversarial": 0.4}
+    gradients = {name: 10.0**k * torch.randn(3, 4, 2, 50) for k, name in enumerate(shares)}
+    balancer = Balancer()
+    for _ in range(3):  # nothing moves, so the running means are the norms
+        total, found = balancer(gradients, shares)
+        for name, share in shares.items():
+            part = norms_of(found[name] * gradients[name])
+            assert part == pytest.approx(share * norms_of(gradients["l1"]), rel=1e-4)
+    torch.testing.assert_close(total, sum(found[name] * gradients[name] for name in shares))
+    alike = {name: gradients["l1"] * 7.0**k for k, name in enumerate(shares)}
+    torch.testing.assert_close(Balancer()(alike, shares)[0], gradients["l1"])  # one direction: the dose changes nothing
+
+
+def test_the_balancer_follows_the_mean_of_norms_and_admits_a_late_gradient():
+    balancer, ones = Balancer(), torch.ones(2, 1, 1, 9)  # of norm 3 per item, 6 for the batch
+    balancer({"l1": ones}, {"l1": 1.0})
+    _, found = balancer({"l1": 3 * ones, "adversarial": 5 * ones}, {"l1": 0.5, "adversarial": 0.5})
+    mean = (0.999 * 6 + 18) / 1.999  # bias-corrected: two steps count almost alike
+    assert found == pytest.approx({"l1": 0.5, "adversarial": 0.5 * mean / 30})
+    silent = Balancer()({"l1": ones, "adversarial": 0 * ones}, {"l1": 0.5, "adversarial": 0.5})
+    assert silent[0].isfinite().all(), "a generator that fools the discriminator entirely has no gradient"
+
+
+def test_a_resumed_balancer_goes_on_exactly():
+    balancer, resumed, shares = Balancer(), Balancer(), {"l1": 0.5, "adversarial": 0.5}
+    batches = [{name: torch.randn(2, 1, 1, 9) for name in shares} for _ in range(4)]
+    for gradients in batches[:2]:
+        balancer(gradients, shares)
+    resumed.load_state_dict(balancer.state_dict())
+    for gradients in batches[2:]:
+        assert torch.equal(balancer(gradients, shares)[0], resumed(gradients, shares)[0])
 
 
 # Memorisation

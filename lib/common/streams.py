@@ -6,6 +6,7 @@
 # lib.data.batches
 PASS = 0  # order of the excerpts in a pass over the data
 BATCH = 1  # shift, channel order, sign and remix of a step's stems
+STEMS = 2  # gain and equaliser of a step's stems
 
 # lib.gan
 UPDATE = 1  # whether the discriminator learns in a step

@@ -19,7 +19,7 @@ import torch
 
 from lib.common import streams
 from lib.common.errors import UserError
-from lib.data.tracks import CHANNELS, SOURCES
+from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES
 
 
 class Batches:
@@ -94,9 +94,47 @@ def _permutation(seed, count):
     return np.random.RandomState(seed).permutation(count)
 
 
+EQ_POINTS = 7  # frequencies at which an equaliser's gain is drawn, evenly spaced in octaves
+
+
+def _equaliser_points(samplerate):
+    return np.geomspace(50, samplerate / 2, EQ_POINTS)
+
+
+class StemAugmentation:
+    """A random gain and equaliser for each stem of a batch, before it is mixed: `augment(step, stems)`.
+
+    gain_db, eq_db: largest gain of a stem, and of each band of its equaliser, up or down; 0: none. stems: (batch on
+    this rank, sources, channels, samples). As of the batch, draws depend on (seed, step) and cover all `batch` items.
+    """
+
+    def __init__(self, *, gain_db, eq_db, batch, seed, rank, samples, device="cpu"):
+        self.gain_db, self.eq_db, self.batch, self.seed, self.rank = gain_db, eq_db, batch, seed, rank
+        if eq_db:
+            self.size = 2 ** (samples - 1).bit_length()
+            octave = np.log(np.maximum(np.fft.rfftfreq(self.size, 1 / SAMPLERATE), 1))
+            points = np.log(_equaliser_points(SAMPLERATE))
+            weights = [np.interp(octave, points, row) for row in np.eye(EQ_POINTS)]
+            self.weights = torch.tensor(np.stack(weights), dtype=torch.float32, device=device)
+
+    def __call__(self, step, stems):
+        if not (self.gain_db or self.eq_db):
+            return stems
+        random = np.random.RandomState([self.seed, streams.STEMS, step])
+        draws = random.uniform(-1, 1, (self.batch, len(SOURCES), 1 + EQ_POINTS)).astype(np.float32)
+        draws = torch.from_numpy(draws[self.rank * len(stems) :][: len(stems)]).to(stems.device)
+        if self.gain_db:
+            stems = stems * 10 ** (self.gain_db * draws[..., :1, None] / 20)
+        if self.eq_db:
+            response = 10 ** (self.eq_db * draws[..., 1:] @ self.weights / 20)
+            spectrum = torch.fft.rfft(stems, self.size) * response[:, :, None]
+            stems = torch.fft.irfft(spectrum, self.size)[..., : stems.shape[-1]]
+        return stems
+
+
 # Joint augmentation of the discriminator's input
 
-SHARE_OF_CUT, EQ_POINTS, EQ_DB, GAIN_DB = 0.3, 7, 9.0, 6.0
+SHARE_OF_CUT, EQ_DB, GAIN_DB = 0.3, 9.0, 6.0
 
 
 class JointAugmentation:
@@ -130,7 +168,7 @@ class JointAugmentation:
         self.samples, self.response = samples, None
         if use[:, 3:7].any():
             hertz = np.fft.rfftfreq(samples, 1 / samplerate)
-            points = np.geomspace(50, samplerate / 2, EQ_POINTS)
+            points = _equaliser_points(samplerate)
             rows = []
             for k in range(batch)[local]:
                 magnitude = 10 ** (np.interp(np.log(np.maximum(hertz, 1)), np.log(points), equaliser[k]) / 20)

@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-import musdb
 import numpy as np
-import stempeg
 
 from lib.common.errors import UserError
 from lib.common.files import atomic, is_litter, read_json, write_json
@@ -58,6 +56,8 @@ def find_musdb(root):
     Raises `UserError` if there is no such folder.
     """
     if root == "sample":
+        import musdb  # here, as it needs ffmpeg and seconds
+
         folder = ROOT / "data" / "musdb-sample"
         try:
             musdb.DB(root=str(folder), download=True)
@@ -89,7 +89,12 @@ def list_test_sets(folders, litter=None):
 
 
 def real_excerpt():
-    """{name: path} of six seconds of a MUSDB18 test track, which come with the stempeg package."""
+    """{name: path} of six seconds of a MUSDB18 test track, which come with the stempeg package; {} without stempeg."""
+    try:
+        import stempeg  # here, as it needs ffmpeg
+    except ImportError:
+        print("The real excerpt is left out: the package stempeg is missing.")
+        return {}
     path = Path(stempeg.example_stem_path())
     return {path.name.removesuffix(".stem.mp4"): path}
 
@@ -159,8 +164,11 @@ def _file(track, name):
 
 
 def _validation_names(root):
-    own = root / "musdb.yaml"
-    path = own if own.is_file() else Path(musdb.__path__[0], "configs", "mus.yaml")
+    path = root / "musdb.yaml"
+    if not path.is_file():
+        import musdb
+
+        path = Path(musdb.__path__[0], "configs", "mus.yaml")
     try:
         names = parse_yaml(read_limited(path, SETTINGS))["validation_tracks"]
         if not isinstance(names, list):
@@ -246,6 +254,8 @@ def _read_file(path):
 
 
 def _read_stem_file(path):
+    import stempeg
+
     try:
         audio, samplerate = stempeg.read_stems(str(regular_file(path)), dtype=np.float32)
     except Exception as error:  # ffmpeg's own message is a page long

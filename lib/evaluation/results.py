@@ -23,6 +23,7 @@ from lib.evaluation import detectability
 from lib.evaluation.score import check_current, versions
 from lib.evaluation.spectral import MEASURES
 from lib.evaluation.stats import stem_table
+from lib.runs.arms import SHARES
 from lib.runs.checkpoint import read_log
 from lib.runs.folders import folders_in, runs_in
 
@@ -34,9 +35,16 @@ PERCEPTION["auc_fresh"] = "AUC of a fresh discriminator, its distance from 0.5"
 IDEAL = {"high_band_ratio": 0.0, "auc_fresh": 0.5}
 ARMS = {  # names in the report; another arm has its folder's name
     "mixture": "Mixture ÷ 4 as every estimate",
+    "pretrain": "L1, where all arms begin",
     "l1": "L1",
+    "l1-long": "L1, four times as long",
+    "spectral": "L1 + spectral loss",
+    "spectral-adv": "L1 + spectral loss + STFT GAN",
+    "spectral-gan": "L1 + spectral loss + STFT GAN + feature matching",
+    "frozen": "the same, its discriminator untrained",
     "gan": "L1 + GAN",
     "gan-cures": "L1 + GAN + cures",
+    **{f"gan-share-{a:g}": f"L1 + GAN, {a:.0%} of the gradient" for a in SHARES},
 }
 CELLS = 2**24  # largest table of a log, 128 MB; 75,000 steps evaluated every 313 make 240 lines of 60 metrics
 TEST_SETS = ("test", "shifted", "real excerpt")

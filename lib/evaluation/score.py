@@ -31,11 +31,12 @@ from lib.separate import separate
 METRICS = ("fast", "museval")
 
 
-def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
+def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, most_workers=None):
     """Score `tracks` (a list of `lib.data.tracks.Track`) into `folder`.
 
     weights: a model.safetensors, or None for the mixture ÷ 4 as every estimate. metric: "fast"
-    (`lib.evaluation.bsseval`) or "museval". Finished files of the same inputs and versions are kept, others replaced.
+    (`lib.evaluation.bsseval`) or "museval". most_workers: processes at most; None: one per core. Finished files of the
+    same inputs and versions are kept, others replaced.
     Raises `UserError` for a test set without tracks or an unknown metric.
     """
     folder = Path(folder)
@@ -57,9 +58,13 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0):
     jobs = [(*job, weights, metric, shifts) for job in files if not all(file.exists() for file in job[1:])]
     if not jobs:
         return
-    workers = min(cores(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
+    workers = min(most_workers or cores(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
+    label = f"{folder.parent.parent.name} on {folder.name}"
+    if most_workers == 1:
+        list(progress(label, len(jobs), map(_evaluate_track, jobs)))
+        return
     with processes(workers, _initialise) as pool:
-        list(progress(f"{folder.parent.parent.name} on {folder.name}", len(jobs), pool.map(_evaluate_track, jobs)))
+        list(progress(label, len(jobs), pool.map(_evaluate_track, jobs)))
 
 
 def versions():

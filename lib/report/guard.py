@@ -19,8 +19,9 @@ from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
 from lib.data.tracks import SAMPLERATE, SOURCES, Track
 from lib.evaluation import probe
-from lib.evaluation.results import ARMS, NOT_SCORED, TEST_SETS
+from lib.evaluation.results import NOT_SCORED, TEST_SETS
 from lib.evaluation.score import METRICS
+from lib.runs.arms import ARMS
 from lib.runs.build import build_batches, build_on_meta
 from lib.runs.launch import check_machines
 
@@ -44,7 +45,7 @@ RULES = (
     (_between(0, 10_000), "shifted_tracks heldout_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
-    (one_of([arm for arm in ARMS if arm != "mixture"]), "arms"),
+    (one_of(ARMS), "arms arms_once"),
     (one_of(METRICS), "metric"),
     (one_of(SOURCES), "listen_stems detail_stem"),
     *((rule, f"probe_{name}") for name, rule in probe.RULES.items()),

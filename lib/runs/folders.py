@@ -21,7 +21,7 @@ from lib.data.tracks import read_index
 from lib.models.weights import load_weights
 from lib.runs.build import check_trainable
 
-VERSION = 1  # of the training: raise it when a fix changes the weights that the same parameters give
+VERSION = 2  # of the training: raise it when a fix changes the weights that the same parameters give
 
 
 def arm_and_seed(name):
@@ -48,16 +48,17 @@ def runs_in(run, holding):
     return sorted(((*arm_and_seed(path.name), path) for path in folders), key=lambda found: (found[0] != "l1", *found))
 
 
-def trained(run):
-    """Names of the finished arms in the folder `run`, in the order of `runs_in`, without the common start.
+def finished(run):
+    """Names of the finished trainings in the folder `run` whose weights are there, in the order of `runs_in`."""
+    return [path.name for _, _, path in runs_in(run, "model.safetensors") if read_note(path).get("finished")]
 
-    Raises `UserError` when there is none.
-    """
-    arms = [path for arm, _, path in runs_in(run, "model.safetensors") if arm != "pretrain"]
-    finished = [path.name for path in arms if read_note(path).get("finished")]
-    if not finished:
+
+def trained(run):
+    """The arms among `finished`: all but the pre-trainings. Raises `UserError` when there is none."""
+    arms = [name for name in finished(run) if arm_and_seed(name)[0] != "pretrain"]
+    if not arms:
         raise UserError(f"{run} holds no trained arm; run the notebook 02-train first.")
-    return finished
+    return arms
 
 
 def claim(config, folder, world_size=1):

@@ -29,17 +29,20 @@ INTERRUPTED = 128 + signal.SIGTERM  # exit status of a run that saved and stoppe
 FAILURE_FILE = "TRAINING_FAILURE_FILE"  # environment variable
 
 
-def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint=""):
+def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint="", without_weights=False):
     """Train `config` in `folder` with `nproc` processes on each of `nnodes` machines, and print their status lines.
 
     More than one process run under torchrun; when one dies, it starts all of them again from the last checkpoint, at
     most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
-    see `folder` and the data under the same path. Raises `UserError` with the cause when training fails.
+    see `folder` and the data under the same path. without_weights: accept a finished run of which only config.json and
+    the log are here, whatever its parameters. Raises `UserError` with the cause when training fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
-    with locked(folder):
-        _, finished = claim(config, folder, nproc * nnodes)
+    finished = without_weights and read_note(folder).get("finished")
+    if not finished:
+        with locked(folder):
+            _, finished = claim(config, folder, nproc * nnodes)
     if finished:
         print(f"{folder.name} is finished and not repeated; its log:")
         for line in read_log(folder / "metrics.jsonl"):

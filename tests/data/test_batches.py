@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.data.batches import Batches, JointAugmentation, item_noise
+from lib.data.batches import Batches, JointAugmentation, StemAugmentation, item_noise
 from lib.data.tracks import FULL_SCALE, Excerpts, Track, read_index
 
 TIME, SHIFT = 8_000, 2_000
@@ -345,3 +345,27 @@ def test_noise_is_standard_normal():
     # 4 sigma of 100,000 draws: 1 / 316 for the mean, 1 / 447 for the deviation
     assert noise.mean().item() == pytest.approx(0, abs=0.0127)
     assert noise.std().item() == pytest.approx(1, abs=0.0090)
+
+
+def test_stems_get_gains_and_equalisers_of_their_own():
+    options = dict(gain_db=6.0, eq_db=9.0, batch=4, seed=3, samples=5000)
+    stems = torch.randn(4, 4, 2, 5000)
+    augment = StemAugmentation(rank=0, **options)
+    whole = augment(7, stems)
+    halves = [StemAugmentation(rank=rank, **options)(7, part) for rank, part in enumerate(stems.split(2))]
+    torch.testing.assert_close(torch.cat(halves), whole)
+    assert torch.equal(augment(7, stems), whole) and not torch.equal(augment(8, stems), whole)
+    torch.testing.assert_close(augment(7, 2 * stems), 2 * whole)  # linear
+    levels = 20 * (whole.norm(dim=(2, 3)) / stems.norm(dim=(2, 3))).log10()
+    assert levels.abs().max() < 6 + 9 and levels.std() > 1
+    spectra = torch.fft.rfft(whole[0, :, 0]).abs() / torch.fft.rfft(stems[0, :, 0]).abs()
+    low, high = spectra[:, 20:100].median(dim=1).values, spectra[:, 1500:2000].median(dim=1).values
+    assert (20 * (low / high).log10()).std() > 1, "each stem has its own colour"
+    assert StemAugmentation(rank=0, **options | {"gain_db": 0.0, "eq_db": 0.0})(7, stems) is stems
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_a_gain_alone_stays_within_its_limit(step):
+    stems = torch.ones(2, 4, 2, 100)
+    gain = StemAugmentation(gain_db=3.0, eq_db=0.0, batch=2, seed=1, rank=0, samples=100)(step, stems)
+    assert (gain.amax((2, 3)) == gain.amin((2, 3))).all() and (20 * gain.log10()).abs().max() <= 3.0001

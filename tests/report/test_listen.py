@@ -17,7 +17,6 @@ from lib.common.errors import UserError
 from lib.data.tracks import read_index
 from lib.demucs import Demucs
 from lib.evaluation.score import museval_json
-from lib.losses import balanced_weight
 from lib.models.weights import load_weights, save_weights
 from lib.report import explore, listen
 from lib.report.audio import players
@@ -221,7 +220,7 @@ def test_lambda_and_share_are_two_names_of_one_balance(run, shown):
         {"step": [2, 4], "adversarial_share": [np.nan, 0.2], "adversarial_weight": [np.nan, 0.05]}
     ))  # fmt: skip
     assert explore.share_of(ratio, 1 / 0.05) == pytest.approx(0.2)  # what was logged
-    weight = balanced_weight(0.3, 1.0, ratio)  # the trainer's own rule
+    weight = 0.3 / 0.7 / ratio  # so that weight × ratio : 1 is 0.3 : 0.7
     assert explore.share_of(ratio, 1 / weight) == pytest.approx(0.3)
     assert explore.gradient_ratio(listen_metrics[:1]) is None and explore.gradient_ratio(pd.DataFrame()) is None
     controls = explore.gradient_share(run)
