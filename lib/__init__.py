@@ -7,7 +7,7 @@ The modules at the top are the method: start reading there. The packages support
     discriminator.py  the discriminators: patch, STFT of one and of several scales, multi-period
     losses.py         L1 and spectral loss, adversarial losses, feature matching, R1, LeCam, the loss balancer
     gan.py            the adversary: its step, its cures, its gradient
-    memorisation.py   measures of what a discriminator has memorised, and the verdict
+    memorisation.py   measures of what a discriminator has memorised, and the diagnosis
     train.py          the trainer:                    python -m lib.train FOLDER name=value …
     pipeline.py       the whole report:               python -m lib.pipeline quick name=value …
 
@@ -16,6 +16,7 @@ The modules at the top are the method: start reading there. The packages support
     runs/             folders of runs, launch, checkpoints, the ranks of a distributed training
     separate/         separation of whole songs:      python -m lib.separate SONG --out FOLDER
     evaluation/       scores (bss_eval), spectral measures, detectability, the D-probe, statistics
+    studies/          series of trainings:            python -m lib.studies.overfitting FOLDER …
     report/           tables, sentences, figures and pages of the notebooks
     corpus/           the composed data set
     draw_audio/       DRAW AUDIO, the instrument:     python -m lib.draw_audio OUT.html
@@ -37,6 +38,7 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     train                     common, and all from demucs to runs except separate: a rank loads no pandas, scipy,
                               matplotlib or IPython, and auraloss only for the spectral loss
     evaluation                all above
+    studies                   all above; at import time torch, numpy, pandas, scipy and safetensors at most
     report                    all above
     pipeline                  all above; no module imports pipeline, and only pipeline and the notebooks import report
 """

@@ -1,0 +1,8 @@
+"""Studies: series of trainings that answer one question, each a command.
+
+`overfitting.py` trains discriminators in the loop on few tracks and writes the tables of memorisation: `plans.py` lists
+its trainings, `pieces.py` draws and cuts their tracks, `judge.py` is the trainer that also judges further sets,
+`tables.py` gathers, `law.py` fits the passes until memorisation, and `cues.py` asks what a discriminator looks at.
+The package imports what `lib.evaluation` may, and `lib.evaluation`; at import time no more than torch, numpy, pandas,
+scipy and safetensors, as machines with a GPU may have no more.
+"""
