@@ -114,28 +114,27 @@ def prepare_runs(folder, options):
 def train_all(folder, runs, options):
     """Train what is not finished, `options.jobs` at a time, the longest first; gather after each.
 
-    Raises `Stopped` when the time is used up before the last, and `UserError` when one fails.
+    Raises `Stopped` when the time is used up before the last, and at the end `UserError` for those that failed.
     """
     waiting = [job for job in runs if not _is_finished(folder / RUNS / job[0].name, job[1])]
     waiting.sort(key=lambda job: job[0].steps)
-    working, stopping = {}, []
+    working, ended, failed, stopping = {}, [], [], []
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     try:
-        while waiting or working:
+        while waiting or working or ended:
             late = bool(stopping) or time.monotonic() > options.began + options.seconds
             while waiting and len(working) < options.jobs and not late:
                 job = waiting.pop()
                 if (process := _begin(folder / RUNS / job[0].name, *job, options)) is not None:
                     working[process] = job
-            for process in [process for process in working if process.poll() is not None]:
-                job = working.pop(process)
-                if process.returncode in (INTERRUPTED, -signal.SIGTERM):
-                    waiting.append(job)
-                else:
-                    _end(folder, job[0], process, options)
+            if ended:  # now that others work in their places
+                gather(folder, ROOT)
+                for run in ended:
+                    _say_end(folder, run, options)
             if late:
                 break
             time.sleep(0.05)
+            ended = _ended(folder, working, waiting, failed)
     finally:
         for process in working:
             process.terminate()
@@ -145,6 +144,8 @@ def train_all(folder, runs, options):
         gather(folder, ROOT)
     if waiting or any(process.returncode for process in working):
         raise Stopped(f"{len(waiting) + len(working)} trainings of {len(runs)} are left; the same command goes on.")
+    if failed:
+        raise UserError(f"{len(failed)} trainings failed: {', '.join(failed)}; each has an output.txt.")
 
 
 def _is_finished(path, config):
@@ -178,13 +179,25 @@ def _start(path, options):
         return subprocess.Popen(command, env=environment, preexec_fn=stop, **pipes)  # noqa: S603
 
 
-def _end(folder, run, process, options):
-    """Gather after a training; raise `UserError` when it failed."""
-    path = folder / RUNS / run.name
-    if process.returncode:
-        raise UserError(f"{path} failed:\n{(path / 'output.txt').read_text()[-2000:]}")
-    gather(folder, ROOT)
-    first = onset(read_run(path, ROOT))
+def _ended(folder, working, waiting, failed):
+    """The runs that have finished since; removes them from `working`, and adds others to `waiting` or `failed`."""
+    ended = []
+    for process in [process for process in working if process.poll() is not None]:
+        job = working.pop(process)
+        if process.returncode in (INTERRUPTED, -signal.SIGTERM):
+            waiting.append(job)
+        elif process.returncode:
+            failed.append(job[0].name)
+            print(
+                f"{failed[-1]} failed:\n{(folder / RUNS / failed[-1] / 'output.txt').read_text()[-2000:]}", flush=True
+            )
+        else:
+            ended.append(job[0])
+    return ended
+
+
+def _say_end(folder, run, options):
+    first = onset(read_run(folder / RUNS / run.name, ROOT))
     says = f"overfits from pass {first['passes']:.0f}" if first else "no onset"
     print(f"{time.monotonic() - options.began:6.0f} s  {run.name}: {says}", flush=True)
 

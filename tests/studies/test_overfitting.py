@@ -1,8 +1,6 @@
 """The study of memorisation, at a tiny size: its trainings, its tables, its law and its cues."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -10,13 +8,13 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.common.provenance import ROOT, portable
+from lib.common.provenance import portable
 from lib.config import Config, parse
 from lib.data.tracks import SAMPLERATE, Track, read_index, write_index
 from lib.memorisation import auc
 from lib.runs.distributed import Ranks
 from lib.runs.folders import claim
-from lib.studies import cues, law, overfitting, pieces, plans, tables
+from lib.studies import cues, law, overfitting, pieces, plans
 from lib.studies.judge import JudgingTrainer, spread
 from lib.studies.plans import Run
 from lib.train import Interrupted, Trainer
@@ -222,7 +220,7 @@ def test_an_evaluation_by_hand(noise, tmp_path):
         found = [trainer._evaluate_excerpt(excerpts, index) for index in chosen]
         errors[name] = np.mean([error for error, _ in found])
         for k, part in enumerate((real, generated)):
-            part[name] = np.concatenate([np.ravel(pairs["patch"][k]) for _, pairs in found])
+            part[name] = np.concatenate([np.ravel(pairs["patch"][k].detach()) for _, pairs in found])
     assert metrics["l1_heldout"] == pytest.approx(errors["heldout"], rel=1e-5)
     assert metrics["membership_auc"] == pytest.approx(auc(real["train"], real["heldout"]), abs=2e-3)
     assert metrics["membership_tracks"] == pytest.approx(auc(real["train"], real["unseen"]), abs=2e-3)
@@ -367,10 +365,3 @@ def test_bands_add_up_to_the_signal():
     x = torch.randn(2, 4, 2, TIME)
     parts = [cues._band(x, low, high) for low, high in ((0, 1000), (1000, 8000), (8000, 22051))]
     torch.testing.assert_close(sum(parts), x, rtol=1e-4, atol=1e-5)
-
-
-def test_the_command_says_how_it_is_used():
-    done = subprocess.run(
-        [sys.executable, "-m", "lib.studies.overfitting", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "--plan" in done.stdout and tables.RUNS == "memorisation"
