@@ -7,7 +7,7 @@ The modules at the top are the method: start reading there. The packages support
     discriminator.py  the discriminators: patch, STFT of one and of several scales, multi-period
     losses.py         L1 and spectral loss, adversarial losses, feature matching, R1, LeCam, the loss balancer
     gan.py            the adversary: its step, its cures, its gradient
-    memorisation.py   measures of what a discriminator has memorised, and the verdict
+    memorisation.py   measures of what a discriminator has memorised, and the diagnosis
     train.py          the trainer:                    python -m lib.train FOLDER name=value …
     pipeline.py       the whole report:               python -m lib.pipeline quick name=value …
 
@@ -17,6 +17,7 @@ The modules at the top are the method: start reading there. The packages support
     separate/         separation of whole songs:      python -m lib.separate SONG --out FOLDER
     evaluation/       scores (bss_eval), spectral measures, detectability, the D-probe, statistics
     report/           tables, sentences, figures and pages of the notebooks
+    studies/          series of trainings:            python -m lib.studies.overfitting FOLDER …
     corpus/           the composed data set
     draw_audio/       DRAW AUDIO, the instrument:     python -m lib.draw_audio OUT.html
     common/           errors, files, processes, untrusted input, the machine's limits, provenance, words
@@ -38,5 +39,6 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
                               matplotlib or IPython, and auraloss only for the spectral loss
     evaluation                all above
     report                    all above
+    studies                   all above
     pipeline                  all above; no module imports pipeline, and only pipeline and the notebooks import report
 """

@@ -56,7 +56,7 @@ class Config:
     micro_batch: int = parameter(0, NOT_NEGATIVE)  # excerpts per forward pass, to save memory; 0: all of a process
     precision: str = parameter("fp32", one_of(("fp32", "bf16")))  # fp32, or bf16 for the layers that pass a test
     compile: bool = False  # use torch.compile for the generator: minutes at the start, pays in long runs on GPUs
-    lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate at the first step
+    lr: float = parameter(3e-4, NOT_NEGATIVE)  # Adam's learning rate at the first step; with lr_final 0: at rest
     lr_final: float = parameter(3e-4, NOT_NEGATIVE)  # learning rate at the end of the cosine
     generator: str = parameter("demucs", one_of(GENERATORS))  # demucs, conv_tasnet or hdemucs (lib/models)
     channels: int = parameter(100, ABOVE_0)  # channels of the first layer; each further layer doubles them
@@ -76,7 +76,7 @@ class Config:
     # adversarial part: active when one of the first two is above 0
     adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
     adversarial_share: float = parameter(0.0, BELOW_1)  # above 0, instead: share of the whole gradient (balancer)
-    adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan or hinge
+    adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan, hinge, relativistic
     feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
     feature_matching_share: float = parameter(0.0, BELOW_1)  # above 0, instead: its share of the adversarial gradient
     adversarial_start: int = parameter(0, NOT_NEGATIVE)  # steps before the adversarial loss; D trains from the start
@@ -90,7 +90,8 @@ class Config:
     augment_target: float = parameter(0.0, SHARE)  # p rises while r_v (σ) is above it, else falls; 0: p is constant
     augment_steps: int = parameter(1000, ABOVE_0)  # steps in which p would go from 0 to 1 (its limit is 0.8)
     r1: float = parameter(0.0, NOT_NEGATIVE)  # γ of the penalty on the gradient with respect to real stems
-    r1_every: int = parameter(16, ABOVE_0)  # compute R1 every so many steps, so many times as large (lazy)
+    r2: float = parameter(0.0, NOT_NEGATIVE)  # the same with respect to generated stems
+    r1_every: int = parameter(16, ABOVE_0)  # compute R1 and R2 every so many steps, so many times as large (lazy)
     lecam: float = parameter(0.0, NOT_NEGATIVE)  # weight of LeCam's regulariser
     instance_noise: float = parameter(0.0, NOT_NEGATIVE)  # noise on D's stems, relative to the mixture's deviation
     dither: float = parameter(

@@ -80,6 +80,11 @@ class Adversary:
             penalty = losses.r1_penalty(self.discriminator(mixture, real), real, level(mixture))
             loss = loss + c.r1 / 2 * c.r1_every * penalty
             metrics["r1"] = penalty.detach()
+        if c.r2 and step % c.r1_every == 0:
+            generated = generated.detach().requires_grad_()
+            penalty = losses.r1_penalty(self.discriminator(mixture, generated), generated, level(mixture))
+            loss = loss + c.r2 / 2 * c.r1_every * penalty
+            metrics["r2"] = penalty.detach()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         metrics["discriminator_gradient"] = total_norm(self.discriminator)
@@ -120,12 +125,14 @@ class Adversary:
         self._reseed_dropout(step)
         with _fixed(self.discriminator):
             outputs = self.discriminator(mixture, generated)
-        found = {"adversarial": losses.adversarial_loss(outputs, c.adversarial_loss)}
-        metrics = {"adversarial": found["adversarial"].detach()}
-        if c.feature_matching or c.feature_matching_share:
+        wanted = None
+        if c.feature_matching or c.feature_matching_share or c.adversarial_loss == "relativistic":
             self._reseed_dropout(step)
             with torch.no_grad():
                 wanted = self.discriminator(mixture, real)
+        found = {"adversarial": losses.adversarial_loss(outputs, c.adversarial_loss, wanted)}
+        metrics = {"adversarial": found["adversarial"].detach()}
+        if c.feature_matching or c.feature_matching_share:
             matching = losses.feature_matching_loss(wanted, outputs)
             metrics["feature_matching"] = matching.detach()
             if c.feature_matching_share:
@@ -141,11 +148,21 @@ class Adversary:
 
         Inputs are noisy as in training, but not augmented. index: number of the excerpt, which seeds the noise.
         """
-        inputs = self._add_noise(streams.EVALUATION + index, stems, estimates, range(1))
+        pairs = self.logits_of(stems, estimates, [index])
+        return {name: tuple(logits[0] for logits in pair) for name, pair in pairs.items()}
+
+    def logits_of(self, stems, estimates, indices):
+        """Return what `logits` returns, for the excerpts `indices`: (excerpts, judged, n) each."""
+        seeds = [streams.EVALUATION + index for index in indices]
+        noisy = [
+            self._add_noise(seed, x[None], y[None], range(1))
+            for seed, x, y in zip(seeds, stems, estimates, strict=True)
+        ]
+        inputs = (torch.cat(part) for part in zip(*noisy, strict=True))
         self.discriminator.eval()
         pairs = _judge(self.discriminator, *inputs)
         self.discriminator.train()
-        return {name: tuple(pick(logits[0].cpu()) for logits in pair) for name, pair in pairs.items()}
+        return {name: tuple(pick(logits.cpu()) for logits in pair) for name, pair in pairs.items()}
 
     def observe(self, metrics):
         """React to the metrics of an evaluation: drive p toward the target of r_v, and stop learning early."""

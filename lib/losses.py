@@ -1,4 +1,4 @@
-"""The losses: reconstruction (L1, spectral), adversarial, feature matching, R1 and LeCam; the balance of two gradients.
+"""The losses: reconstruction (L1, spectral), adversarial, feature matching, R1, R2, LeCam; the balance of gradients.
 
 `outputs` is what a discriminator returns, {sub-discriminator: (features, logits)}; `pairs` is {sub-discriminator:
 (logits of real stems, logits of generated stems)}. Every loss is the mean over sub-discriminators, so that none counts
@@ -6,9 +6,10 @@ more for having more logits. To add an adversarial loss, add a line to `GAN_LOSS
 
 Sources: cross-entropy and λ: Isola et al., pix2pix (arXiv 1611.07004, section 3.1). Least squares: Mao et al., LSGAN
 (arXiv 1611.04076, equation 2 with a = -1, b = c = 1, so that 0 separates real from generated as in the other two).
-Hinge: Lim and Ye, *Geometric GAN* (arXiv 1705.02894). Feature matching: Larsen et al. (arXiv 1512.09300), normalised as
-in EnCodec (arXiv 2210.13438, section 3.4). R1: Mescheder et al. (arXiv 1801.04406, equation 9). LeCam: Tseng et al.
-(arXiv 2104.03310, equation 4).
+Hinge: Lim and Ye, *Geometric GAN* (arXiv 1705.02894). Relativistic: Huang et al., R3GAN (arXiv 2501.05441, equation 2),
+with the real and the generated logit of the same excerpt and patch as a pair. Feature matching: Larsen et al. (arXiv
+1512.09300), normalised as in EnCodec (arXiv 2210.13438, section 3.4). R1: Mescheder et al. (arXiv 1801.04406, equation
+9); R2, the same at generated stems, as in R3GAN. LeCam: Tseng et al. (arXiv 2104.03310, equation 4).
 """
 
 from functools import cache
@@ -23,6 +24,7 @@ GAN_LOSSES = {
     "bce": (lambda x: F.softplus(-x) / 2, lambda x: F.softplus(x) / 2, lambda x: F.softplus(-x)),
     "lsgan": (lambda x: (x - 1) ** 2 / 2, lambda x: (x + 1) ** 2 / 2, lambda x: (x - 1) ** 2 / 2),
     "hinge": (lambda x: F.relu(1 - x) / 2, lambda x: F.relu(1 + x) / 2, lambda x: -x),
+    "relativistic": None,  # of the difference of both logits; see the functions below
 }
 
 
@@ -56,12 +58,19 @@ def _stft_loss(size):
 
 def discriminator_loss(pairs, kind):
     """Return the adversarial loss of the discriminator."""
+    if kind == "relativistic":
+        return _mean(F.softplus(generated - real).mean() for real, generated in pairs.values())
     on_real, on_generated, _ = GAN_LOSSES[kind]
     return _mean(on_real(real).mean() + on_generated(generated).mean() for real, generated in pairs.values())
 
 
-def adversarial_loss(outputs, kind):
-    """Return the adversarial loss of the generator, from the outputs on generated stems."""
+def adversarial_loss(outputs, kind, real=None):
+    """Return the adversarial loss of the generator, from the outputs on generated stems.
+
+    real: the outputs on real stems, which only "relativistic" needs.
+    """
+    if kind == "relativistic":
+        return _mean(F.softplus(real[name][1] - logits).mean() for name, (_, logits) in outputs.items())
     return _mean(GAN_LOSSES[kind][2](logits).mean() for _, logits in outputs.values())
 
 
@@ -80,6 +89,8 @@ def feature_matching_loss(real, generated):
 
 def r1_penalty(outputs, stems, level):
     """R1 without its factor γ / 2: squared gradient of the summed logits by the real stems, per logit. Differentiable.
+
+    At generated stems it is R2.
 
     stems: must require a gradient; level: of the mixture (batch, 1, 1); it makes the penalty independent of loudness.
     """

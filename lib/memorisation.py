@@ -1,4 +1,12 @@
-"""Whether a discriminator has memorised its training tracks: metrics of four sets of logits, and a verdict.
+"""Whether a discriminator has memorised its training tracks: metrics of four sets of logits, and what follows.
+
+Two metrics cannot be fooled by a generator that overfits its tracks too, which makes held-out estimates easier to
+detect than training ones, r_f negative, and r_v + r_f meaningless. `diagnose` judges a training by them:
+
+- membership_auc: the probability that the logit of a recorded training excerpt exceeds that of a recorded held-out one;
+  0.5 without memory. It needs no estimates. Its null is what the same tracks get from discriminators that never heard
+  them, since some tracks look more real than others to any discriminator;
+- bce_gap: cross-entropy of held-out tracks minus that of training tracks.
 
 The sets are real and generated stems, of training and of held-out tracks. With s = σ(logit) and the gap = E[s real
 train] − E[s generated train]:
@@ -9,9 +17,10 @@ train] − E[s generated train]:
 - r_f: the share lost because held-out generated stems look more real, (E[s generated held-out] − E[s generated train])
   / gap; r_v + r_f is the whole share lost;
 - r_t: E[sign(logit) real train] (the same equation);
-- of training or of held-out tracks: tpr, share of real logits above 0; tnr, share of generated ones below 0; auc,
-  probability that a real logit exceeds a generated one; bce, cross-entropy; confidence, mean probability of the right
-  answer (σ of real logits, 1 − σ of generated ones), 0.5 for a discriminator that guesses.
+- of training or of held-out tracks: tpr, share of real logits above 0; tnr, share of generated ones below 0; accuracy,
+  the mean of both (balanced accuracy); auc, probability that a real logit exceeds a generated one; bce, cross-entropy;
+  confidence, mean probability of the right answer (σ of real logits, 1 − σ of generated ones), 0.5 for a discriminator
+  that guesses.
 """
 
 import numpy as np
@@ -50,6 +59,7 @@ def measure(logits):
         "r_v_sigma": _ratio(score, "real_train", "real_heldout"),
         "r_v_logit": _ratio(logits, "real_train", "real_heldout"),
         "r_f": _ratio(score, "generated_heldout", "generated_train"),
+        "membership_auc": auc(logits["real_train"], logits["real_heldout"]),
     }
     for part in ("train", "heldout"):
         real, generated = logits[f"real_{part}"], logits[f"generated_{part}"]
@@ -60,6 +70,8 @@ def measure(logits):
             f"confidence_{part}": (score[f"real_{part}"].mean() + 1 - score[f"generated_{part}"].mean()) / 2,
             f"bce_{part}": (np.logaddexp(0, -real).mean() + np.logaddexp(0, generated).mean()) / 2,
         }
+        metrics[f"accuracy_{part}"] = (metrics[f"tpr_{part}"] + metrics[f"tnr_{part}"]) / 2
+    metrics["bce_gap"] = metrics["bce_heldout"] - metrics["bce_train"]
     metrics = {name: value if value is None else float(value) for name, value in metrics.items()}
     for name, values in logits.items():
         metrics[f"{name}_mean"] = float(values.mean())
@@ -78,6 +90,45 @@ def auc(positive, negative):
     ordered = np.sort(negative)
     twice = np.searchsorted(ordered, positive, "left") + np.searchsorted(ordered, positive, "right")
     return twice.sum() / 2 / (len(positive) * len(negative))
+
+
+OVERFITS_GAP, OVERFITS_MEMBERSHIP = 0.3, 0.1  # least BCE gap, and least membership AUC above its null
+DOMINATES, TOO_WEAK = 0.95, 0.6  # least balanced accuracy on held-out tracks, and below which on training tracks
+IN_A_ROW = 3  # evaluations swing; a median over so many does not
+
+
+def diagnose(rows):
+    """Return (word, onset) of a training, from the metrics of its evaluations in their order (a list of dictionaries).
+
+    "overfits": over the median of three consecutive evaluations, the BCE gap is 0.3 or more and membership_auc lies 0.1
+    or more above membership_null (0.5 where that is missing). onset is the index of the first of the first such three,
+    else None. "dominates": balanced accuracy of 0.95 or more on held-out tracks. "is too weak": below 0.6 on training
+    tracks. These two by the median of the last three evaluations. "is healthy": else.
+    """
+    gaps = np.array([row["bce_heldout"] - row["bce_train"] for row in rows])
+    nulls = [row.get("membership_null") for row in rows]
+    nulls = [0.5 if null is None or np.isnan(null) else null for null in nulls]
+    above = np.array([row["membership_auc"] for row in rows]) - nulls
+    for k in range(len(rows) - IN_A_ROW + 1):
+        gap, memory = (np.median(values[k : k + IN_A_ROW]) for values in (gaps, above))
+        if gap >= OVERFITS_GAP - 1e-9 and memory >= OVERFITS_MEMBERSHIP - 1e-9:  # up to rounding
+            return "overfits", k
+    seen, unseen = (
+        np.median([(row[f"tpr_{part}"] + row[f"tnr_{part}"]) / 2 for row in rows[-IN_A_ROW:]])
+        for part in ("train", "heldout")
+    )
+    if unseen >= DOMINATES:
+        return "dominates", None
+    return "is too weak" if seen < TOO_WEAK else "is healthy", None
+
+
+def matched(stems, estimates, error):
+    """Return the estimates with their errors scaled to a mean absolute error of `error`: s + k (ŝ - s).
+
+    A held-out estimate is worse than a training one; so scaled, it is as hard to detect by its size alone.
+    """
+    errors = estimates - stems
+    return stems + errors * (error / errors.abs().mean().clamp(min=1e-12))
 
 
 def verdict(metrics):

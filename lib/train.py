@@ -286,8 +286,8 @@ class Trainer:
         self.save()
 
 
-def main():
-    """Command line, alone or under torchrun: FOLDER [name=value …]."""
+def main(kind=Trainer):
+    """Command line, alone or under torchrun: FOLDER [name=value …]. kind: the class of the trainer."""
     folder, *pairs = sys.argv[1:] or ["--help"]
     if folder in ("-h", "--help"):
         print(__doc__)
@@ -300,7 +300,7 @@ def main():
             end_with_parent(signal.SIGTERM)  # the launcher's agent may be killed
         config, finished = _claim(folder, pairs, ranks, stack)
         if not finished:
-            _train(config, folder, ranks)
+            _train(kind(config, folder, ranks))
             gc.collect()  # a process group whose users outlive it may abort the process at its very end
 
 
@@ -319,8 +319,7 @@ def _claim(folder, pairs, ranks, stack):
     return result
 
 
-def _train(config, folder, ranks):
-    trainer = Trainer(config, folder, ranks)
+def _train(trainer):
     signal.signal(signal.SIGTERM, lambda *_: setattr(trainer, "stopping", True))
     try:
         trainer.run()
@@ -328,12 +327,17 @@ def _train(config, folder, ranks):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # which also lets go of the trainer
 
 
-if __name__ == "__main__":
+def command(kind=Trainer):
+    """Run `main` as a program: its errors become its exit status, and the cause goes to the launcher."""
     use_utf8()
     try:
-        main()
+        main(kind)
     except (UserError, Interrupted) as error:
         status = FAILED if isinstance(error, UserError) else INTERRUPTED
         tell_launcher(status, str(error))
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(status)
+
+
+if __name__ == "__main__":
+    command()

@@ -18,8 +18,8 @@ from lib.runs.build import build_discriminator
 BATCH, SAMPLES = 4, 8192
 EVERY_CURE = dict(
     adversarial_weight=0.0, adversarial_share=0.1, feature_matching=1.0, adversarial_start=1, adversarial_ramp=3,
-    discriminator_updates=0.8, augment_p=0.5, augment_target=0.2, augment_steps=100, r1=1.0, r1_every=2, lecam=0.3,
-    instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2, discriminator_patience=3,
+    discriminator_updates=0.8, augment_p=0.5, augment_target=0.2, augment_steps=100, r1=1.0, r2=0.5, r1_every=2,
+    lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2, discriminator_patience=3,
 )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def seen_by(adversary):
 # The discriminator's half
 
 
-@pytest.mark.parametrize("loss", ["bce", "lsgan", "hinge"])
+@pytest.mark.parametrize("loss", ["bce", "lsgan", "hinge", "relativistic"])
 def test_a_discriminator_learns_to_tell_real_from_generated(loss):
     adversary = adversary_of(adversarial_loss=loss, discriminator_lr=3e-4)
     losses = [learn(adversary, step, *sounds())["discriminator"].item() for step in range(60)]
@@ -141,6 +141,29 @@ def test_a_step_with_r1_adds_its_gradient_times_half_gamma_times_r1_every():
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
 
 
+def test_r2_is_the_penalty_at_generated_stems_in_the_steps_of_r1():
+    """The gradient of a step with both is that of the adversarial loss plus those of both penalties."""
+    adversary = adversary_of(r1=0.5, r2=0.25, r1_every=4)
+    network = copy.deepcopy(adversary.discriminator)
+    stems, estimates = sounds()
+    metrics = learn(adversary, 4, stems, estimates)
+    assert "r2" not in learn(adversary_of(r2=0.25, r1_every=4), 5, stems, estimates)
+    mixture, sets = stems.sum(1), [x.clone().requires_grad_() for x in (stems, estimates)]
+    loss = 0
+    for x, sign, gamma, name in zip(sets, (-1, 1), (0.5, 0.25), ("r1", "r2"), strict=True):
+        logits = network(mixture, x)["patch"][1]
+        (by_stems,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        penalty = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / logits.numel()
+        assert metrics[name].item() == pytest.approx(penalty.item(), rel=1e-4)
+        loss = loss + F.softplus(sign * logits).mean() / 2 + gamma / 2 * 4 * penalty
+    loss.backward()
+    found, wanted = (
+        torch.cat([parameter.grad.flatten() for parameter in part.parameters()])
+        for part in (adversary.discriminator, network)
+    )
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5 * wanted.abs().max().item())
+
+
 def test_lecam_anchors_are_running_means_of_the_logits():
     adversary = adversary_of(lecam=0.3)
     seen = seen_by(adversary)
@@ -209,16 +232,19 @@ def test_ranks_see_their_part_of_one_batch(monkeypatch):
             torch.testing.assert_close(a, b[local], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["patch", "stft", "msstft", "mpd"])
-def test_the_mean_gradient_of_two_halves_is_that_of_the_batch(name):
+@pytest.mark.parametrize(
+    ("name", "loss"), [("patch", "bce"), ("patch", "relativistic"), ("stft", "bce"), ("msstft", "bce"), ("mpd", "bce")]
+)
+def test_the_mean_gradient_of_two_halves_is_that_of_the_batch(name, loss):
     """So any number of ranks, whose gradients are averaged, trains as one."""
+    kind = loss
     chosen = config(discriminator=name, discriminator_width=2, instance_noise=0.1, dither=0.1, augment_p=0.5)
     adversary = Adversary(chosen, build_discriminator(chosen).double())
     mixture, real, generated = (x.detach().double() for x in adversary.inputs(0, *sounds(samples=4096)))
 
     def gradients(part):
         adversary.discriminator.zero_grad()
-        loss = discriminator_loss(_judge(adversary.discriminator, mixture[part], real[part], generated[part]), "bce")
+        loss = discriminator_loss(_judge(adversary.discriminator, mixture[part], real[part], generated[part]), kind)
         loss.backward()
         return [parameter.grad.clone() for parameter in adversary.discriminator.parameters()]
 
@@ -264,6 +290,19 @@ def test_with_a_share_feature_matching_has_a_gradient_of_its_own():
     assert list(apart) == ["adversarial", "feature_matching"] and list(joint) == ["adversarial"]
     sum_of_both = apart["adversarial"] + 2 * apart["feature_matching"]
     torch.testing.assert_close(sum_of_both, joint["adversarial"], rtol=1e-4, atol=1e-9)
+
+
+def test_the_relativistic_gradient_pairs_both_logits_of_an_excerpt():
+    adversary = adversary_of(adversarial_loss="relativistic", dropout=0.3)
+    stems, estimates = sounds()
+    found, metrics = gradient(adversary, 3, stems, estimates)
+    leaf = estimates.clone().requires_grad_()
+    adversary._reseed_dropout(3)
+    real, generated = adversary.discriminator(stems.sum(1), stems, leaf)["patch"][1].unflatten(0, (-1, 2)).unbind(1)
+    loss = F.softplus(real.detach() - generated).mean()
+    loss.backward()
+    torch.testing.assert_close(found, leaf.grad, rtol=1e-3, atol=1e-9)
+    assert metrics["adversarial"].item() == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_the_generators_half_leaves_the_discriminator_alone():
@@ -362,6 +401,17 @@ def test_logits_for_the_evaluation(name, shape):
     assert adversary.discriminator.training
 
 
+def test_logits_of_a_batch_are_those_of_its_excerpts():
+    adversary = adversary_of(instance_noise=0.1, dither=0.1)
+    stems, estimates = sounds()
+    with torch.no_grad():
+        whole = adversary.logits_of(stems, estimates, range(5, 9))["patch"]
+        for k in range(4):
+            one = adversary.logits(stems[k : k + 1], estimates[k : k + 1], 5 + k)["patch"]
+            for a, b in zip(whole, one, strict=True):
+                torch.testing.assert_close(a[k], b, rtol=1e-4, atol=1e-5)
+
+
 def test_logits_for_the_evaluation_are_never_augmented():
     stems, estimates = sounds(batch=1)
     with torch.no_grad():
@@ -393,6 +443,7 @@ def advance(adversary, steps, samples):
 )
 def test_a_resumed_adversary_goes_on_exactly_with_every_cure_on(name, width, samples, tmp_path):
     cures = EVERY_CURE | {"discriminator": name, "discriminator_width": width}
+    cures |= {"adversarial_loss": "relativistic" if name == "patch" else "bce"}
     adversary = adversary_of(**cures)
     advance(adversary, range(5), samples)
     torch.save(adversary.state_dict(), tmp_path / "adversary.pt")

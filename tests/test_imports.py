@@ -26,7 +26,8 @@ ALLOWED = {  # {file or package: what it may import of the others}
     "train": TRAINED,
     "evaluation": MEASURED,
     "report": {*MEASURED, "evaluation"},
-    "pipeline": {*MEASURED, "evaluation", "report"},
+    "studies": {*MEASURED, "evaluation", "report"},
+    "pipeline": {*MEASURED, "evaluation", "report", "studies"},
 }
 DELEGATED = {("demucs", "models.original"), ("losses", "auraloss")}  # allowed inside a function
 PATHS = [path for path in sorted((ROOT / "lib").rglob("*.py")) if path != ROOT / "lib" / "__init__.py"]
@@ -79,6 +80,8 @@ def test_modules_import_only_what_stands_below_them():
         ("runs.launch", "from lib import gan"),
         ("train", "from lib.evaluation.score import evaluate_set"),
         ("evaluation.score", "from lib.report import tables"),
+        ("report.tables", "from lib.studies import law"),
+        ("evaluation.probe", "from lib.studies import cues"),
         ("report.tables", "from lib import pipeline"),
     ],
 )
@@ -90,4 +93,13 @@ def test_a_training_loads_no_library_of_the_report():
     program = "import sys, lib.train; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = {"pandas", "scipy", "auraloss", "matplotlib", "IPython"} & set(done.stdout.split())
+    assert not loaded
+
+
+def test_a_study_needs_no_more_than_a_machine_with_a_gpu_has():
+    program = (
+        "import sys, lib.studies.overfitting, lib.studies.judge; print(*{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split()) & {"soundfile", "musdb", "museval", "matplotlib", "IPython", "psutil", "yaml"}
     assert not loaded

@@ -74,6 +74,17 @@ def test_hinge_by_hand():
     assert adversarial_loss(GENERATED, "hinge").item() == pytest.approx(-((1 - 3) / 2 + (0 - 2 + 1 - 1) / 4) / 2)
 
 
+def test_relativistic_by_hand():
+    """softplus of generated - real, and of real - generated, of the logits at the same place."""
+    differences = {"a": [1.0, -5.0], "b": [1.0, -3.0, -2.0, -2.0]}  # generated - real
+    ours, theirs = (
+        sum(np.mean(np.log1p(np.exp(sign * np.array(d)))) for d in differences.values()) / 2 for sign in (1, -1)
+    )
+    real = {name: ([], logits) for name, (logits, _) in PAIRS.items()}
+    assert discriminator_loss(PAIRS, "relativistic").item() == pytest.approx(ours)
+    assert adversarial_loss(GENERATED, "relativistic", real).item() == pytest.approx(theirs)
+
+
 def test_feature_matching_by_hand():
     real = {"a": ([torch.tensor([[2.0, -4.0]]), torch.tensor([[1.0]])], torch.tensor([[9.0]]))}
     generated = {"a": ([torch.tensor([[2.5, -1.0]]), torch.tensor([[0.0]])], torch.tensor([[-9.0]]))}
@@ -219,6 +230,91 @@ def test_auc_is_mann_whitneys_u_with_ties():
     a, b = random.randint(0, 9, 50) + 2.0, random.randint(0, 9, 70) * 1.0
     assert memorisation.auc(a, b) == pytest.approx(mannwhitneyu(a, b).statistic / (50 * 70))
     assert memorisation.auc(np.ones(3), np.zeros(3)) == 1
+
+
+def test_membership_accuracy_and_bce_gap_by_hand():
+    found = metrics(0.9, 0.6, 0.2, 0.4)
+    assert found["membership_auc"] == 1 and found["accuracy_train"] == found["accuracy_heldout"] == 1
+    assert found["bce_gap"] == pytest.approx((-np.log(0.6) - np.log(0.6) + np.log(0.9) + np.log(0.8)) / 2)
+    values = {"real_train": [0, 1, 2, 3], "real_heldout": [0, 2], "generated_train": [-1, 1], "generated_heldout": [1]}
+    found = memorisation.measure(values)
+    # pairs above: 0.5 of 0 > 0; 1 of 1 > 0; 1.5 of 2; 2 of 3, of eight
+    assert found["membership_auc"] == pytest.approx((0.5 + 1 + 1.5 + 2) / 8)
+    assert found["accuracy_train"] == (3 / 4 + 1 / 2) / 2 and found["accuracy_heldout"] == (1 / 2 + 0) / 2
+
+
+def evaluations(count=5, **changes):
+    """Evaluations of one discriminator; a change is a value, or a list of them, one for each evaluation."""
+    healthy = dict(bce_train=0.4, bce_heldout=0.5, membership_auc=0.55, membership_null=0.5)
+    healthy |= dict(tpr_train=0.8, tnr_train=0.8, tpr_heldout=0.7, tnr_heldout=0.9)
+    columns = {k: v if isinstance(v, list) else [v] * count for k, v in (healthy | changes).items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+OVERFITTED = {"bce_heldout": 0.7, "membership_auc": 0.6}  # at the border: a gap of 0.3, and 0.1 above the null
+
+
+@pytest.mark.parametrize(
+    ("changes", "word", "onset"),
+    [
+        ({}, "is healthy", None),
+        (OVERFITTED, "overfits", 0),
+        (OVERFITTED | {"bce_heldout": 0.699}, "is healthy", None),
+        (OVERFITTED | {"membership_auc": 0.599}, "is healthy", None),
+        (OVERFITTED | {"membership_null": 0.51}, "is healthy", None),
+        (OVERFITTED | {"membership_null": float("nan")}, "overfits", 0),  # an unknown null counts as 0.5
+        (OVERFITTED | {"membership_null": None}, "overfits", 0),
+        (OVERFITTED | {"membership_auc": 0.5, "membership_null": 0.4}, "overfits", 0),
+        (OVERFITTED | {"bce_heldout": [0.5, 0.5, 0.9, 0.5, 0.5]}, "is healthy", None),  # one evaluation is none
+        (OVERFITTED | {"bce_heldout": [0.5, 0.9, 0.5, 0.9, 0.5]}, "overfits", 1),  # two of three are a median
+        (OVERFITTED | {"bce_heldout": [0.5, 0.5, 0.9, 0.9, 0.9]}, "overfits", 1),
+        (OVERFITTED | {"bce_heldout": [0.5, 0.5, 0.5, 0.9, 0.9]}, "overfits", 2),
+        (OVERFITTED | {"bce_heldout": [0.5, 0.5, 0.5, 0.5, 0.9]}, "is healthy", None),
+        # Overfitting once is overfitting, whatever comes later
+        (OVERFITTED | {"bce_heldout": [0.9, 0.9, 0.9, 0.5, 0.5]}, "overfits", 0),
+        (OVERFITTED | {"tpr_heldout": 1.0, "tnr_heldout": 1.0}, "overfits", 0),
+        ({"tpr_heldout": 0.95, "tnr_heldout": 0.95}, "dominates", None),
+        ({"tpr_heldout": 0.949, "tnr_heldout": 0.95}, "is healthy", None),
+        ({"tpr_heldout": [0.1, 0.1, 0.1, 1.0, 1.0], "tnr_heldout": 0.95}, "dominates", None),  # the last three
+        ({"tpr_train": 0.599, "tnr_train": 0.6}, "is too weak", None),
+        ({"tpr_train": 0.6, "tnr_train": 0.6}, "is healthy", None),
+        ({"tpr_train": 0.2, "tnr_train": 1.0}, "is healthy", None),
+    ],
+)
+def test_diagnoses_at_either_side_of_each_border(changes, word, onset):
+    assert memorisation.diagnose(evaluations(**changes)) == (word, onset)
+
+
+def test_two_evaluations_are_too_few_to_overfit():
+    assert memorisation.diagnose(evaluations(2, **OVERFITTED)) == ("is healthy", None)
+
+
+@pytest.mark.parametrize(
+    ("logits", "word"),
+    [  # real training, real held-out, generated training, generated held-out
+        ((3.0, -1.0, -3.0, -3.0), "overfits"),
+        ((3.0, 2.9, -3.0, -3.0), "dominates"),
+        ((-1.0, -1.0, -1.0, -1.0), "is too weak"),
+        ((1.0, -0.6, -1.0, -1.0), "overfits"),
+        ((1.0, 0.9, -1.0, 0.5), "overfits"),  # recordings are known, and held-out estimates are not detected
+        ((1.0, 1.0, -1.0, 0.5), "is healthy"),  # the gap alone is no memory of recordings
+    ],
+)
+def test_diagnoses_of_hand_made_logits(logits, word):
+    values = {n: np.full(4, v) for n, v in zip(memorisation.SETS, logits, strict=True)}
+    assert memorisation.diagnose([memorisation.measure(values)] * 3)[0] == word
+
+
+def test_matched_estimates_have_the_error_asked_for():
+    stems, estimates = torch.randn(2, 3, 4, 2, 50)
+    found = memorisation.matched(stems, estimates, 0.2)
+    assert (found - stems).abs().mean().item() == pytest.approx(0.2, rel=1e-5)
+    torch.testing.assert_close(
+        (found - stems) / (estimates - stems),
+        torch.full_like(stems, (found - stems)[0, 0, 0, 0] / (estimates - stems)[0, 0, 0, 0]),
+        rtol=1e-3,
+        atol=0,
+    )
 
 
 def test_histograms_hold_every_logit():

@@ -76,11 +76,15 @@ def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, 
 FIRST = 4  # steps in which rounding has not grown, and a mistake shows
 
 
-@pytest.mark.parametrize(("arm", "rate", "bound"), [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 2e-3)])
+@pytest.mark.parametrize(
+    ("arm", "rate", "bound"),
+    [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 2e-3), ("relativistic", 1e-5, 1e-5)],
+)
 def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, monkeypatch, arm, rate, bound):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of each process: else one would have the threads of both
-    make = gan if arm == "gan" else lambda index, _, **changes: tiny(index, **changes)
-    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate)
+    make = (lambda index, _, **changes: tiny(index, **changes)) if arm == "l1" else gan
+    loss = {"adversarial_loss": arm} if arm == "relativistic" else {}
+    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate, **loss)
     for nproc in (1, 2):
         launch(config, tmp_path / str(nproc), nproc)
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
@@ -110,6 +114,7 @@ LOSSES = {
     "feature_matching",
     "spectral",
     "r1",
+    "r2",
     "bce_train",
     "bce_heldout",
 }
@@ -120,7 +125,7 @@ def cured(index, pretrained, **changes):
     base = dict(
         start_from=str(pretrained), adversarial_share=0.1, feature_matching=1.0, adversarial_start=2,
         adversarial_ramp=4, discriminator_updates=0.8, augment_p=0.5, augment_target=0.3, augment_steps=50, r1=1.0,
-        r1_every=4, lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2,
+        r2=0.5, r1_every=4, lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2,
         discriminator_patience=15, projection=True, ema=0.9, spectral_weight=0.1,
     )  # fmt: skip
     return tiny(index, **(base | changes))
@@ -329,6 +334,14 @@ def test_the_learning_rate_follows_a_cosine(index, tmp_path):
         run.train_step()
         moved = [(a - b).abs().max().item() for a, b in zip(run.generator.parameters(), before, strict=True)]
         assert max(moved) == pytest.approx(lr, rel=1e-3), step  # rounding of weights near 1: 1e-7 / 1e-3
+
+
+def test_a_generator_at_rest_stays_as_it_is(index, pretrained, tmp_path):
+    run = trainer(gan(index, pretrained, lr=0.0, lr_final=0.0), tmp_path / "rest")
+    before = [weight.detach().clone() for weight in run.generator.parameters()]
+    for _ in range(3):
+        run.train_step()
+    assert all(torch.equal(a, b) for a, b in zip(run.generator.parameters(), before, strict=True))
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])

@@ -7,8 +7,6 @@ import math
 import os
 from pathlib import Path
 
-import psutil
-
 PROC, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
@@ -26,7 +24,7 @@ def cores():
 
 def free_memory():
     """The bytes that this process can take without swapping, or being killed for them."""
-    free = psutil.virtual_memory().available
+    free = _memory("available")
     for limit, used in _memory_limits():
         free = min(free, limit - used)
     return max(free, 0)
@@ -34,7 +32,17 @@ def free_memory():
 
 def total_memory():
     """The bytes of memory that this process could have if nothing else ran."""
-    return min([psutil.virtual_memory().total, *(limit for limit, _ in _memory_limits())])
+    return min([_memory("total"), *(limit for limit, _ in _memory_limits())])
+
+
+def _memory(kind):
+    """The bytes of memory of this machine, "total" or "available"; from the system where psutil is not installed."""
+    try:
+        import psutil
+    except ImportError:
+        pages = {"total": "SC_PHYS_PAGES", "available": "SC_AVPHYS_PAGES"}[kind]
+        return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
+    return getattr(psutil.virtual_memory(), kind)
 
 
 def _memory_limits():

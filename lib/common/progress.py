@@ -2,11 +2,11 @@
 
 import sys
 
-from tqdm import tqdm
-
 
 def progress(label, total, iterable=None, initial=0, unit="tracks"):
     """A tqdm bar on standard output, redrawn every five seconds at most."""
+    from tqdm import tqdm  # only here: a training draws no bar
+
     return tqdm(
         iterable, label, total, initial=initial, file=sys.stdout, mininterval=5,
         bar_format=f"{{desc}}: {{n_fmt}} of {{total_fmt}} {unit}, {{elapsed}} so far, {{remaining}} left",

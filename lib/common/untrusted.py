@@ -12,9 +12,8 @@ import stat
 import tempfile
 import zipfile
 import zlib
+from functools import cache
 from pathlib import Path
-
-import yaml
 
 DOCUMENT = 2**23  # bytes of JSON: a museval result of two hours; Python objects take up to thirty times as much
 SETTINGS = 2**18  # bytes of YAML: thousands of track names; PyYAML takes 6 seconds per megabyte
@@ -57,28 +56,31 @@ def parse_json(content):
 def parse_yaml(content):
     """Return the YAML value in `content`, limited to JSON's types; raises `ValueError` with one line."""
     try:
-        return _PlainLoader(content).get_single_data()
+        return _loader()(content).get_single_data()
     except RecursionError as error:
         raise ValueError("it nests too deeply") from error
     except Exception as error:  # PyYAML raises a dozen types for values such as 1:2:3 or !!int x
         raise ValueError(str(error).splitlines()[0] if str(error) else "a value is malformed") from error
 
 
-class _PlainLoader(yaml.SafeLoader):
+@cache
+def _loader():
     """A loader without aliases (ten lines of them make a billion values) and without text that cannot be written."""
+    import yaml  # only here: a training reads no YAML
 
-    def fetch_alias(self):
-        raise ValueError("it repeats a value by its *name; write the value out")
+    class PlainLoader(yaml.SafeLoader):
+        def fetch_alias(self):
+            raise ValueError("it repeats a value by its *name; write the value out")
 
-    def construct_scalar(self, node):
-        text = super().construct_scalar(node)
-        if len(text) > WORD or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
-            raise ValueError(f"a value is longer than {WORD} characters, or no text")
-        return text
+        def construct_scalar(self, node):
+            text = super().construct_scalar(node)
+            if len(text) > WORD or "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
+                raise ValueError(f"a value is longer than {WORD} characters, or no text")
+            return text
 
-
-for _kind in ("binary", "omap", "pairs", "set", "timestamp"):
-    _PlainLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", yaml.SafeLoader.construct_undefined)
+    for kind in ("binary", "omap", "pairs", "set", "timestamp"):
+        PlainLoader.add_constructor(f"tag:yaml.org,2002:{kind}", yaml.SafeLoader.construct_undefined)
+    return PlainLoader
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
-"""The two studies: trainings beyond one notebook's, several at a time, which stop and go on at any step.
+"""Studies: series of trainings that answer one question, each a command.
 
-overfitting.py  when a discriminator memorises, and what cures it
-worth.py        what a discriminator is worth: trains and scores the arms of a profile
-queue.py        jobs that need each other, several at a time
+`overfitting.py` trains discriminators in the loop on few tracks and writes the tables of memorisation: `plans.py` lists
+its trainings, `pieces.py` draws and cuts their tracks, `judge.py` is the trainer that also judges further sets,
+`tables.py` gathers, `law.py` fits the passes until memorisation, and `cues.py` asks what a discriminator looks at.
+`worth.py` trains and scores the arms of a profile, by `queue.py`, several at a time; `data.py` makes their data.
+At import time no more than torch, numpy, pandas and scipy is needed, and by `worth.py` and `data.py` also soundfile and
+auraloss: machines with a GPU may have no more.
 """

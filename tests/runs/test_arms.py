@@ -26,7 +26,9 @@ def test_every_seed_has_a_pre_training_and_its_arms_start_from_it(runs):
         seed = int(name.rpartition("-")[2])
         assert config.seed == seed and config.start_from in ("", f"results/quick/pretrain-{seed}")
     assert "frozen-1" in runs and "frozen-2" not in runs
-    assert len({(c.batch, c.lr, c.lr_final, c.steps) for n, c in runs.items() if n.endswith("-1") and c.start_from}) == 2
+    assert (
+        len({(c.batch, c.lr, c.lr_final, c.steps) for n, c in runs.items() if n.endswith("-1") and c.start_from}) == 2
+    )
     assert runs["l1-long-1"].steps == LONG * runs["l1-1"].steps
 
 

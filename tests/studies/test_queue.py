@@ -31,5 +31,5 @@ def test_jobs_run_in_order_after_what_they_need_and_beside_each_other(capsys):
 
 def test_after_its_seconds_the_process_ends():
     program = "import time; from lib.studies.queue import *; run([Job('a', lambda: time.sleep(60))], 1, 0.5)"
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=40)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=40)
     assert done.returncode == 75 and "the same command goes on" in done.stdout

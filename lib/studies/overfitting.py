@@ -1,0 +1,247 @@
+"""The study of memorisation: trainings on few tracks, and the tables that they fill.
+
+    python -m lib.studies.overfitting FOLDER --data data.json --start PRETRAIN --plan law --jobs 8 --seconds 500
+
+FOLDER gets the tables (`lib.studies.tables`) after every training that ends, and the trainings themselves in
+FOLDER/memorisation. PRETRAIN is the folder of a run that has heard the first half of the training tracks only
+(tracks=…); every training starts there, on tracks of the other half. Further words name=value change parameters of
+`lib.config.Config` of all trainings, such as seconds=1.0.
+
+Each training is a process, `--jobs` at a time. When `--seconds` are used up, or on SIGTERM, they save and stop, and the
+status is 143; the same command goes on later, skips what is finished, and adds what a larger plan asks for. The plans
+are described in `lib.studies.plans`; `confirm` needs cures.csv, and `cues` what the other plans have trained.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from lib.common.errors import UserError
+from lib.common.files import atomic, locked, write_json
+from lib.common.machine import cores
+from lib.common.processes import end_with_parent, use_utf8
+from lib.common.provenance import ROOT, made_by, portable
+from lib.config import Config, parse, read_note
+from lib.data.tracks import SAMPLERATE, read_index
+from lib.runs.folders import claim
+from lib.runs.launch import INTERRUPTED
+from lib.studies import cues
+from lib.studies.pieces import pool, write_pieces
+from lib.studies.plans import LONG, PLANS, plan, ranking, shared
+from lib.studies.tables import RUNS, gather, minutes_of, onset, read_run
+
+
+class Stopped(Exception):
+    """The time is used up, or SIGTERM arrived; trainings are left."""
+
+
+def main(words=None):
+    """Command line; see the module's docstring."""
+    options = _options(words)
+    folder = options.folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / RUNS):
+        if options.plan == "cues":
+            write_cues(folder, options.device)
+        else:
+            train_all(folder, prepare_runs(folder, options), options)
+
+
+def _options(words):
+    parser = argparse.ArgumentParser(prog="python -m lib.studies.overfitting", description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="folder of the tables")
+    parser.add_argument("changes", nargs="*", help="name=value: parameters of all trainings")
+    parser.add_argument("--data", type=Path, help="index that 01-data wrote")
+    parser.add_argument("--start", type=Path, help="folder of the pre-training")
+    parser.add_argument("--plan", choices=PLANS, default="law")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
+    parser.add_argument("--seconds-of-track", type=float, default=0.0, help="cut tracks to this length first")
+    parser.add_argument("--passes", type=float, default=100.0, help="of the plans law and game")
+    parser.add_argument("--steps", type=int, default=500, help="of the plans cures and confirm")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: a GPU if there is one")
+    options = parser.parse_intermixed_args(words)
+    options.began = time.monotonic()
+    if options.plan != "cues" and not (options.data and options.start):
+        parser.error("--data and --start are needed")
+    return options
+
+
+def prepare_runs(folder, options):
+    """[(Run, Config, minutes)] of the plan; also writes the pieces of its tracks and the list of its runs."""
+    sets, _ = read_index(options.data)
+    tracks = pool(sets, options.start)
+    length = options.seconds_of_track or min(track.samples for track in tracks) / SAMPLERATE
+    long_enough = {
+        seconds: [track for track in tracks if track.samples >= round(seconds * SAMPLERATE)]
+        for seconds in (length, LONG * length)
+    }
+    start = Config.from_dict(read_note(options.start)["config"])
+    overrides = parse([f"data={portable(options.data)}", *options.changes], folder / "none")
+    names = {word.partition("=")[0] for word in options.changes}
+    settings = shared(start, {name: getattr(overrides, name) for name in names})
+    table = pd.read_csv(folder / "cures.csv") if (folder / "cures.csv").exists() else None
+    runs = plan(
+        options.plan, available={k: len(v) for k, v in long_enough.items()}, seconds=length, settings=settings,
+        passes=options.passes, steps=options.steps, table=table,
+    )  # fmt: skip
+    if options.plan == "law" and not long_enough[LONG * length]:
+        print(f"No track lasts {LONG * length:g} s: tracks and minutes are not told apart; see --seconds-of-track.")
+    weights = options.start / "model.safetensors"
+    started = hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.exists() else ""
+    pieces, indices, found = folder / RUNS / "pieces", {}, []
+    for run in runs:
+        key = run.tracks, run.seconds, run.seed
+        if key not in indices:
+            path = write_pieces(sets, long_enough[run.seconds], *key, pieces)
+            indices[key] = portable(path), minutes_of(path), read_index(path)[1]
+        index, minutes, digest = indices[key]
+        config = run.config(settings, index, portable(options.start))
+        found.append((run, dataclasses.replace(config, data_digest=digest, start_digest=started), minutes))
+    write_json(folder / RUNS / f"plan-{options.plan}.json", {"runs": [run.name for run in runs]})
+    return found
+
+
+def train_all(folder, runs, options):
+    """Train what is not finished, `options.jobs` at a time, the longest first; gather after each.
+
+    Raises `Stopped` when the time is used up before the last, and at the end `UserError` for those that failed.
+    """
+    waiting = [job for job in runs if not _is_finished(folder / RUNS / job[0].name, job[1])]
+    waiting.sort(key=lambda job: job[0].steps)
+    working, ended, failed, stopping = {}, [], [], []
+    before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    try:
+        while waiting or working or ended:
+            late = bool(stopping) or time.monotonic() > options.began + options.seconds
+            while waiting and len(working) < options.jobs and not late:
+                job = waiting.pop()
+                if (process := _begin(folder / RUNS / job[0].name, *job, options)) is not None:
+                    working[process] = job
+            if ended:  # now that others work in their places
+                gather(folder, ROOT)
+                for run in ended:
+                    _say_end(folder, run, options)
+            if late:
+                break
+            time.sleep(0.05)
+            ended = _ended(folder, working, waiting, failed)
+    finally:
+        for process in working:
+            process.terminate()
+        for process in working:
+            process.wait()
+        signal.signal(signal.SIGTERM, before)
+        gather(folder, ROOT)
+    if waiting or any(process.returncode for process in working):
+        raise Stopped(f"{len(waiting) + len(working)} trainings of {len(runs)} are left; the same command goes on.")
+    if failed:
+        raise UserError(f"{len(failed)} trainings failed: {', '.join(failed)}; each has an output.txt.")
+
+
+def _is_finished(path, config):
+    """Whether the training in `path` is that of `config`, and finished; its weights and state need not be there."""
+    note = read_note(path)
+    return bool(note.get("finished")) and note["config"] == dataclasses.asdict(config)
+
+
+def _begin(path, run, config, minutes, options):
+    """The process of a training, or None where it is finished."""
+    with locked(path):
+        _, finished = claim(config, path)
+        write_json(path / "study.json", {"run": dataclasses.asdict(run), "minutes": minutes})
+    if finished:
+        return None
+    return _start(path, options)
+
+
+def _start(path, options):
+    """The process of the training in `path`; its output goes to output.txt there."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(max(cores() // options.jobs, 1)),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONPATH": str(ROOT),
+        **({"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}),
+    }
+    command = [sys.executable, "-m", "lib.studies.judge", str(path)]
+    with (path / "output.txt").open("w") as output:
+        stop = partial(end_with_parent, signal.SIGTERM)
+        pipes = {"stdout": output, "stderr": subprocess.STDOUT, "cwd": ROOT}
+        return subprocess.Popen(command, env=environment, preexec_fn=stop, **pipes)  # noqa: S603
+
+
+def _ended(folder, working, waiting, failed):
+    """The runs that have finished since; removes them from `working`, and adds others to `waiting` or `failed`."""
+    ended = []
+    for process in [process for process in working if process.poll() is not None]:
+        job = working.pop(process)
+        if process.returncode in (INTERRUPTED, -signal.SIGTERM):
+            waiting.append(job)
+        elif process.returncode:
+            failed.append(job[0].name)
+            print(
+                f"{failed[-1]} failed:\n{(folder / RUNS / failed[-1] / 'output.txt').read_text()[-2000:]}", flush=True
+            )
+        else:
+            ended.append(job[0])
+    return ended
+
+
+def _say_end(folder, run, options):
+    first = onset(read_run(folder / RUNS / run.name, ROOT))
+    says = f"overfits from pass {first['passes']:.0f}" if first else "no onset"
+    print(f"{time.monotonic() - options.began:6.0f} s  {run.name}: {says}", flush=True)
+
+
+def write_cues(folder, device=None):
+    """Write cues.csv: naive trainings on two tracks and the best cures, before and after onset or early and late."""
+    import torch
+
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    cured = pd.read_csv(folder / "cures.csv") if (folder / "cures.csv").exists() else None
+    best = [] if cured is None else ranking(cured).index[:2].tolist()
+    wanted = {"none", *best, " + ".join(best)}
+    rows, made = [], {name: value for name, value in made_by().items() if name in ("machine", "commit")}
+    for path in sorted((folder / RUNS).glob("play-2x*")):
+        found = read_run(path, ROOT) if "~" not in path.name else None
+        marks = sorted(path.glob("mark-*.pt"), key=lambda mark: int(mark.stem.split("-")[1]))
+        if not found or not marks or found["run"].remix or found["run"].cure not in wanted:
+            continue
+        first = onset(found)
+        for step, probed in _before_and_after(marks, first, device):
+            state = "no onset" if first is None else "before onset" if step < first["step"] else "after onset"
+            known = {"run": path.name, "cure": found["run"].cure, "seed": found["run"].seed, "step": step}
+            rows += [known | {"state": state} | row | made for row in probed]
+        print(f"{path.name}: {len(marks)} states", flush=True)
+        with atomic(folder / "cues.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
+    if not rows:
+        raise UserError(f"{folder / RUNS} holds no state of a training on two tracks; run the plan law first.")
+
+
+def _before_and_after(marks, first, device):
+    """Yield (step, rows) of the last state before onset and of the last of all; without an onset, of the first."""
+    steps = [cues.step_of(mark) for mark in marks]
+    early = [mark for mark, step in zip(marks, steps, strict=True) if first and step < first["step"]] or marks[:1]
+    for mark in dict.fromkeys([early[-1], marks[-1]]):
+        yield cues.probe_state(mark, device)
+
+
+if __name__ == "__main__":
+    use_utf8()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"UserError: {error}")
+    except Stopped as stopped:
+        print(stopped, file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,168 @@
+"""The trainings of each plan, as a list of `Run`.
+
+law      passes until memorisation: 1, 2, 4, 8, 16 tracks; two of four times the length; remix and a second width at 2
+         and 4 tracks; seeds 1 to 3
+game     two tracks, the seeds of the law: the generator at rest, learning by L1 alone while the discriminator watches,
+         and playing
+cures    two tracks, seed 1, every cure; references without a cure: all tracks, and L1 alone
+confirm  the two best of the cures, their combination and none, on three pairs of tracks that no cure was chosen on
+"""
+
+import dataclasses
+import math
+
+import pandas as pd
+
+from lib.common.errors import UserError
+from lib.config import Config
+
+LR = 3e-4  # of both networks, constant
+EVERY_PASSES = 3  # between evaluations
+TRACKS, SEEDS, FRESH = (1, 2, 4, 8, 16), (1, 2, 3), (4, 5, 6)
+BESIDE = (2, 4)  # tracks with remix, and with a second width
+LONG = 4  # times the length
+PLANS = ("law", "game", "cures", "confirm", "cues")
+
+# Parameters of `Config`; "width" is a share of the run's
+CURES = {
+    "none": {},
+    "remix": {"remix_group": 4},
+    "joint augmentation, p 0.5": {"augment_p": 0.5},
+    "joint augmentation, adaptive p": {"augment_target": 0.3, "augment_steps": 200},
+    "R1": {"r1": 0.3},
+    "instance noise": {"instance_noise": 0.2},
+    "relativistic, R1, R2": {"adversarial_loss": "relativistic", "r1": 0.3, "r2": 0.3},
+    "half width": {"width": 0.5},
+    "early stop": {"discriminator_patience": 15},
+    "LeCam": {"lecam": 0.3},
+    "spectral norm": {"spectral_norm": True},
+    "dropout": {"dropout": 0.3},
+    "dither": {"dither": 0.03},
+    "R1, instance noise": {"r1": 0.3, "instance_noise": 0.2},
+    "joint augmentation, R1": {"augment_p": 0.5, "r1": 0.3},
+}
+ALL, L1 = "all tracks", "L1 alone"
+REFERENCES = ("none", ALL, L1)
+ALLOWED = {"gap": 0.15, "memory": 0.05, "auc": 0.02}  # what a cure may leave; one unit of `score` each
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training: its tracks, and what distinguishes it."""
+
+    tracks: int
+    seconds: float  # length of a track before it is split
+    seed: int
+    steps: int
+    evaluate_every: int
+    pass_excerpts: int  # excerpts in a pass: as many as the training pieces hold without overlap
+    width: int
+    mode: str = "play"  # or rest, watch, l1
+    remix: bool = False
+    cure: str = "none"  # of `CURES`, or several joined by " + "
+
+    @property
+    def name(self):
+        """The name of its folder."""
+        words = [self.mode, f"{self.tracks}x{self.seconds:g}", f"w{self.width}", *(["remix"] if self.remix else [])]
+        if self.cure != "none":
+            words.append("".join(letter if letter.isalnum() or letter in "+." else "_" for letter in self.cure))
+        return "-".join([*words, str(self.steps), str(self.seed)])
+
+    def config(self, settings, data, start):
+        """Its `Config`. settings: parameters that all runs share; data: index; start: folder of the pre-training."""
+        values = settings | {"data": data, "start_from": start, "seed": self.seed, "steps": self.steps}
+        values |= {"evaluate_every": self.evaluate_every, "discriminator_width": self.width}
+        values["remix_group"] = 4 if self.remix else 0
+        changes = changes_of(self.cure)
+        values["discriminator_width"] = max(round(self.width * changes.pop("width", 1)), 1)
+        values |= changes
+        if self.mode == "rest":
+            values |= {"lr": 0.0, "lr_final": 0.0}
+        elif self.mode == "watch":
+            values["adversarial_start"] = self.steps + 1
+        config = Config.from_dict(values)
+        return config.without_adversary() if self.mode == "l1" else config
+
+
+def changes_of(cure):
+    """The parameters of a cure, or of several joined by " + "."""
+    changes = {}
+    for part in cure.split(" + "):
+        changes |= CURES.get(part, {})
+    return changes
+
+
+def shared(start, overrides):
+    """The parameters that all runs share: the protocol, the generator of the pre-training, and `overrides`."""
+    network = ("generator", "channels", "depth", "lstm_layers", "projection")
+    protocol = dict(
+        lr=LR, lr_final=LR, discriminator_lr=LR, batch=8, seconds=1.5, shift_seconds=0.5, stride_seconds=0.5,
+        adversarial_weight=0.01, adversarial_loss="bce", discriminator="patch", discriminator_width=16,
+        evaluation_excerpts=64,
+    )  # fmt: skip
+    return protocol | {name: getattr(start, name) for name in network} | overrides
+
+
+def plan(name, *, available, seconds, settings, passes, steps, table=None):
+    """The runs of a plan.
+
+    available: {length in seconds: number of tracks that are so long}; seconds: length to which tracks are cut; passes:
+    of the law and the game; steps: of the cures; table: cures.csv, which "confirm" reads.
+    """
+
+    def run(count, seed, length=seconds, by_steps=None, **changes):
+        per_track = int(length * 2 / 3 // settings["seconds"])
+        in_pass, batch = max(per_track, 1) * count, settings["batch"]
+        total = by_steps or math.ceil(passes * in_pass / batch)
+        every = max(round(EVERY_PASSES * in_pass / batch), 1)
+        changes = {"width": settings["discriminator_width"]} | changes
+        return Run(count, length, seed, total, min(every, total), in_pass, **changes)
+
+    enough = available[seconds]
+    runs = []
+    if name == "law":
+        for seed in SEEDS:
+            runs += [run(count, seed) for count in TRACKS if count <= enough]
+            runs += [run(count, seed, remix=True) for count in BESIDE if count <= enough]
+            wide = 2 * settings["discriminator_width"]
+            runs += [run(count, seed, width=wide) for count in BESIDE if count <= enough]
+            if available.get(LONG * seconds, 0) >= 2:
+                runs.append(run(2, seed, length=LONG * seconds))
+    elif name == "game":
+        runs = [run(2, seed, mode=mode) for seed in SEEDS for mode in ("play", "watch", "rest")]
+    elif name == "cures":
+        runs = [run(2, 1, by_steps=steps, cure=cure) for cure in CURES]
+        runs += [run(2, 1, by_steps=steps, mode="l1"), run(enough, 1, by_steps=steps)]
+    elif name == "confirm":
+        best = ranking(table).index[:2].tolist()
+        if len(best) < 2:
+            raise UserError("cures.csv holds fewer than two cures; run the plan cures first.")
+        chosen = ["none", *best, " + ".join(best)]
+        runs = [run(2, seed, by_steps=steps, cure=cure) for seed in FRESH for cure in chosen]
+    else:
+        raise UserError(f"plan = {name!r} is unknown; choose one of {', '.join(PLANS)}.")
+    return list(dict.fromkeys(runs))
+
+
+def score(row, naive):
+    """How far a cure is from what it should reach, in units of `ALLOWED`; 0 is best.
+
+    The sum of the BCE gap, of the membership AUC above its null (0.5 where that is missing), and of the held-out AUC
+    that is lost against `naive`, the same training without a cure; each counts as 0 if it is negative.
+    """
+    null = 0.5 if pd.isna(row["membership_null"]) else row["membership_null"]
+    left = {
+        "gap": row["bce_heldout"] - row["bce_train"],
+        "memory": row["membership_auc"] - null,
+        "auc": naive["auc_heldout"] - row["auc_heldout"],
+    }
+    return sum(max(left[name], 0) / allowed for name, allowed in ALLOWED.items())
+
+
+def ranking(table):
+    """The scores of the single cures of the plan "cures", best first: Series indexed by cure."""
+    if table is None:
+        raise UserError("cures.csv is missing; run the plan cures first.")
+    rows = table[(table["plan"] == "cures") & ~table["cure"].isin(REFERENCES)]
+    return rows.set_index("cure")["score"].dropna().sort_values(kind="stable")
