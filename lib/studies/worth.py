@@ -3,8 +3,8 @@
     python -m lib.studies.worth study --jobs 2
     python -m lib.studies.worth study --jobs 12 --seconds 540 channels=16    # beside each other on a large GPU
 
-The order is that of the profile's seeds: a pre-training, its arms, their scores. Needs no ffmpeg, musdb, museval or
-Jupyter, so that it runs where only PyTorch is; 01-data's data.json must be there (`lib.studies.data` writes it too).
+Pre-trainings come first, then the arms that every seed has, then those of the first seed only. It needs no ffmpeg,
+musdb, museval or Jupyter, so that it runs where only PyTorch is, but data.json (01-data or `lib.studies.data`).
 """
 
 import sys
@@ -28,15 +28,17 @@ def jobs(parameters):
     """The `queue.Job`s of the profile with `parameters`: trainings, each followed by the scores of its weights."""
     folder = ROOT / "results" / parameters["run"]
     sets, _ = read_index(folder / "data.json")
-    runs, found = plan(parameters), []
-    for name, config in runs.items():
+    runs, once = plan(parameters), tuple(f"{arm}-" for arm in parameters["arms_once"])
+    found = [_scores("mixture", folder, None, (), sets, parameters)]
+    for name, config in sorted(runs.items(), key=lambda run: (bool(run[1].start_from), run[0].startswith(once))):
         after = (config.start_from.rpartition("/")[2],) if config.start_from else ()
         found.append(queue.Job(name, partial(launch, config, folder / name, parameters["nproc"]), after))
-    systems = {"mixture": ()} | {name: (name,) for name in runs}
-    for name, after in systems.items():
-        weights = folder / name / "model.safetensors" if after else None
-        found.append(queue.Job(f"scores of {name}", partial(evaluate, sets, folder / name, weights, parameters), after))
+        found.append(_scores(name, folder, folder / name / "model.safetensors", (name,), sets, parameters))
     return found
+
+
+def _scores(name, folder, weights, after, sets, parameters):
+    return queue.Job(f"scores of {name}", partial(evaluate, sets, folder / name, weights, parameters), after)
 
 
 def evaluate(*job):
