@@ -33,7 +33,7 @@ from lib.common.provenance import portable
 from lib.corpus.render import RATE, STEMS
 from lib.corpus.track import HELD_OUT, SPLITS, location, name, write
 
-CORPUS_VERSION = "1"  # change it with every change that alters a sample
+CORPUS_VERSION = "2"  # change it with every change that alters a sample
 SECONDS = 4, 600  # shortest and longest track
 SEEDS = 0, 2**32 - 1
 

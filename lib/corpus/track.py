@@ -10,8 +10,10 @@ from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
 from lib.corpus.soundfont import load
+from lib.corpus.sounds import Sounds
 
 HELD_OUT = ("heldout-a", "heldout-b")  # other songs by the training's singers, in their styles
+UNHEARD = ("test", "shifted")  # with instruments, kits, presets and rooms that training never hears
 SPLITS = ("train", "valid", "test", "shifted", *HELD_OUT)
 PLACES = {"train": "train", "valid": "train", "test": "test"}  # others: a folder of their own, as its test set
 # Voices of the bank (slt, rms, kal16, awb) and factors of their formants. No singer occurs in two of these splits.
@@ -67,9 +69,11 @@ def plan(split, seed, k):
 
 
 def compose(split, seed, k, seconds):
-    """The `Song` and the singer of a track."""
+    """The `Song` and the singer of a track. Track k of a held-out split has the sounds of training track k."""
     style, singer = plan(split, seed, k)
-    return Composer(style, seconds, singer["centre"], generator(seed, split, k)).song(), singer
+    sounds = Sounds(split in UNHEARD, generator(seed, "train" if split in HELD_OUT else split, k, 6))
+    dense = split == "shifted"
+    return Composer(style, seconds, singer["centre"], generator(seed, split, k), sounds, dense).song(), singer
 
 
 def write(root, split, seed, k, seconds, font, arrays):
