@@ -12,8 +12,8 @@ from lib.corpus.notes import DRUMS, PERCUSSION, PHRASES, VELOCITY, Grid, Harmony
 from lib.corpus.sounds import Sounds
 
 RESTS = {  # chance that a stem rests in a section
-    "band": {"drums": 0.25, "bass": 0.2, "other": 0.1, "vocals": 0.35},
-    "electronic": {"drums": 0.35, "bass": 0.5, "other": 0.3, "vocals": 0.35},
+    "band": {"drums": 0.35, "bass": 0.3, "other": 0.2, "vocals": 0.4},
+    "electronic": {"drums": 0.5, "bass": 0.7, "other": 0.5, "vocals": 0.45},
     "dense": {"drums": 0.1, "bass": 0.1, "other": 0.0, "vocals": 0.2},
 }
 MOST_REST = {"drums": 0.4, "bass": 0.6, "other": 0.4, "vocals": 0.4}  # share of the bars
@@ -95,7 +95,7 @@ class Composer:
         rested = dict.fromkeys(chances, 0)
         first = 0
         while first < self.bars:
-            bars = min(size // 2 if self.electronic and r.rand() < 0.4 else size, self.bars - first)
+            bars = min(size // 2 if r.rand() < (0.5 if self.electronic else 0.25) else size, self.bars - first)
             absent = {}
             for stem in r.permutation(list(chances)):
                 rest = range(bars)
@@ -112,13 +112,13 @@ class Composer:
 
     def faders(self):
         """The course of every stem's level, {stem: [(seconds, decibels), ...]}: other levels, build-ups and fades."""
-        r, loose = self.random, 3.0 if self.electronic else 1.2
+        r, loose = self.random, 4.0 if self.electronic else 2.0
         points = {}
         for stem in ("drums", "bass", "other", "vocals"):
             points[stem] = []
             for _, first, bars, _ in self.sections:
                 begin, end = (self.grid.seconds(bar * self.grid.bar) for bar in (first, first + bars))
-                start, stop = loose * np.clip(r.randn(2), -2, 1)
+                start, stop = loose * np.clip(r.randn(2), -2.5, 1)
                 if r.rand() > 0.25 * self.electronic:  # otherwise it rises or falls slowly
                     stop = start
                 points[stem] += [(begin + 0.02, start), (max(end - 0.02, begin + 0.03), stop)]
@@ -185,7 +185,7 @@ class Composer:
         late, gate, low = r.uniform(-0.003, 0.009), r.uniform(0.6, 1.0), r.randint(26, 33)
         sustained = r.rand() < 0.6
         lines = {kind: pick(r, self.style["bass"]) for kind in self.harmony}
-        if self.electronic and r.rand() < 0.45:  # a bass of long notes
+        if r.rand() < (0.5 if self.electronic else 0.15):  # a bass of long notes
             lines = {kind: pick(r, LONG) for kind in self.harmony}
         for bar, inside, kind, bars in self.sounding("bass"):
             harmony = self.harmony[kind]
@@ -212,9 +212,11 @@ class Composer:
     def layer(self, place, kind, programs, rhythms, gain, always):
         """One instrument of the stem `other`, `place` in its style: in some kinds of section, or in all if `always`."""
         r, grid, sounds = self.random, self.grid, self.sounds
-        part = Part("other", kind, sounds.program(4 + 2 * place, programs), gain + 1.5 * r.randn(),
-                    sounds.preset(5 + 2 * place))  # fmt: skip
-        where = {k for k in self.harmony if r.rand() < (0.85 if k == "chorus" else 0.6) or always} or set(self.harmony)
+        part = Part(
+            "other", kind, sounds.program(4 + 2 * place, programs), gain + 1.5 * r.randn(), sounds.preset(5 + 2 * place)
+        )
+        chances = {k: 0.85 if k == "chorus" else 0.45 if self.electronic else 0.6 for k in self.harmony}
+        where = {k for k, chance in chances.items() if r.rand() < chance or always} or set(self.harmony)
         rhythm = {k: pick(r, rhythms) if rhythms else "" for k in self.harmony}
         centre, late = (
             {"power": 46, "brass": 67, "arpeggio": 64}.get(kind, 60)
@@ -222,7 +224,7 @@ class Composer:
             - 12 * (kind in ("pad", "arpeggio", "stab") and r.rand() < (0.35 if self.electronic else 0.1)),
             r.uniform(-0.004, 0.01),
         )
-        short = r.uniform(0.3, 1.0) if self.electronic and r.rand() < 0.5 else 1.0
+        short = r.uniform(0.2, 0.9) if self.electronic and r.rand() < 0.6 else 1.0
         strum = r.uniform(0.008, 0.022) if part.source in (24, 25, 26, 27, 28) else 0.002
         order = r.randint(4)
         if kind == "lead":
@@ -330,15 +332,16 @@ class Composer:
     def transitions(self):
         """Risers before sections, falls and impacts at their start and blips between: a part of the stem `other`."""
         r, grid = self.random, self.grid
-        part = Part("other", "transitions", "transitions", r.uniform(-10, 0), self.sounds.preset(40))
+        part = Part("other", "transitions", "transitions", r.uniform(-16, -4), self.sounds.preset(40))
         chance = 0.6 if self.electronic else 0.15
         for _, first, bars, _ in self.sections:
             begin, end = (grid.seconds(bar * grid.bar) for bar in (first, first + bars))
             rise = min(grid.step * pick(r, (4, 8, 16)), end - begin, 3.9)
             blip = grid.seconds(first * grid.bar + r.randint(bars * grid.bar))
-            for kind, at, length in ((0, end - rise, rise), (1, begin, r.uniform(0.5, 3)), (2, begin, 2.0), (3, blip, 0.5)):
+            fall = begin, r.uniform(0.5, 3)
+            for kind, (at, length) in enumerate(((end - rise, rise), fall, (begin, 2.0), (blip, 0.5))):
                 if r.rand() < 0.5 * chance:
-                    part.notes.append((at, length, kind, r.randint(60, 127)))
+                    part.notes.append((max(at, 0.0), length, kind, r.randint(60, 127)))
         return part
 
     def change_key(self, parts, lines):

@@ -7,8 +7,8 @@ from lib.corpus.effects import RATE, decibels, filtered
 
 STEMS = ("drums", "bass", "other", "vocals")
 LEVELS = {  # mean levels of the stems in dB
-    "band": {"drums": 3, "bass": 1, "other": 0, "vocals": 1},
-    "electronic": {"drums": 4, "bass": 1, "other": -1, "vocals": 1},
+    "band": {"drums": 3, "bass": 1, "other": -0.5, "vocals": 1},
+    "electronic": {"drums": 5, "bass": 1, "other": -2, "vocals": 1},
     "dense": {"drums": 1, "bass": 0, "other": 3, "vocals": -1},
 }
 
@@ -71,7 +71,7 @@ def drums(song, parts, font, samples, random):
         if mixed != "sample":
             extra = synth.drums(kit, part.notes, samples)[None]
             extra = effects.panned(extra, width * random.uniform(-1, 1)) if beside else extra
-            extra = 0.35 * decibels(-9 * (part.kind == "cymbals") + random.uniform(-10, 3) * (mixed == "both")) * extra
+            extra = 0.35 * decibels(-5 * (part.kind == "cymbals") + random.uniform(-10, 3) * (mixed == "both")) * extra
         total += decibels(part.gain + random.uniform(-2.5, 2.5)) * filtered(sound + extra, colours[part.kind])
     total *= decibels(-16 - effects.loudness(total))
     if random.rand() < (0.35 if song.electronic else 0.1):  # a loop from an old record
@@ -112,7 +112,8 @@ def bass(song, parts, font, samples, random):
         longest = 10 ** random.uniform(2.3, 3.3)
         for start, _, _, velocity in part.notes:
             size = int(longest * random.uniform(0.5, 1)) + 16
-            noise[int(start * RATE) : int(start * RATE) + size] += random.randn(size) * np.hanning(size) * velocity / 127
+            shot, first = random.randn(size) * np.hanning(size) * velocity / 127, int(start * RATE)
+            noise[first : first + size] += shot
         noise = filtered(noise[None, :samples], [("rumble", 700, 0), ("cut", random.uniform(3000, 12_000), 0)])
         sound = sound + decibels(random.uniform(-34, -12)) * noise
     sound = effects.compressed(np.repeat(sound, 2, axis=0), random.uniform(-24, -16), random.uniform(2, 6), 0.08)
@@ -186,13 +187,14 @@ def other(song, parts, font, samples, random):
             sound = effects.driven(sound * decibels(-18 - effects.loudness(sound)), random.uniform(6, 24))
         level = part.gain + random.uniform(-3, 3) - 20 - effects.loudness(sound)
         wet = random.uniform(-20, -8) if part.kind in ("pad", "lead") else random.uniform(-28, -12)
-        colour = [("rumble", random.uniform(20, 120), 0), ("high", random.uniform(2500, 6000), random.uniform(0, 10))]
+        colour = [("rumble", random.uniform(20, 120), 0), ("high", random.uniform(2500, 6000), random.uniform(-3, 8))]
+        colour += [("cut", random.uniform(5000, 20_000), 0)]
         colour += tone(random, 4.0)
         total += decibels(level) * filtered(sound, colour, room, wet)
     total = effects.driven(effects.compressed(total, -20, random.uniform(1.0, 2.5), 0.15), random.uniform(-6, 4))
     if song.electronic and random.rand() < 0.3:
         total = swept(song, total, random)
-    return filtered(effects.excited(total, random.uniform(-38, -22)), tone(random, 1.5))
+    return filtered(effects.excited(total, random.uniform(-44, -26)), tone(random, 1.5))
 
 
 def vocals(song, singer, samples, random):
@@ -239,8 +241,8 @@ def vocals(song, singer, samples, random):
         *([("rumble", random.uniform(250, 600), 0), ("cut", random.uniform(2500, 6000), 0)] if thin else []),
         ("cut", random.uniform(9000, 20_000), 0),
         ("rumble", random.uniform(80, 140), 0),
-        ("peak", random.uniform(1300, 3200), random.uniform(0, 6)),
-        ("high", 9000, random.uniform(0, 7)),
+        ("peak", random.uniform(700, 2600), random.uniform(0, 8)),
+        ("high", 9000, random.uniform(-3, 6)),
         *tone(random, 2.0),
     ]
     return filtered(total, colour, room, random.uniform(-24, -9))

@@ -292,7 +292,8 @@ STYLES = {
         "tempo": (62, 78), "kits": (24, 25), "tones": "triad", "modes": ("minor", "phrygian"), "electronic": True,
         "rap": 0.5, "bass_programs": ("sub", "sub", "square"), "pump": 0.3,
         "kick": ("X.....x..x......", "X..x......x....x", "X.x...........x."),
-        "snare": ("........X.......", "........X.....x."), "hat": ("xoxoxoxoxoxoxoxo", "x.xxx.xoxxx.xxxx", "xxxxx.x.x.xxxxxx"),
+        "snare": ("........X.......", "........X.....x."),
+        "hat": ("xoxoxoxoxoxoxoxo", "x.xxx.xoxxx.xxxx", "xxxxx.x.x.xxxxxx"),
         "open": ("..............x.", "................"), "extra": ("clap", "rim"),
         "bass": ("R-------.R------", "R--R------......", "R-----------8---"),
         "layers": (

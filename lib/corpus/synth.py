@@ -112,44 +112,55 @@ def metal(random, seconds, decay, corner):
 
 @functools.lru_cache(maxsize=8)
 def drum_sounds(preset):
-    """The sounds of an electronic drum kit: {name: (samples,)}; of no kit from boxy to sub-heavy, dry to long."""
+    """The sounds of the synthesised drum kit `preset`, {name: (samples,)}: short or long, dry, boxy or crushed."""
     random = parameters("kit", preset)
     u = random.uniform
-    long = random.rand() < 0.35  # like an 808
-    kick = 1.6 * sweep(1.4 if long else 0.5, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.3, 0.7) if long else u(0.06, 0.25))
+    kick = 1.6 * (
+        sweep(1.4, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.3, 0.7))
+        if random.rand() < 0.35
+        else sweep(0.5, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.06, 0.25))
+    )
     click = noise(random, 0.03, u(0.001, 0.006), u(700, 2500), u(5000, 12_000))
     kick[: len(click)] += u(0.05, 1.0) * click
-    hits = [kick]
     body = sweep(0.4, u(220, 450), u(120, 260), u(0.01, 0.03), u(0.03, 0.14))
     snare = u(0.5, 1.3) * noise(random, 0.5, 10 ** u(-1.3, -0.65), u(300, 1500), u(6000, 17_000))
     snare[: len(body)] += u(0.2, 1.6) * body
-    width, top, spread = u(0.04, 0.13), u(2500, 11_000), u(0.008, 0.016)
-    clap = noise(random, 0.4, width, u(500, 1200), top)
+    top, spread = u(2500, 11_000), u(0.008, 0.016)
+    clap = noise(random, 0.4, u(0.04, 0.13), u(500, 1200), top)
     for gap in (spread, 2.1 * spread):
         clap[int(gap * RATE) :] += noise(random, 0.4, 0.012, 900, top)[: len(clap) - int(gap * RATE)]
-    hits += [snare, clap]
     hat, crash, bright, hiss = 10 ** u(-1.9, -1.1), u(0.3, 1.2), u(4000, 9500), u(0.1, 0.9)
     corner, top = u(3000, 9000), u(13_000, 19_500)
 
     def cymbal(seconds, decay, low):
         return hiss * noise(random, seconds, decay, low, top) + (1 - hiss) * metal(random, seconds, decay, corner)
 
-    tom, fall = u(0.7, 1.5), u(0.08, 0.35)
-    toms = [sweep(0.7, 1.8 * tom * f, tom * f, 0.04, fall) + 0.15 * noise(random, 0.7, 0.03, 300, 5000) for f in (85, 120, 165)]
-    drum = u(0.8, 1.4)
-    ring = np.sign(sweep(0.3, drum * 560, drum * 560, 0.01, 0.09)) + np.sign(sweep(0.3, drum * 840, drum * 840, 0.01, 0.09))
-    ring = 0.3 * signal.sosfilt(signal.butter(1, (500, 3500), "bandpass", fs=RATE, output="sos"), ring) * np.exp(-np.arange(len(ring)) / RATE / 0.07)
-    names = ("kick", "snare", "clap", "hat", "open", "shaker", "crash", "ride", "low", "middle", "high", "cowbell", "rim", "conga")
-    hits += [
-        cymbal(0.25, hat, bright), cymbal(0.8, u(3, 9) * hat, bright), 0.3 * noise(random, 0.12, u(0.01, 0.05), u(3500, 7000), 17_000, u(0.004, 0.03)),
-        cymbal(3.0, crash, 0.5 * bright), 0.6 * cymbal(1.2, u(0.15, 0.5), 0.8 * bright), *toms, ring,
-        sweep(0.08, u(1500, 2500), u(400, 1800), 0.004, u(0.006, 0.02)) + noise(random, 0.08, 0.006, 800, 9000),
-        sweep(0.3, drum * 360, drum * 290, 0.02, u(0.05, 0.12)),
-    ]  # fmt: skip
-    crunch = 10 ** (u(-6, 16) / 20) if random.rand() < 0.5 else 0
+    def tom(pitch, decay):
+        return sweep(0.7, 1.8 * pitch, pitch, 0.04, decay) + 0.15 * noise(random, 0.7, 0.03, 300, 5000)
+
+    size, decay, drum = u(0.7, 1.5), u(0.08, 0.35), u(0.8, 1.4)
+    bell = sum(np.sign(sweep(0.3, drum * f, drum * f, 0.01, 1.0)) for f in (560, 840))
+    band = signal.butter(1, (500, 3500), "bandpass", fs=RATE, output="sos")
+    sounds = {
+        "kick": kick,
+        "snare": snare,
+        "clap": clap,
+        "hat": cymbal(0.25, hat, bright),
+        "open": cymbal(0.8, u(3, 9) * hat, bright),
+        "shaker": 0.3 * noise(random, 0.12, u(0.01, 0.05), u(3500, 7000), 17_000, u(0.004, 0.03)),
+        "crash": cymbal(3.0, crash, 0.5 * bright),
+        "ride": 0.6 * cymbal(1.2, u(0.15, 0.5), 0.8 * bright),
+        "low": tom(85 * size, decay),
+        "middle": tom(120 * size, decay),
+        "high": tom(165 * size, decay),
+        "cowbell": 0.3 * signal.sosfilt(band, bell) * np.exp(-np.arange(len(bell)) / RATE / 0.07),
+        "rim": sweep(0.08, u(1500, 2500), u(400, 1800), 0.004, u(0.006, 0.02)) + noise(random, 0.08, 0.006, 800, 9000),
+        "conga": sweep(0.3, drum * 360, drum * 290, 0.02, u(0.05, 0.12)),
+    }
+    crunch = 10 ** (u(-12, 16) / 20)
     if crunch > 1:
-        hits = [np.tanh(crunch * hit) / np.tanh(crunch) for hit in hits]
-    return {name: hit.astype(np.float32) for name, hit in zip(names, hits, strict=True)}
+        sounds = {name: np.tanh(crunch * sound) / np.tanh(crunch) for name, sound in sounds.items()}
+    return {name: sound.astype(np.float32) for name, sound in sounds.items()}
 
 
 NAMES = {
@@ -182,11 +193,12 @@ def transitions(notes, samples, preset):
             hiss = random.randn(2, size).astype(np.float32)
             dark = signal.lfilter([0.06], [1, -0.94], hiss, axis=1).astype(np.float32) * 3
             turns = np.cumsum(low * (high / low) ** x) / RATE
-            shot = (dark + (hiss - dark) * x**2) * random.uniform(0, 0.6) + random.uniform(0, 0.6) * np.sin(2 * np.pi * turns)
+            shot = (dark + 0.3 * (hiss - dark) * x**2) * random.uniform(0, 0.6)
+            shot = shot + random.uniform(0, 0.6) * np.sin(2 * np.pi * turns)
             shot = shot * x**2 * np.minimum((1 - x if kind == 0 else 1) * size / 500 + (kind == 1), 1)
         elif kind == 2:
             boom = sweep(size / RATE, 0.4 * low, 40, 0.15, 0.3 * size / RATE)
-            shot = boom + 0.3 * random.randn(2, size) * np.exp(-8 * x)
+            shot = boom + 0.15 * random.randn(2, size) * np.exp(-8 * x)
         else:
             tone = np.sin(2 * np.pi * high / 4 * np.arange(size) / RATE * (1 + random.uniform(-0.3, 0.3) * x))
             shot = np.tanh(random.uniform(1, 6) * tone) * np.exp(-x * random.uniform(3, 20)) * np.ones((2, 1))

@@ -82,7 +82,8 @@ def measure(stem, drums, mixture):
         "level": decibels(np.square(stem).mean() / np.square(mixture).mean()),
     }  # fmt: skip
     centres = np.sqrt(BANDS[1:] * BANDS[:-1])
-    return values | {f"{hz:.0f} Hz": value for hz, value in zip(centres, decibels(octaves / octaves.sum()), strict=True)}
+    shares = zip(centres, decibels(octaves / octaves.sum()), strict=True)
+    return values | {f"{hz:.0f} Hz": share for hz, share in shares}
 
 
 def table(tracks, name):
