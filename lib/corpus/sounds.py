@@ -8,8 +8,8 @@ drums are synthesised. A preset (of synthesiser, kit or room) is a number that s
 import numpy as np
 
 # General MIDI programs: familiar, and the program or wave that replaces it in test and shifted tracks.
-TWINS = {0: 6, 1: 5, 2: 5, 3: 6, 4: 5, 7: 6, 9: 10, 11: 8, 12: 13, 16: 18, 19: 17, 22: 20, 24: 46, 25: 26, 27: 26,
-         28: 26, 29: 26, 30: 26, 32: 35, 33: 35, 34: 37, 36: 37, 38: "saw", 39: "square", 40: 42, 110: 42, 45: 46,
+TWINS = {0: 6, 1: 5, 2: 5, 3: 6, 4: 5, 7: 6, 9: 10, 11: 14, 12: 13, 16: 18, 19: 17, 22: 20, 24: 46, 25: 26, 27: 26,
+         28: 26, 29: 26, 30: 26, 32: 35, 33: 35, 34: 37, 36: 37, 38: "saw", 40: 42, 110: 42, 45: 46,
          48: 50, 49: 50, 51: 50, 52: 53, 56: 57, 61: 60, 62: 59, 63: 59, 65: 64, 66: 67, 71: 69, 73: 75,
          80: "square", 81: "saw", 89: "hollow", 90: "saw", 91: "saw", 95: "hollow", 98: "fm", 105: 107,
          108: 107}  # fmt: skip

@@ -11,7 +11,7 @@ PIANO, ELECTRIC, ORGAN, CLAV = (0, 1, 2, 3), (4, 5, "fm"), (16, 17, 18, 19), (7,
 NYLON, STEEL, CLEAN, MUTED, DISTORTED = (24,), (25,), (27, 26, 25), (28,), (29, 30, 27)
 STRINGS, BRASS, WINDS = (48, 49, 50, 51), (61, 62, 63, 56), (65, 66, 73, 71, 64)
 PADS, SYNTHS, PLUCKS = (89, 90, 91, 95, "saw", "hollow"), (81, 80, 90, "saw", "square"), ("pluck", 45, 46, 108, 12)
-BELLS, FINGERED, SYNTH_BASS = (9, 11, 10, 98, "fm"), (33, 34, 35, 36), (38, 39, "saw", "square", "sub")
+BELLS, FINGERED, SYNTH_BASS = (9, 11, 10, 98, "fm"), (33, 34, 35, 36), (38, "saw", "square", "sub")
 UPRIGHT = (32, 35, 33)
 
 EIGHTHS = ("X.o.x.o.X.o.x.o.", "x.x.x.x.x.x.x.x.", "X.o.X.o.X.o.X.o.")
@@ -151,7 +151,7 @@ STYLES = {
     },
     "hip hop": {
         "tempo": (76, 98), "kits": (25, 0, 24, 8), "tones": "seventh", "modes": ("minor", "dorian"), "swing16": 0.22,
-        "electronic": True, "rap": 0.5, "pump": 0.2, "bass_programs": ("sub", "sub", 33, 32, 39),
+        "electronic": True, "rap": 0.5, "pump": 0.2, "bass_programs": ("sub", "sub", 33, 32, 38),
         "kick": ("X.x.....x.x.....", "X......x.xx.....", "X..x...x..x....."),
         "snare": ("....X.......X...", "....X..g....X..."), "hat": ("x.x.x.x.x.x.x.x.", "x.xox.x.x.xox.xx"),
         "extra": ("clap", "rim"), "bass": ("R-.....R..R-....", "R---------5---7-", "R--R--..R-....a-"),
