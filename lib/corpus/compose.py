@@ -112,7 +112,7 @@ class Composer:
 
     def faders(self):
         """The course of every stem's level, {stem: [(seconds, decibels), ...]}: other levels, build-ups and fades."""
-        r, loose = self.random, 4.0 if self.electronic else 2.0
+        r, loose = self.random, 5.0 if self.electronic else 2.0
         points = {}
         for stem in ("drums", "bass", "other", "vocals"):
             points[stem] = []

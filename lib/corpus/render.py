@@ -9,7 +9,7 @@ STEMS = ("drums", "bass", "other", "vocals")
 LEVELS = {  # mean levels of the stems in dB
     "band": {"drums": 3, "bass": 1, "other": -0.5, "vocals": 1},
     "electronic": {"drums": 5, "bass": 1, "other": -2, "vocals": 1},
-    "dense": {"drums": 1, "bass": 0, "other": 3, "vocals": -1},
+    "dense": {"drums": 1, "bass": 0, "other": 2.5, "vocals": -0.5},
 }
 
 
@@ -79,7 +79,7 @@ def drums(song, parts, font, samples, random):
     total = effects.compressed(total, random.uniform(-24, -14), random.uniform(1.5, 4), random.uniform(0.03, 0.15))
     total = effects.bitten(total, random.uniform(6, 24), random.uniform(200, 500), random.uniform(1500, 6000),
                            random.uniform(-30, -8))  # fmt: skip
-    total = effects.driven(total, random.uniform(-8, 9))
+    total = effects.driven(total, random.uniform(-9, 6))
     if song.electronic and random.rand() < 0.3:  # the treble opens in the course of a section
         total = swept(song, total, random)
     room = effects.room(sounds.preset(41), 1.2)
