@@ -2,6 +2,7 @@
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import NullLocator
 from scipy import signal
 
 from lib.data.tracks import SAMPLERATE
@@ -76,18 +77,18 @@ def likeness(old, new, real):
     """
     measures = dict.fromkeys(real.loc[~real["measure"].str.endswith(" Hz"), ["measure", "unit"]].apply(tuple, axis=1))
     sets = (("version 1", old, "#BBBBBB"), ("version 2", new, COLOURS["gan-cures"]))
-    figure, axes = panels(4, 9.2, "How like real music is the corpus?", rows=1 + -(-len(measures) // 4))
+    figure, axes = panels(4, 7.6, "How like real music is the corpus?", rows=1 + -(-len(measures) // 4))
     for axis, stem in zip(axes, STEMS, strict=False):
         for label, table, colour in sets:
             bands = _spectra(table, stem)
             low, middle, high = np.nanpercentile(bands, (10, 50, 90), axis=0)
-            axis.fill_between(bands.columns, low, high, color=colour, alpha=0.35, lw=0)
+            axis.fill_between(bands.columns, low, high, color=colour, alpha=0.35, lw=0, antialiased=False)
             axis.plot(bands.columns, middle, color=colour, label=label)
         for row in (bands := _spectra(real, stem)).to_numpy():
             axis.plot(bands.columns, row, color="black", lw=0.7, label="real song")
         axis.set(xscale="log", title=f"{stem.capitalize()}: spectrum", ylim=(-75, 0), xlabel="frequency (Hz)")
-        hertz_axis(axis.xaxis)
-        axis.tick_params("x", rotation=60)
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xticks((50, 500, 5000), ("50", "500", "5k"))
     axes[0].set_ylabel("third octave (dB re stem)")
     for axis, (measure, unit) in zip(axes[4:], measures, strict=False):
         for shift, (_, table, colour) in zip((-0.2, 0.2), sets, strict=True):
