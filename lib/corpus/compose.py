@@ -17,6 +17,7 @@ RESTS = {  # chance that a stem rests in a section
     "dense": {"drums": 0.1, "bass": 0.1, "other": 0.0, "vocals": 0.2},
 }
 MOST_REST = {"drums": 0.4, "bass": 0.6, "other": 0.4, "vocals": 0.4}  # share of the bars
+STEADY = ("chord", "pad", "arpeggio", "power")  # kinds of layers that may carry the accompaniment alone
 LONG = ("R---------------", "R-------R-------", "R-----R---------", "R-----------5---")
 
 
@@ -334,7 +335,9 @@ class Composer:
         r, grid = self.random, self.grid
         part = Part("other", "transitions", "transitions", r.uniform(-16, -4), self.sounds.preset(40))
         chance = 0.6 if self.electronic else 0.15
-        for _, first, bars, _ in self.sections:
+        for _, first, bars, absent in self.sections:
+            if len(absent.get("other", ())) == bars:
+                continue
             begin, end = (grid.seconds(bar * grid.bar) for bar in (first, first + bars))
             rise = min(grid.step * pick(r, (4, 8, 16)), end - begin, 3.9)
             blip = grid.seconds(first * grid.bar + r.randint(bars * grid.bar))
@@ -360,9 +363,9 @@ class Composer:
         r = self.random
         layers = self.style["layers"] + (styles.DENSE if self.dense else ())
         menu = list(range(len(layers)))
-        least, most = (4, 7) if self.dense else (2, min(len(menu), 4) + 1)
+        least, most = (4, 7) if self.dense else (1, 4) if self.electronic else (2, min(len(menu), 4) + 1)
         chosen = sorted(r.permutation(menu)[: r.randint(least, most)])
-        steady = [n for n in menu if layers[n][0] in ("chord", "pad", "arpeggio", "power")]
+        steady = [n for n in menu if layers[n][0] in STEADY + ("stab",) * self.electronic]
         base = pick(r, [n for n in chosen if n in steady] or steady)
         parts = [self.layer(n, *layers[n], n == base or self.dense) for n in sorted({base, *chosen})]
         parts = [*self.drums(), self.bass(), *parts, self.transitions()]

@@ -153,7 +153,7 @@ def other(song, parts, font, samples, random):
     beat = int(60 / song.tempo * RATE)
     total = np.zeros((2, samples), np.float32)
     for part in parts:
-        place = random.uniform(-0.8, 0.8)
+        place = random.uniform(-0.8, 0.8) * (0.6 if song.electronic else 1)
         if part.kind == "power" or (part.kind == "lead" and part.source in (26, 29, 30) and random.rand() < 0.8):
             twice = part.kind == "power" and random.rand() < 0.75
             moved = [(max(s + 0.008 * random.randn(), 0), d, p, v) for s, d, p, v in part.notes]
@@ -183,8 +183,8 @@ def other(song, parts, font, samples, random):
             sound = sound * effects.gated(samples, step, random)
         if song.electronic and random.rand() < 0.2:
             sound = effects.chopped(sound, step, random, 0.1)
-        if random.rand() < (0.25 if song.electronic else 0.1):
-            sound = effects.driven(sound * decibels(-18 - effects.loudness(sound)), random.uniform(6, 24))
+        if part.kind in ("lead", "arpeggio", "stab") and random.rand() < (0.3 if song.electronic else 0.1):
+            sound = effects.driven(sound * decibels(-18 - effects.loudness(sound)), random.uniform(6, 20))
         level = part.gain + random.uniform(-3, 3) - 20 - effects.loudness(sound)
         wet = random.uniform(-20, -8) if part.kind in ("pad", "lead") else random.uniform(-28, -12)
         colour = [("rumble", random.uniform(20, 120), 0), ("high", random.uniform(2500, 6000), random.uniform(-3, 8))]

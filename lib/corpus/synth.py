@@ -53,7 +53,7 @@ def waves(wave, notes, samples, preset):
     decay, sustain, detune = 10 ** random.uniform(-1.1, 0), random.uniform(0.1, 0.9), random.uniform(0, 0.18)
     index, ratio = random.uniform(1, 5), (1, 1, 2, 14, 3.5, 0.5)[random.randint(6)]
     under = random.uniform(0.2, 0.7) * (random.rand() < 0.4)  # level of an octave below
-    phases = random.rand(3)
+    phases, width = random.rand(2), random.uniform(0, 1)
     if wave in ("pluck", "fm"):
         decay, sustain = random.uniform(0.1, 0.5), 0.02
     if wave in ("sub", "pluck"):
@@ -85,6 +85,9 @@ def waves(wave, notes, samples, preset):
             sound[side, first : first + size] += tone * envelope
     if detune == 0:
         sound[1] = sound[0]
+    else:
+        middle = sound.mean(axis=0)
+        sound = middle + np.float32(width) * (sound - middle)
     return sound[:, :samples]
 
 
@@ -116,8 +119,8 @@ def drum_sounds(preset):
     random = parameters("kit", preset)
     u = random.uniform
     kick = 1.6 * (
-        sweep(1.4, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.3, 0.7))
-        if random.rand() < 0.35
+        sweep(1.4, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.25, 0.5))
+        if random.rand() < 0.3
         else sweep(0.5, u(90, 500), u(36, 62), u(0.006, 0.06), u(0.06, 0.25))
     )
     click = noise(random, 0.03, u(0.001, 0.006), u(700, 2500), u(5000, 12_000))
@@ -171,12 +174,17 @@ NAMES = {
 
 
 def drums(sounds, notes, samples):
-    """Play drum notes with `sounds` from `drum_sounds`: (samples,)."""
-    result = np.zeros(samples + 4 * RATE, np.float32)
-    for start, _, pitch, velocity in notes:
-        shot = sounds[NAMES[pitch]]
-        first = int(start * RATE)
-        result[first : first + len(shot)] += shot * np.float32((velocity / 127) ** 1.6)
+    """Play drum notes with `sounds` from `drum_sounds`: (samples,). A hit ends the one before of the same sound."""
+    result, following = np.zeros(samples + 4 * RATE, np.float32), {}
+    for start, _, pitch, velocity in reversed(notes):
+        name, first = NAMES[pitch], int(start * RATE)
+        size = min(len(sounds[name]), max(following.get(name, samples + 4 * RATE) - first, 256))
+        shot = sounds[name][:size] * np.float32((velocity / 127) ** 1.6)
+        shot[-256:] *= np.linspace(1, 0, 256, dtype=np.float32)
+        result[first : first + size] += shot
+        following[name] = first
+        if name == "hat":
+            following["open"] = first
     return result[:samples]
 
 

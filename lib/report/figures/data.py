@@ -109,6 +109,7 @@ def likeness(old, new, real):
     handles, labels = axes[0].get_legend_handles_labels()
     known = dict(zip(labels, handles, strict=True))
     figure.legend(known.values(), known, loc="outside lower center", ncols=len(known))
+    figure.set_dpi(80)  # twelve panels at the usual resolution would make the page too large
     return figure
 
 
