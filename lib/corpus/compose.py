@@ -97,18 +97,26 @@ class Composer:
         first = 0
         while first < self.bars:
             bars = min(size // 2 if r.rand() < (0.5 if self.electronic else 0.25) else size, self.bars - first)
-            absent = {}
+            absent, kind = {}, order[(len(sections) + offset) % len(order)]
             for stem in r.permutation(list(chances)):
                 rest = range(bars)
                 if r.rand() < 0.5:  # only at its start, or at its end
                     some = r.randint(1, max(bars // 2, 1) + 1)
                     rest = range(some) if r.rand() < 0.7 else range(bars - some, bars)
-                left = MOST_REST[stem] * self.bars - rested[stem]
-                if r.rand() < chances[stem] and len(rest) <= left and len(absent) < 2:
+                left = (MOST_REST[stem] if self.bars > 6 else 0.25) * self.bars - rested[stem]
+                if (
+                    r.rand() < chances[stem] * (0.3 if kind == "chorus" else 1)
+                    and len(rest) <= left
+                    and len(absent) < 2
+                ):
                     absent[stem] = set(rest)
                     rested[stem] += len(rest)
-            sections.append((order[(len(sections) + offset) % len(order)], first, bars, absent))
+            sections.append((kind, first, bars, absent))
             first += bars
+        for _, _, _, absent in sorted(sections, key=lambda section: len(section[3])):
+            full = sum(bars - len(set().union(*absent.values())) for _, _, bars, absent in sections)
+            if full < 0.25 * self.bars:  # a quarter of the bars has all four stems
+                absent.clear()
         return sections
 
     def faders(self):

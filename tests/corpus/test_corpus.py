@@ -258,6 +258,17 @@ def test_shifted_songs_are_denser():
     assert more_notes > 1.5 * notes and more_parts > parts + 2  # notes that sound at once; instruments and voices
 
 
+@pytest.mark.parametrize("split", ["train", "test", "shifted"])
+def test_all_stems_sound_together_in_a_quarter_of_the_bars(split):
+    for k in range(30):
+        style, singer = track.plan(split, 5, k)
+        song = track.Composer(
+            style, 15.0, singer["centre"], track.generator(5, split, k), sounds.Sounds(False, np.random)
+        )
+        sounding = [{bar for bar, *_ in song.sounding(stem)} for stem in SOURCES]
+        assert len(set.intersection(*sounding)) >= 0.25 * song.bars
+
+
 @pytest.mark.parametrize("style", styles.STYLES)
 def test_every_style_gives_every_stem_notes(style):
     for number, seconds in enumerate((4.0, 6.0, 20.0, 60.0)):
