@@ -105,7 +105,7 @@ class Composer:
                     rest = range(some) if r.rand() < 0.7 else range(bars - some, bars)
                 left = (MOST_REST[stem] if self.bars > 6 else 0.25) * self.bars - rested[stem]
                 if (
-                    r.rand() < chances[stem] * (0.3 if kind == "chorus" else 1)
+                    r.rand() < chances[stem] * (0.6 if kind == "chorus" else 1.2)
                     and len(rest) <= left
                     and len(absent) < 2
                 ):
@@ -230,7 +230,11 @@ class Composer:
         centre, late = (
             {"power": 46, "brass": 67, "arpeggio": 64}.get(kind, 60)
             + r.randint(-4, 5)
-            - 12 * (kind in ("pad", "arpeggio", "stab") and r.rand() < (0.35 if self.electronic else 0.1)),
+            - 12
+            * (
+                kind in ("pad", "arpeggio", "stab")
+                and r.rand() < (0.5 if self.dense else 0.35 if self.electronic else 0.1)
+            ),
             r.uniform(-0.004, 0.01),
         )
         short = r.uniform(0.2, 0.9) if self.electronic and r.rand() < 0.6 else 1.0

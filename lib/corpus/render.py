@@ -9,7 +9,7 @@ STEMS = ("drums", "bass", "other", "vocals")
 LEVELS = {  # mean levels of the stems in dB
     "band": {"drums": 3, "bass": 1, "other": -0.5, "vocals": 1},
     "electronic": {"drums": 5, "bass": 1, "other": -2, "vocals": 1},
-    "dense": {"drums": 1, "bass": 0, "other": 2.5, "vocals": -0.5},
+    "dense": {"drums": 1, "bass": -1, "other": 4, "vocals": -1},
 }
 
 
