@@ -1,4 +1,4 @@
-"""The embedded corpus: songs composed from a seed, rendered with sampled instruments and synthetic singers.
+"""The embedded corpus: songs composed from a seed, with sampled and synthesised instruments and synthetic singers.
 
 It stands in for MUSDB18 on a machine without it, so that every step runs on music. Scores on it do not predict scores
 on MUSDB18. It has musdb's folder layout.
@@ -8,9 +8,9 @@ on MUSDB18. It has musdb's folder layout.
     musdb.DB(root, setup_file="musdb.yaml", is_wav=True, subsets="train", split="valid")
     musdb.DB(root / "shifted", setup_file="musdb.yaml", is_wav=True, subsets="test")
 
-`compose.py` turns `styles.py` into notes; `soundfont.py`, `synth.py`, `voice.py` and `effects.py` turn notes into
-sound; `render.py` mixes the stems; `track.py` writes a track. The package imports numpy, scipy and `lib.common` only:
-no torch.
+`compose.py` turns `styles.py` into notes; `sounds.py` says which sounds a track may use; `soundfont.py`, `synth.py`,
+`voice.py` and `effects.py` turn notes into sound; `render.py` mixes the stems; `track.py` writes a track. The package
+imports numpy, scipy and `lib.common` only: no torch.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ from lib.common.provenance import portable
 from lib.corpus.render import RATE, STEMS
 from lib.corpus.track import HELD_OUT, SPLITS, location, name, write
 
-CORPUS_VERSION = "1"  # change it with every change that alters a sample
+CORPUS_VERSION = "2"  # change it with every change that alters a sample
 SECONDS = 4, 600  # shortest and longest track
 SEEDS = 0, 2**32 - 1
 
@@ -79,8 +79,9 @@ def generate(
 ) -> Path:
     """Compose and render the corpus into the folder `root`; return its path.
 
-    Writes `train/` (training and validation tracks), `test/`, `shifted/test/` (in styles that no other track has),
-    `heldout-a/test/` and `heldout-b/test/` (other songs by the training's singers, in their styles). Each track is a
+    Writes `train/` (training and validation tracks), `test/` (other singers and sounds), `shifted/test/` (denser, in
+    styles that no other track has), `heldout-a/test/` and `heldout-b/test/` (other songs by the training's singers,
+    with its sounds, in its styles). Each track is a
     folder `Artist - Title` of 16-bit stereo wav files at 44.1 kHz or, with `arrays`, one file `Artist - Title.npy` that
     training reads as it is. `musdb.yaml`, in `root` and beside every other `test/`, names the validation tracks.
     `corpus.json` (parameters, version, hash) is written last: if it is there, `generate` returns at once; otherwise it

@@ -5,6 +5,8 @@ import functools
 import numpy as np
 from scipy import fft, ndimage, signal
 
+from lib.corpus.sounds import parameters
+
 RATE = 44_100
 CURVE = 1024  # points of an equaliser's response, evenly spaced in octaves from 1 Hz to half the sample rate
 BLOCK = 64  # samples per gain step of compressor and limiter
@@ -62,19 +64,29 @@ class Room:
         self.spectrum = functools.cache(functools.partial(fft.rfft, response))
 
 
-def room(seconds, random):
-    """A `Room` with RT60 `seconds`: early reflections, then noise that darkens."""
+def room(preset, longest):
+    """The `Room` of a preset, with an RT60 between 0.15 and `longest` seconds.
+
+    Its kind is a room (early reflections, then noise that darkens), a plate (dense from the start), a hall (late, slow
+    and dark) or a gated room (noise that ends abruptly).
+    """
+    random = parameters("room", preset)
+    kind = ("room", "plate", "hall", "gated")[(0, 0, 0, 1, 1, 2, 2, 3)[random.randint(8)]]
+    seconds = 0.15 + (longest - 0.15) * random.uniform(0, 1) ** (0.5 if kind == "hall" else 1.2)
+    seconds = min(seconds, 0.4) if kind == "gated" else seconds
     taps = int(min(seconds, 3.0) * RATE)
     time = np.arange(taps, dtype=np.float32) / RATE
     noise = random.randn(2, taps).astype(np.float32)
-    dark = signal.lfilter([0.25], [1, -0.75], noise).astype(np.float32)
-    bright = random.uniform(0.3, 1.0)
-    tail = 2 * dark * np.exp(-6.9 * time / seconds) + bright * noise * np.exp(-6.9 * time / (0.35 * seconds))
-    tail *= np.minimum(time / 0.01, 1)
-    for side in range(2):
+    pole = {"plate": 0.4, "hall": 0.88}.get(kind, 0.75)
+    dark = signal.lfilter([1 - pole], [1, -pole], noise).astype(np.float32)
+    bright = random.uniform(0.3, 1.0) * (0.2 if kind == "hall" else 1.0)
+    decay = 10.0 if kind == "gated" else seconds
+    tail = 2 * dark * np.exp(-6.9 * time / decay) + bright * noise * np.exp(-6.9 * time / (0.35 * decay))
+    tail *= np.minimum(time / {"plate": 0.001, "hall": 0.06}.get(kind, 0.01), 1)
+    for side in range(2) if kind != "plate" else ():
         early = (random.uniform(0.004, 0.045, 6) * RATE).astype(int)
         tail[side, early[early < taps]] += random.uniform(1, 6)
-    before = np.zeros((2, int(random.uniform(0, 0.03) * RATE)), np.float32)
+    before = np.zeros((2, int(random.uniform(0, 0.08 if kind == "hall" else 0.03) * RATE)), np.float32)
     tail = np.concatenate([before, tail], axis=1)
     return Room(tail / np.sqrt((tail**2).sum() / 2))
 
@@ -121,6 +133,45 @@ def excited(sound, level):
     treble = np.diff(slope, n=2, prepend=slope[:, :2])
     power = [float(np.mean(part[:, ::4] ** 2)) + 1e-12 for part in (sound, treble)]
     return sound + np.float32(np.sqrt(power[0] / power[1])) * decibels(level) * treble
+
+
+def bitten(sound, gain, low, high, level):
+    """Add a copy of `sound` between `low` and `high` hertz, saturated with `gain` dB, at `level` dB: bite and bark."""
+    copy = filtered(np.tanh(decibels(gain) * sound), [("rumble", low, 0), ("cut", high, 0), ("cut", high, 0)])
+    return sound + decibels(level) * copy
+
+
+def crushed(sound, hold, steps):
+    """Hold every sample for `hold` samples and round it to `steps` steps per unit, as an early sampler does."""
+    kept = np.round(sound[:, ::hold] * np.float32(steps)) / np.float32(steps)
+    return np.repeat(kept, hold, axis=1)[:, : sound.shape[1]]
+
+
+def chopped(sound, step, random, chance):
+    """Repeat short slices of `sound` in some beats, as a sampler does; `step`: seconds of a sixteenth."""
+    result, beat = sound.copy(), 4 * step
+    for number in range(int(sound.shape[1] / RATE / beat)):
+        first, size = int(number * beat * RATE), int(step * (1, 1, 2, 0.5)[random.randint(4)] * RATE)
+        last = min(first + int(beat * (1, 2)[random.randint(2)] * RATE), sound.shape[1])
+        if random.rand() < chance and size > 64:
+            slice_ = sound[:, first : first + size] * np.clip(np.linspace(size / 200, 0, size), 0, 1).astype(np.float32)
+            slice_[:, :64] *= np.linspace(0, 1, 64, dtype=np.float32)
+            result[:, first:last] = np.tile(slice_, (1, (last - first) // size + 1))[:, : last - first]
+    return result
+
+
+def gated(samples, step, random):
+    """Gain (samples,) that opens and closes in a pattern of sixteenths; `step`: seconds of one."""
+    pattern = (random.rand(16) < random.uniform(0.4, 0.8)).astype(float)
+    place = (np.arange(-(-samples // BLOCK)) * BLOCK / RATE / step).astype(int) % 16
+    return curve(ndimage.uniform_filter1d(pattern[place], 5).astype(np.float32), samples)
+
+
+def faded(points, samples):
+    """Gain (samples,) through `points` (seconds, decibels)."""
+    seconds, levels = zip(*points, strict=True)
+    return curve(decibels(np.interp((np.arange(-(-samples // BLOCK)) + 0.5) * BLOCK / RATE, seconds, levels)
+                          .astype(np.float32)), samples)  # fmt: skip
 
 
 def panned(sound, place):

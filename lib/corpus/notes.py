@@ -63,6 +63,8 @@ class Grid:
         )
         self.loose = random.uniform(0.001, 0.009) * (0.4 if style.get("electronic") else 1.0)
         self.random = random
+        # Bands do not keep their tempo: it sways by up to 2 % within half a minute.
+        self.sway = (0.0 if style.get("electronic") else random.uniform(0, 0.02)), random.uniform(8, 30), random.rand()
 
     def seconds(self, step):
         """Time of `step`, in sixteenths from the start; it may be fractional."""
@@ -71,7 +73,9 @@ class Grid:
             middle = 0.5 + swing / 2
             inside = inside * middle / 0.5 if inside < 0.5 else middle + (inside - 0.5) * (1 - middle) / 0.5
             step = (beat + inside) * unit
-        return step * self.step
+        amount, period, phase = self.sway
+        turn, time = 2 * np.pi / period, step * self.step
+        return time + amount / turn * (np.sin(turn * (time + phase * period)) - np.sin(2 * np.pi * phase))
 
     def note(self, start, steps, pitch, velocity, late=0.0, gate=0.95):
         """A note at `start` for `steps` sixteenths, `late` in seconds, with random deviations in time and velocity."""

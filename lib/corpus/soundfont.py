@@ -109,11 +109,14 @@ class SoundFont:
         return self.presets.get((bank, program)) or self.presets.get((bank, 0)) or next(iter(self.presets.values()))
 
 
-def struck(font, zone, key, length):
-    """Play `key` on a `zone` for `length` samples, with the envelope before the release: (samples,)."""
+def struck(font, zone, key, length, pitch=0.0):
+    """Play `key` on a `zone` for `length` samples, with the envelope before the release: (samples,).
+
+    `pitch` in semitones is added to the key.
+    """
     _, start, end, loop, loop_end, rate, original, cents, _, _ = font.headers[zone[SAMPLE]]
     root = zone[ROOT] if zone[ROOT] >= 0 else original
-    tune = zone[COARSE] + (zone[FINE] + cents) / 100
+    tune = pitch + zone[COARSE] + (zone[FINE] + cents) / 100
     ratio = rate / RATE * 2 ** (((key - root) * zone[SCALE] / 100 + tune) / 12)
     looped = zone[LOOP] & 1 and loop_end > loop + 4
     if not looped:
@@ -160,8 +163,11 @@ def load(path):
     return SoundFont(path)
 
 
-def play(font, program, notes, samples, drums=False):
-    """Play `notes`, tuples (start, duration, pitch, velocity) in order of time, on `program`: (2, samples)."""
+def play(font, program, notes, samples, drums=False, pitch=0.0):
+    """Play `notes`, tuples (start, duration, pitch, velocity) in order of time, on `program`: (2, samples).
+
+    `pitch` in semitones is added to all keys without choosing other samples.
+    """
     sound = np.zeros((2, samples), np.float32)
     for zone in font.preset(program, drums):
         (lowest, highest), (softest, loudest) = zone[KEYS], zone[VELOCITIES]
@@ -174,7 +180,7 @@ def play(font, program, notes, samples, drums=False):
         for start, duration, key, _ in mine:
             length = 3.0 if one_shot else duration
             held[key] = max(held.get(key, 0), min(int(length * RATE) + len(fade), samples - int(start * RATE)))
-        waves = {key: struck(font, zone, key, length) for key, length in held.items()}
+        waves = {key: struck(font, zone, key, length, pitch) for key, length in held.items()}
         for number, (start, duration, key, velocity) in enumerate(mine):
             first = int(start * RATE)
             until = mine[number + 1][0] - start if zone[CLASS] and number + 1 < len(mine) else np.inf

@@ -11,7 +11,7 @@ PIANO, ELECTRIC, ORGAN, CLAV = (0, 1, 2, 3), (4, 5, "fm"), (16, 17, 18, 19), (7,
 NYLON, STEEL, CLEAN, MUTED, DISTORTED = (24,), (25,), (27, 26, 25), (28,), (29, 30, 27)
 STRINGS, BRASS, WINDS = (48, 49, 50, 51), (61, 62, 63, 56), (65, 66, 73, 71, 64)
 PADS, SYNTHS, PLUCKS = (89, 90, 91, 95, "saw", "hollow"), (81, 80, 90, "saw", "square"), ("pluck", 45, 46, 108, 12)
-BELLS, FINGERED, SYNTH_BASS = (9, 11, 10, 98, "fm"), (33, 34, 35, 36), (38, 39, "saw", "square", "sub")
+BELLS, FINGERED, SYNTH_BASS = (9, 11, 10, 98, "fm"), (33, 34, 35, 36), (38, "saw", "square", "sub")
 UPRIGHT = (32, 35, 33)
 
 EIGHTHS = ("X.o.x.o.X.o.x.o.", "x.x.x.x.x.x.x.x.", "X.o.X.o.X.o.X.o.")
@@ -95,7 +95,7 @@ STYLES = {
     },
     "house": {
         "tempo": (118, 128), "kits": (24, 25), "tones": "seventh", "modes": ("minor", "dorian"), "electronic": True,
-        "bass_programs": SYNTH_BASS, "pump": True,
+        "bass_programs": SYNTH_BASS, "pump": 0.8,
         "kick": ("X...X...X...X...",), "snare": ("....X.......X...", "................"),
         "hat": ("..x...x...x...x.", "o.x.o.x.o.x.o.xo") + SIXTEENTHS[:1], "open": ("..X...X...X...X.",),
         "extra": ("clap", "shaker", "rim"), "bass": ("..R...R...R...R.", "R..R..R...R..R..", "..R-..RR..R-..8."),
@@ -151,7 +151,7 @@ STYLES = {
     },
     "hip hop": {
         "tempo": (76, 98), "kits": (25, 0, 24, 8), "tones": "seventh", "modes": ("minor", "dorian"), "swing16": 0.22,
-        "electronic": True, "rap": 0.5, "bass_programs": ("sub", "sub", 33, 32, 39),
+        "electronic": True, "rap": 0.5, "pump": 0.2, "bass_programs": ("sub", "sub", 33, 32, 38),
         "kick": ("X.x.....x.x.....", "X......x.xx.....", "X..x...x..x....."),
         "snare": ("....X.......X...", "....X..g....X..."), "hat": ("x.x.x.x.x.x.x.x.", "x.xox.x.x.xox.xx"),
         "extra": ("clap", "rim"), "bass": ("R-.....R..R-....", "R---------5---7-", "R--R--..R-....a-"),
@@ -192,7 +192,7 @@ STYLES = {
     },
     "synth pop": {
         "tempo": (104, 138), "kits": (24, 25, 16), "tones": "triad", "modes": ("minor", "major", "dorian"),
-        "electronic": True, "bass_programs": SYNTH_BASS,
+        "electronic": True, "pump": 0.4, "bass_programs": SYNTH_BASS,
         "kick": ("X...X...X...X...", "X.....x.X.......", "X..x....X..x...."), "snare": ("....X.......X...",),
         "hat": EIGHTHS + SIXTEENTHS[1:2], "open": ("..x...x...x...x.",), "extra": ("clap", "tambourine"),
         "bass": ("RRRRRRRRRRRRRRRR", "R.R.R.R.R.R.R.R.", "R.88R.88R.88R.88"),
@@ -251,17 +251,65 @@ STYLES = {
         "kick": ("X...........", "X.......o..."), "snare": ("....x...x...", "........X..."),
         "hat": ("x...x...x...", "x.o.x.o.x.o."), "bass": ("R-----------", "R-------5---", "R---3---5-a-"),
         "layers": (
-            ("chord", STEEL + (21,), ("....x---x---",), -1),
+            ("chord", STEEL + (22,), ("....x---x---",), -1),
             ("arpeggio", PIANO + (46,), ("x-x-x-x-x-x-",), -3),
             ("pad", STRINGS, ("x-----------",), -5),
-            ("lead", (40, 22, 21, 73), (), -4),
+            ("lead", (40, 22, 73), (), -4),
+        ),
+    },
+    "garage": {
+        "tempo": (126, 138), "kits": (24, 25), "tones": "ninth", "modes": ("minor", "dorian"), "electronic": True,
+        "swing16": 0.3, "bass_programs": ("saw", "sub", "square", "fm"), "pump": 0.5,
+        "kick": ("X.........x.....", "X.....x...x.....", "X...X...X...X..."),
+        "snare": ("....X.......X...", "....X..g....X.g."), "hat": ("..x...x...x..xx.", "x.xox.xox.xox.xo"),
+        "open": ("..X...X...X...X.", "......x.......x."), "extra": ("clap", "rim", "shaker"),
+        "bass": ("R..R..R.....8.R.", "R-....R..R-...7.", "..R-..R-..R.R-.."),
+        "layers": (
+            ("stab", ELECTRIC + SYNTHS, ("..x..x....x..x..", "x..x..x....x....", "...x..x...x..x.."), -1),
+            ("pad", PADS, PAD, -5),
+            ("arpeggio", PLUCKS + BELLS, ("x..x..x.x..x..x.", "..x.x..x..x.x..x"), -4),
+            ("stab", PIANO, ("x..x..x...x.x...",), -3),
+            ("lead", SYNTHS, (), -7),
+        ),
+    },
+    "big beat": {
+        "tempo": (98, 132), "kits": (0, 16, 24), "tones": "triad", "modes": ("minor", "dorian", "mixolydian"),
+        "electronic": True, "bass_programs": ("saw", "square", "sub", 38, 36), "crashy": True, "pump": 0.3,
+        "kick": ("X.x.....x.X.....", "X..x..x...x..x..", "X.x...x...x....."),
+        "snare": ("....X..g.g..X..g", "....X.......X.xx", "....X..X....X..g"),
+        "hat": SIXTEENTHS + EIGHTHS[:1], "extra": ("tambourine", "cowbell", "clap"),
+        "bass": ("R-R.....R-R.8...", "R...R.R...7.R...", "R-----R---5-7---"),
+        "layers": (
+            ("stab", SYNTHS + ORGAN, ("x..x..x.........", "x.......x.x.....", "....x.....x....."), -1),
+            ("power", DISTORTED, ("x-------x-x-----", "x---------------"), -2),
+            ("arpeggio", SYNTHS, ("xoxoxoxoxoxoxoxo", "x.xx..x.x.xx..x."), -3),
+            ("brass", BRASS, ("x.x.............", "............x-x."), -4),
+            ("lead", SYNTHS, (), -5),
+            ("pad", PADS + STRINGS, PAD, -5),
+        ),
+    },
+    "trap": {
+        "tempo": (62, 78), "kits": (24, 25), "tones": "triad", "modes": ("minor", "phrygian"), "electronic": True,
+        "rap": 0.5, "bass_programs": ("sub", "sub", "square"), "pump": 0.3,
+        "kick": ("X.....x..x......", "X..x......x....x", "X.x...........x."),
+        "snare": ("........X.......", "........X.....x."),
+        "hat": ("xoxoxoxoxoxoxoxo", "x.xxx.xoxxx.xxxx", "xxxxx.x.x.xxxxxx"),
+        "open": ("..............x.", "................"), "extra": ("clap", "rim"),
+        "bass": ("R-------.R------", "R--R------......", "R-----------8---"),
+        "layers": (
+            ("arpeggio", PLUCKS + BELLS, ("x--x--x-x--x--x-", "x.x.x.x.x.x.x.x."), -2),
+            ("pad", PADS + STRINGS, PAD, -3),
+            ("chord", PIANO + ELECTRIC, ("x-------x-----x-", "x---------------"), -3),
+            ("lead", SYNTHS + WINDS, (), -6),
+            ("stab", BRASS + SYNTHS, ("x.......x..x....",), -4),
         ),
     },
     "drum and bass": {
         "tempo": (162, 176), "kits": (24, 0, 8), "tones": "seventh", "modes": ("minor", "dorian"), "electronic": True,
         "bass_programs": ("saw", "sub", "square", 38),
-        "kick": ("X.........x.....", "X.x.......x....."), "snare": ("....X..g.g..X..g", "....X..g.gg.X..."),
-        "hat": EIGHTHS + SIXTEENTHS[2:], "extra": ("shaker",),
+        "kick": ("X.........x.....", "X.x.......x.....", "X.x......xx..x.."),
+        "snare": ("....X..g.g..X..g", "....X..g.gg.X...", "....X..x.x..X.gx"), "pump": 0.5,
+        "hat": EIGHTHS + SIXTEENTHS[2:], "open": ("......x.......x.",), "extra": ("shaker", "conga"),
         "bass": ("R-------8---R-5-", "R------R--------", "R-R---8---7---5-"),
         "layers": (
             ("pad", PADS, PAD, -2),
@@ -271,6 +319,13 @@ STYLES = {
         ),
     },
 }  # fmt: skip
+# Layers that a dense song may add: choirs and leads in the singer's range, close strings, busy arpeggios.
+DENSE = (
+    ("pad", (52, "saw"), PAD, -1),
+    ("lead", (65, 71, 73, "saw"), (), -2),
+    ("arpeggio", PLUCKS + SYNTHS, ("xoxoxoxoxoxoxoxo", "xxxxxxxxxxxxxxxx"), -2),
+    ("chord", (52, 48, 61), ("x---x---x---x---", "x--x--x-x--x--x-"), -1),
+)  # fmt: skip
 HELD_OUT = ("reggae", "bossa", "waltz", "drum and bass")  # only the shifted test set has these
 FAMILIAR = tuple(name for name in STYLES if name not in HELD_OUT)
 

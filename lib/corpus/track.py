@@ -10,17 +10,22 @@ from lib.corpus import styles, voice
 from lib.corpus.compose import Composer
 from lib.corpus.render import RATE, mix
 from lib.corpus.soundfont import load
+from lib.corpus.sounds import Sounds
 
 HELD_OUT = ("heldout-a", "heldout-b")  # other songs by the training's singers, in their styles
+UNHEARD = ("test", "shifted")  # with instruments, kits, presets and rooms that training never hears
 SPLITS = ("train", "valid", "test", "shifted", *HELD_OUT)
 PLACES = {"train": "train", "valid": "train", "test": "test"}  # others: a folder of their own, as its test set
-# Voices of the bank (slt, rms, kal16, awb) and factors of their formants. No singer occurs in two of these splits.
+# Voices of the bank (slt, rms, kal16, awb) and factors of their formants, of all and of those above 3 kHz: from old men
+# to children. No singer occurs in two of these splits.
 SINGERS = {
-    "train": ((0, 1, 2), (1.0, 0.92, 1.08, 1.16, 0.86, 1.24)),
-    "valid": ((0, 1, 2), (0.96, 1.04, 1.12)),
-    "test": ((3,), (1.0, 1.18, 0.92, 1.1)),
-    "shifted": ((3,), (1.14, 0.96, 1.05, 1.22)),
-}
+    "train": ((0, 1, 2), ((1.0, 1.0), (0.92, 1.06), (1.08, 0.94), (1.16, 1.04), (0.86, 0.97), (1.24, 1.08), (1.34, 1.0),
+                          (0.8, 1.1))),
+    "valid": ((0, 1, 2), ((0.96, 0.96), (1.04, 1.08), (1.12, 1.0))),
+    "test": ((3,), ((1.0, 1.0), (1.18, 1.05), (0.92, 0.95), (1.1, 0.9), (1.3, 1.0), (0.82, 1.06), (1.0, 1.14),
+                    (1.24, 0.92), (0.88, 1.12), (1.12, 1.1), (1.38, 1.08), (0.95, 0.88))),
+    "shifted": ((3,), ((1.14, 1.0), (0.96, 1.08), (1.05, 0.95), (1.22, 1.1), (0.85, 1.0), (1.34, 0.94))),
+}  # fmt: skip
 FIRST = ("Silver", "Amber", "Hollow", "Velvet", "Paper", "Northern", "Electric", "Quiet", "Golden", "Crooked",
          "Distant", "Scarlet", "Broken", "Lucky", "Winter", "Salt")  # fmt: skip
 SECOND = ("Owls", "Harbour", "Lanterns", "Foxes", "Mirrors", "Rivers", "Avenue", "Sparrows", "Engines",
@@ -67,9 +72,11 @@ def plan(split, seed, k):
 
 
 def compose(split, seed, k, seconds):
-    """The `Song` and the singer of a track."""
+    """The `Song` and the singer of a track. Track k of a held-out split has the sounds of training track k."""
     style, singer = plan(split, seed, k)
-    return Composer(style, seconds, singer["centre"], generator(seed, split, k)).song(), singer
+    sounds = Sounds(split in UNHEARD, generator(seed, "train" if split in HELD_OUT else split, k, 6))
+    dense = split == "shifted"
+    return Composer(style, seconds, singer["centre"], generator(seed, split, k), sounds, dense).song(), singer
 
 
 def write(root, split, seed, k, seconds, font, arrays):

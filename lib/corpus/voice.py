@@ -36,12 +36,13 @@ def bank():
 def decoder(size, style, colour):
     """Matrix (bands, size // 2 + 1) and offset (size // 2 + 1,) that turn a frame in dB into a spectrum in dB.
 
-    The singer's `shift` moves the formants (1.1: up by 10 %). The offset is the singer's `tilt`, in dB per octave
-    above 500 Hz, plus `colour` (hertz, dB).
+    The singer's `shift` moves the formants (1.1: up by 10 %), and `bend` moves those above 3 kHz further. The offset is
+    the singer's `tilt`, in dB per octave above 500 Hz, plus `colour` (hertz, dB).
     """
     known = bank()[0]["frequencies"].astype(float)
     wanted = np.arange(size // 2 + 1) * RATE / size
-    source = np.clip(wanted / style["shift"], known[0], known[-1])
+    bend = np.interp(wanted, (800, 3000), (1.0, style["bend"]))
+    source = np.clip(wanted / style["shift"] / bend, known[0], known[-1])
     matrix = np.stack([np.interp(source, known, one) for one in np.eye(len(known))])
     offset = style["tilt"] * np.log2(np.maximum(wanted, 500) / 500) - 60 * np.clip(1 - wanted / 80, 0, 1)
     return matrix.astype(np.float32), (offset + np.interp(wanted, *colour)).astype(np.float32)
@@ -214,20 +215,21 @@ def breath(row, gain, voicing, style, random, samples):
 def singer(random, voices, shifts, number):
     """The `style` of singer `number`, as `sing` takes it.
 
-    `voices` (numbers in the bank) and `shifts` (factors of the formants) are combined in a fixed order, so a number
-    always means the same singer; only the way of singing is drawn from `random`.
+    `voices` (numbers in the bank) and `shifts` (factors of all formants and of the upper ones) are combined in a fixed
+    order, so a number always means the same singer; only the way of singing is drawn from `random`.
     """
     voice = voices[number % len(voices)]
-    shift = shifts[number // len(voices) % len(shifts)]
+    shift, bend = shifts[number // len(voices) % len(shifts)]
     high = shift * (1.16 if bank()[0]["voices"][voice] == "slt" else 1.0)
     return {
         "voice": voice,
         "shift": shift,
-        "name": f"{bank()[0]['voices'][voice]} x{shift:g}",
-        "centre": int(np.clip(round(57 + 45 * (high - 1.0) + random.randint(-2, 3)), 48, 66)),
-        "tilt": random.uniform(-1.0, 2.0) + TILT[voice],
-        "inhale": 10 ** random.uniform(-2.8, -1.7),
-        "breath": random.uniform(-8, 5),
+        "bend": bend,
+        "name": f"{bank()[0]['voices'][voice]} x{shift:g} x{bend:g}",
+        "centre": int(np.clip(round(56 + 38 * (high - 1.0) + random.randint(-4, 5)), 45, 69)),
+        "tilt": random.uniform(-2.0, 2.0) + TILT[voice],
+        "inhale": 10 ** random.uniform(-2.8, -1.6),
+        "breath": random.uniform(-10, 8),
         "jitter": random.uniform(0.02, 0.2),
         "rate": random.uniform(4.8, 6.3),
         "depth": random.uniform(0.1, 0.45),

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from lib.common.errors import UserError
-from lib.corpus import default_soundfont, effects, generate, render, soundfont, styles, track, voice
+from lib.corpus import default_soundfont, effects, generate, render, soundfont, sounds, styles, track, voice
 from lib.corpus.notes import Grid, hits
 from lib.data.musdb import decode, list_musdb, list_tracks, read_track
 
@@ -194,8 +194,9 @@ def test_splits_share_no_singer_no_style_and_no_song():
     voices = {split: {singer["voice"] for _, singer in songs(split, 60)} for split in track.SPLITS}
     assert voices["train"].isdisjoint(voices["test"] | voices["shifted"])  # other speakers, not only other formants
     assert (
-        len({singer["name"] for _, singer in songs("train", 18)}) == 18
-    )  # 3 speakers × 6 formant factors, each once before any repeats
+        len({singer["name"] for _, singer in songs("train", 24)}) == 24
+    )  # 3 speakers × 8 pairs of formant factors, each once before any repeats
+    assert len(singers["test"]) == 12
     assert {style for style, _ in songs("shifted", 60)} == set(styles.HELD_OUT)
     assert {style for style, _ in songs("train", 60)} == set(styles.FAMILIAR)
     melodies = [
@@ -211,16 +212,68 @@ def test_held_out_tracks_are_other_songs_by_the_singers_of_training(tmp_path):
     for k in (0, 17, 40):
         same = track.plan("train", 5, k)
         assert track.plan("heldout-a", 5, k) == track.plan("heldout-b", 5, k) == same
+        draws = [track.compose(split, 5, k, 4.0)[0].sounds.draws for split in ("train", *track.HELD_OUT)]
+        assert np.array_equal(draws[0], draws[1]) and np.array_equal(draws[0], draws[2])  # kits, presets and rooms
     one = {"train": 0, "valid": 0, "test": 0, "shifted": 0, "heldout": 1, "seconds": 4.0, "seed": 5, "arrays": True}
     root = generate(tmp_path / "held out", **one)
     songs = [list_musdb(root / split)["test"] for split in ("heldout-a", "heldout-b")]
     assert [len(found) for found in songs] == [1, 1] and not songs[0].keys() & songs[1].keys()
 
 
+def test_test_and_shifted_tracks_have_sounds_that_training_never_hears():
+    font, heard, rooms = soundfont.load(default_soundfont()), {}, {}
+    for split in track.SPLITS:
+        songs = [track.compose(split, 5, k, 8.0)[0] for k in range(len(styles.STYLES))]
+        programs = {p.source for song in songs for p in song.parts if isinstance(p.source, int)}
+        heard[split] = {zone[soundfont.SAMPLE] for program in programs for zone in font.preset(program, False)}
+        heard[split] |= {("preset", p.preset) for song in songs for p in song.parts}
+        rooms[split] = {song.sounds.preset(place) for song in songs for place in (41, 42, 43, 44)}
+    unheard = heard["test"] | heard["shifted"]
+    assert unheard.isdisjoint(set().union(*(heard[split] for split in ("train", "valid", *track.HELD_OUT))))
+    assert (rooms["test"] | rooms["shifted"]).isdisjoint(rooms["train"] | rooms["valid"])
+    song, _ = track.compose("test", 5, 0, 4.0)
+    kit = [part for part in song.parts if part.stem == "drums"]
+    render.drums(song, kit, None, 4 * 44_100, np.random.RandomState(0))  # synthesised, without a SoundFont
+
+
+def test_every_program_of_the_styles_belongs_to_one_side():
+    options = {
+        program
+        for style in styles.STYLES.values()
+        for programs in (style["bass_programs"], *(layer[1] for layer in style["layers"] + styles.DENSE))
+        for program in programs
+        if isinstance(program, int)
+    }
+    assert options <= sounds.TWINS.keys() | sounds.SEEN.keys()
+    assert not sounds.TWINS.keys() & sounds.SEEN.keys()
+
+
+def test_shifted_songs_are_denser():
+    def density(split):
+        songs = [track.compose(split, 5, k, 15.0)[0] for k in range(12)]
+        lengths = [sum(note[1] for p in song.parts if p.stem == "other" for note in p.notes) for song in songs]
+        return np.mean(lengths) / 15, np.mean([len(song.parts) + len(song.lines) for song in songs])
+
+    (notes, parts), (more_notes, more_parts) = density("test"), density("shifted")
+    assert more_notes > 1.5 * notes and more_parts > parts + 2  # notes that sound at once; instruments and voices
+
+
+@pytest.mark.parametrize("split", ["train", "test", "shifted"])
+def test_all_stems_sound_together_in_a_quarter_of_the_bars(split):
+    for k in range(30):
+        style, singer = track.plan(split, 5, k)
+        song = track.Composer(
+            style, 15.0, singer["centre"], track.generator(5, split, k), sounds.Sounds(False, np.random)
+        )
+        sounding = [{bar for bar, *_ in song.sounding(stem)} for stem in SOURCES]
+        assert len(set.intersection(*sounding)) >= 0.25 * song.bars
+
+
 @pytest.mark.parametrize("style", styles.STYLES)
 def test_every_style_gives_every_stem_notes(style):
     for number, seconds in enumerate((4.0, 6.0, 20.0, 60.0)):
-        song = track.Composer(style, seconds, 58, np.random.RandomState(number)).song()
+        random = np.random.RandomState(number)
+        song = track.Composer(style, seconds, 58, random, sounds.Sounds(number % 2, random), number == 3).song()
         assert {part.stem for part in song.parts} == {"drums", "bass", "other"}
         assert len(song.lines[0][1]) >= 2
         for notes in [part.notes for part in song.parts] + [notes for _, notes, _ in song.lines]:
@@ -232,6 +285,7 @@ def test_every_style_gives_every_stem_notes(style):
 
 def test_swing_delays_the_off_beat_and_a_dash_prolongs_the_note():
     grid = Grid({"tempo": (60, 60)}, np.random.RandomState(0))
+    grid.sway = (0.0, 1.0, 0.0)
     grid.swing = (0.5, 0.0)  # the off-beat at 0.75 of a beat of one second
     assert [grid.seconds(step) for step in (0, 2, 4, 6)] == pytest.approx([0, 0.75, 1, 1.75])
     assert list(hits("x--.o-X", 6)) == [(0, 3, "x"), (4, 2, "o")]
@@ -250,7 +304,7 @@ def steady_pitch(sound, expected):
 @pytest.mark.parametrize("number", range(4))
 def test_singer_is_in_tune(number):
     random = np.random.RandomState(number)
-    singer = voice.singer(random, range(4), (1.0,), number) | {"depth": 0.0, "drift": 0.0}
+    singer = voice.singer(random, range(4), ((1.0, 1.0),), number) | {"depth": 0.0, "drift": 0.0}
     words = voice.lyrics(random, singer["voice"], 3)
     notes = [
         (0.3, 1.2, singer["centre"], 100),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import seaborn as sns
+from matplotlib.ticker import NullLocator
 from scipy import signal
 
 from lib.data.tracks import SAMPLERATE
@@ -66,3 +67,58 @@ def levels(table):
     sns.stripplot(**options, size=4, jitter=0.16, alpha=0.8)
     axis.set(xlabel="RMS level (dBFS)", ylabel="")
     return figure
+
+
+def likeness(old, new, real):
+    """Properties of every stem: the corpus before and now, and real songs as black marks.
+
+    old, new, real: tables of `lib.evaluation.likeness.table`. The first row shows the long-term spectra: median and
+    the range from the tenth to the ninetieth percentile of the songs of each corpus, and a line per real song.
+    """
+    measures = dict.fromkeys(real.loc[~real["measure"].str.endswith(" Hz"), ["measure", "unit"]].apply(tuple, axis=1))
+    sets = (("version 1", old, "#BBBBBB"), ("version 2", new, COLOURS["gan-cures"]))
+    figure, axes = panels(4, 7.6, "How like real music is the corpus?", rows=1 + -(-len(measures) // 4))
+    for axis, stem in zip(axes, STEMS, strict=False):
+        for label, table, colour in sets:
+            bands = _spectra(table, stem)
+            low, middle, high = np.nanpercentile(bands, (10, 50, 90), axis=0)
+            axis.fill_between(bands.columns, low, high, color=colour, alpha=0.35, lw=0, antialiased=False)
+            axis.plot(bands.columns, middle, color=colour, label=label)
+        for row in (bands := _spectra(real, stem)).to_numpy():
+            axis.plot(bands.columns, row, color="black", lw=0.7, label="real song")
+        axis.set(xscale="log", title=f"{stem.capitalize()}: spectrum", ylim=(-75, 0), xlabel="frequency (Hz)")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xticks((50, 500, 5000), ("50", "500", "5k"))
+    axes[0].set_ylabel("third octave (dB re stem)")
+    for axis, (measure, unit) in zip(axes[4:], measures, strict=False):
+        for shift, (_, table, colour) in zip((-0.2, 0.2), sets, strict=True):
+            values = [_values(table, stem, measure) for stem in STEMS]
+            boxes = axis.boxplot(values, positions=np.arange(len(STEMS)) + shift, widths=0.32, patch_artist=True,
+                                 showfliers=False, medianprops={"color": "#333333"})  # fmt: skip
+            for box in boxes["boxes"]:
+                box.set(facecolor=colour, edgecolor="#666666", alpha=0.8)
+        for place, stem in enumerate(STEMS):
+            marks = _values(real, stem, measure)
+            axis.plot(np.full(len(marks), place), marks, "kx", ms=5)
+        axis.set(title=measure.capitalize(), ylabel="" if unit == "1" else unit)
+        if measure == "width":
+            axis.set_ylim(bottom=-60)  # a mono stem has no sides
+        axis.set_xticks(range(len(STEMS)), STEMS)
+    for axis in axes[4 + len(measures) :]:
+        axis.set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))
+    figure.legend(known.values(), known, loc="outside lower center", ncols=len(known))
+    figure.set_dpi(80)  # twelve panels at the usual resolution would make the page too large
+    return figure
+
+
+def _spectra(table, stem):
+    """Third-octave levels of a stem in dB, a row per song, a column per frequency in Hz."""
+    rows = table[(table["stem"] == stem) & table["measure"].str.endswith(" Hz")]
+    bands = rows.assign(hertz=rows["measure"].str.removesuffix(" Hz").astype(float))
+    return bands.pivot_table("value", "song", "hertz")
+
+
+def _values(table, stem, measure):
+    return table.loc[(table["stem"] == stem) & (table["measure"] == measure), "value"].dropna().to_numpy()
