@@ -22,14 +22,13 @@ from lib.common.processes import keep_buffers
 from lib.common.progress import progress
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.evaluation.measures import MEASURES, measure
-from lib.evaluation.results import METRICS
+from lib.evaluation.results import HIGHER, METRICS
 from lib.evaluation.score import score
 
 NOISE, CUT = -30.0, 8_000  # dB relative to the stem; Hz
 ESTIMATES = ("truth", "noise", "low_passed", "mixture")
 LEAST = 8  # tracks
 BELOW = ("lsd_0_500", "lsd_500_2k", "lsd_2k_8k")  # measures of bands below `CUT`
-HIGHER = {*METRICS, *(name for name, column in MEASURES.items() if column.higher)}  # is better; the others: near 0
 
 
 def degraded(stems, mixture, seed=0):
@@ -64,9 +63,13 @@ def cells(tracks):
             for k in range(len(stems)):
                 if stems[k].any():
                     medians = dict(zip(METRICS, np.nanmedian(ratios[:, k], axis=-1), strict=True))
-                    rows.append({"track": track.name, "target": SOURCES[k], "estimate": name, "counts": counts[k]} | medians)
+                    rows.append(
+                        {"track": track.name, "target": SOURCES[k], "estimate": name, "counts": counts[k]} | medians
+                    )
         measured = [row for estimate in estimates.values() for row in measure(stems, estimate, mixture)]
-        sounding = [row for row, k in zip(measured, [*range(len(stems))] * len(ESTIMATES), strict=True) if stems[k].any()]
+        sounding = [
+            row for row, k in zip(measured, [*range(len(stems))] * len(ESTIMATES), strict=True) if stems[k].any()
+        ]
         for row, values in zip(rows[-len(sounding) :], sounding, strict=True):
             row.update(values)
     return pd.DataFrame(rows)
@@ -80,7 +83,9 @@ def check(tracks):
     treble.
     """
     if len(tracks) < LEAST:
-        raise UserError(f"There are {len(tracks)} tracks to check the measures on; give a test set of at least {LEAST}.")
+        raise UserError(
+            f"There are {len(tracks)} tracks to check the measures on; give a test set of at least {LEAST}."
+        )
     found = cells(tracks)
     found = found[found["counts"]]
     if found.empty:
@@ -96,8 +101,16 @@ def verdicts(found):
         worse = -grid if name in HIGHER else grid.abs()
         order = [x for x in ESTIMATES if not (name in BELOW and x == "low_passed")]
         steps = [(worse[after] - worse[before]).median() > 0 for before, after in zip(order, order[1:], strict=False)]
-        wrong = [f"{after} before {before}" for before, after, right in zip(order, order[1:], steps, strict=False) if not right]
-        rows.append({"measure": name} | grid.median().to_dict() | {"stems": len(grid), "passes": not wrong, "wrong": ", ".join(wrong)})
+        wrong = [
+            f"{after} before {before}"
+            for before, after, right in zip(order, order[1:], steps, strict=False)
+            if not right
+        ]
+        rows.append(
+            {"measure": name}
+            | grid.median().to_dict()
+            | {"stems": len(grid), "passes": not wrong, "wrong": ", ".join(wrong)}
+        )
     return pd.DataFrame(rows)
 
 

@@ -23,7 +23,9 @@ COLUMNS = {
     "fullness": Column("Fullness (100 is best)", higher=True),
 }
 # Slaney's scale and areas, as librosa's; nearly all weights are zero
-_filters = csr_array(melscale_fbanks(N_FFT // 2 + 1, 0, SAMPLERATE / 2, BANDS, SAMPLERATE, "slaney", "slaney").T.numpy())
+_filters = csr_array(
+    melscale_fbanks(N_FFT // 2 + 1, 0, SAMPLERATE / 2, BANDS, SAMPLERATE, "slaney", "slaney").T.numpy()
+)
 
 
 def measure(references, estimates, mixture):
@@ -35,13 +37,15 @@ def measure(references, estimates, mixture):
 def _of_stem(reference, estimate):
     difference = _decibels(estimate) - _decibels(reference)
     # every bin counts that differs at all, as there
-    above, below = (part.sum() / max(1, (part > 0).sum()) for part in (difference.clamp(min=0), -difference.clamp(max=0)))
+    above, below = (
+        part.sum() / max(1, (part > 0).sum()) for part in (difference.clamp(min=0), -difference.clamp(max=0))
+    )
     return 100 / (1 + above.item()), 100 / (1 + below.item())
 
 
 def _decibels(audio):
     """(bands, frames of all channels)."""
-    audio, window = torch.from_numpy(np.asarray(audio, np.float32)), torch.hann_window(N_FFT)
+    audio, window = torch.from_numpy(np.array(audio, np.float32)), torch.hann_window(N_FFT)
     padded = torch.nn.functional.pad(audio, (N_FFT // 2, N_FFT // 2))
     frames = padded.unfold(-1, N_FFT, HOP).flatten(0, 1)
     spectra = (torch.fft.rfft(part * window) for part in frames.split(PART))

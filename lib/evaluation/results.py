@@ -28,11 +28,22 @@ from lib.runs.folders import folders_in, runs_in
 
 REFERENCE = ROOT / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
-# Columns of fidelity beside `METRICS`, and of perception: lower is better, or nearer to `IDEAL`. With names in sentences
-FIDELITY = ("uSDR", "SI_SDR", "SI_SAR", "bleedless", "fullness", "logWMSE")
-PERCEPTION = {name: column.label for name, column in MEASURES.items() if name not in FIDELITY}
+# Columns of perception: lower is better, or nearer to `IDEAL`. {column: its name in sentences}
+PERCEPTION = {name: column.label for name, column in MEASURES.items() if not column.higher}
 PERCEPTION["auc_fresh"] = "AUC of a fresh discriminator, its distance from 0.5"
 IDEAL = {"high_band_ratio": 0.0, "auc_fresh": 0.5}
+HIGHER = {*METRICS, *(name for name, column in MEASURES.items() if column.higher)}  # higher is better
+
+# The measure of detail that the arms are judged by, named before any arm was scored; all others are secondary. It ranks
+# the known errors of lib.evaluation.checks rightly. It is in no arm's loss (L1, multi-resolution STFT magnitudes,
+# adversarial, feature matching), and of another kind: these compare point with point, where a smooth estimate wins, and
+# it compares distributions of levels, which a smooth estimate gets wrong. Fullness passes too, but rewards whatever is
+# added; the log-spectral distances compare point with point, as the spectral loss does.
+PRIMARY_DETAIL = "levels_2k_16k"
+# No evidence for an arm whose loss is of their kind: magnitudes of STFT bins
+SPECTRAL_KIND = ("lsd_0_500", "lsd_500_2k", "lsd_2k_8k", "lsd_8k_16k", "mrstft")
+# A fresh discriminator knows every arm's estimates (AUC 1.0), so its AUC ranks nothing and carries no claim.
+SATURATED = ("auc_fresh",)
 ARMS = {  # names in the report; another arm has its folder's name
     "mixture": "Mixture ÷ 4 as every estimate",
     "l1": "L1",

@@ -2,10 +2,11 @@
 
 All `COLUMNS` are 0 for the same signal; a negative high_band_ratio is a dull estimate.
 
-Silence: a level below the floor counts as the floor, which lies `RANGE` dB below the mixture's mean level in the same
-band. So every frame counts, also those where the reference is silent, and what leaks into them; a stem that never
-sounds has a value too. What lies below the floor is masked by the mixture, or nearly so. mrstft and high_band_ratio
-leave silent references out and are NaN where there is nothing else; high_band_ratio also without energy above 8 kHz.
+Silence: a level below the floor counts as the floor, which lies `RANGE` dB (`LEVEL_RANGE` for levels_2k_16k) below
+the mixture's mean level in the band. So every frame counts, also those where the reference is silent, and what leaks
+into them; a stem that never sounds has a value too. What lies below the floor is masked by the mixture, or nearly so.
+mrstft and high_band_ratio leave silent references out and are NaN where there is nothing else; high_band_ratio also
+without energy above 8 kHz.
 
 levels_2k_16k compares two distributions, not two spectrograms: per mel band, the mean distance between the sorted
 levels of all frames (the earth mover's distance in one dimension). A distance of single bins, such as the log-spectral
@@ -32,7 +33,9 @@ from lib.evaluation.column import Column
 
 HIGH = 8_000  # Hz: start of the high band
 FLOOR = 1e-10  # power of a bin, -100 dB re a full-scale sine: below lies the rounding noise of 16 bits
-RANGE = 20.0  # dB below the mixture's mean level; lib.evaluation.checks shows what it makes of known errors
+# dB of the floors below the mixture's mean level. Chosen by lib.evaluation.checks on tracks of the corpus: with lower
+# floors, noise that nobody hears in the mix outweighs missing treble.
+RANGE, LEVEL_RANGE = 10.0, 20.0  # of a bin, and of a mel band
 N_FFT, HOP = 2048, 1024  # 46 ms and 23 ms at 44.1 kHz
 SECONDS = 10.0  # longest excerpt: a track is measured excerpt by excerpt, so that memory does not grow with it
 LEVELS, LEVEL_BANDS = (2_000.0, 16_000.0), 40  # Hz, and mel bands: a third to an eighth of an octave
@@ -51,7 +54,7 @@ class Excerpt(NamedTuple):
     mixture: torch.Tensor  # the mixture's mean power, (bins,), over the whole track
 
     def heard(self):
-        """`power` of the frames, of all channels, in which some bin of the reference exceeds `FLOOR`: (2, frames, bins)."""
+        """`power` (2, frames, bins) of all channels' frames in which some bin of the reference exceeds `FLOOR`."""
         frames = self.power.flatten(1, 2)
         return frames[:, (frames[1] > FLOOR).any(dim=-1)]
 
@@ -69,20 +72,20 @@ def _between(low, high):
     return (_frequencies >= low) & (_frequencies < high)
 
 
-def _floor(mean_power):
-    return max(FLOOR, 10 ** (-RANGE / 10) * mean_power.mean().item())
+def _floor(mean_power, below):
+    return max(FLOOR, 10 ** (-below / 10) * mean_power.mean().item())
 
 
 def _log_spectral(low, high, excerpt):
     """Per frame, sqrt(mean of (10 log10(P_estimate / P_reference))²) over the bins from `low` to below `high` Hz."""
     bins = _between(low, high)
-    estimate, reference = 10 * excerpt.power[..., bins].clamp(min=_floor(excerpt.mixture[bins])).log10()
+    estimate, reference = 10 * excerpt.power[..., bins].clamp(min=_floor(excerpt.mixture[bins], RANGE)).log10()
     return (estimate - reference).square().mean(dim=-1).sqrt().flatten()
 
 
 def _levels(excerpt):
     """Levels (2, channels, frames, mel bands) in dB."""
-    floor = _floor(excerpt.mixture @ _level_filters)
+    floor = _floor(excerpt.mixture @ _level_filters, LEVEL_RANGE)
     return 10 * (excerpt.power @ _level_filters).clamp(min=floor).log10()
 
 
