@@ -123,7 +123,7 @@ def has_discriminator(arm):
 
 
 def discriminator_alone(differences):
-    """The rows of `comparisons` that differ by a discriminator alone: base is spectral with a spectral loss, else l1."""
+    """The rows of `comparisons` that differ by a discriminator alone: from l1, or from spectral."""
     arm, base = (differences.index.get_level_values(name) for name in ("arm", "base"))
     wanted = ["spectral" if name.startswith("spectral") else "l1" for name in arm]
     return differences[[has_discriminator(a) and b == w for a, b, w in zip(arm, base, wanted, strict=True)]]
