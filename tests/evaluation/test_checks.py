@@ -1,11 +1,13 @@
 """Known errors are what they are called, and a measure that ranks them wrongly is found."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.common.errors import UserError
-from lib.evaluation import checks
+from lib.evaluation import checks, measures
 from lib.evaluation.measures import MEASURES
 from lib.evaluation.results import METRICS, PRIMARY_DETAIL
 
@@ -71,3 +73,16 @@ def test_a_measure_passes_by_its_order_and_a_low_band_without_the_low_pass():
 def test_few_tracks_are_refused():
     with pytest.raises(UserError, match="at least 8"):
         checks.check([Song()])
+
+
+def test_the_file_is_kept_while_it_is_current(tmp_path, monkeypatch):
+    path, made = tmp_path / "checks.csv", []
+    table = pd.DataFrame({"measure": ["SDR"], "truth": [1.0], "passes": [True], "wrong": [""]})
+    monkeypatch.setattr(checks, "check", lambda tracks: made.append(len(tracks)) or table)
+    tracks = [SimpleNamespace(name=f"T{k}", source=str(k)) for k in range(10)]
+    for _ in range(2):
+        pd.testing.assert_frame_equal(checks.update(tracks, path), table)
+    assert made == [8]
+    monkeypatch.setattr(measures, "VERSION", measures.VERSION + 1)
+    checks.update(tracks, path)
+    assert made == [8, 8] and checks.update(tracks[:7], path).empty

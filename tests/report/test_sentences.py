@@ -95,6 +95,16 @@ def test_every_arm_is_compared_with_l1_and_pairs_with_each_other():
     assert set(arms.gan_helps(differences)) == {*against_l1, ("spectral-gan", "spectral")}
 
 
+def test_the_main_pairs_are_said_in_a_sentence_each():
+    table = tracks(arms_of=ALL, SDR={"drums": 1.0}, **{PRIMARY_DETAIL: dict.fromkeys(STEMS, -1.0)})
+    first, *others = arms.main_findings(arms.comparisons(table, ["SDR", PRIMARY_DETAIL]))
+    assert first.startswith("L1 + GAN against L1: in SDR it helps drums and ")
+    assert first.endswith("; in detail it helps drums, bass, other and vocals.")
+    assert [text.partition(":")[0] for text in others] == [
+        "spectral against L1", "spectral-gan against L1", "spectral-gan against spectral"
+    ]  # fmt: skip
+
+
 def test_holm_corrects_for_what_is_shown():
     table = tracks(arms_of=ALL)
     differences = arms.comparisons(table, ["SDR", "SAR"])

@@ -36,29 +36,6 @@ def seed_noise(seeds, gan):
     return figure
 
 
-def sdr_strip(tracks):
-    """SDR of every test track under every arm, averaged over seeds; lines join a track's points, bars are medians.
-
-    tracks: rows of `lib.evaluation.results.arms_table`.
-    """
-    arms = list(tracks["arm"].unique())
-    figure, axes = panels(len(STEMS), 3.2, "Which tracks gain or lose SDR, and in which stem?", sharey=True)
-    for axis, stem in zip(axes, STEMS, strict=True):
-        rows = tracks[tracks["target"] == stem]
-        grid = rows.pivot_table(index="track", columns="arm", values="SDR")[arms]
-        axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
-        for x, arm in enumerate(arms):
-            colour = arm_colour(arm)
-            axis.scatter(np.full(len(grid), x), grid[arm], color=colour, s=16, zorder=2)
-            axis.hlines(grid[arm].median(), x - 0.3, x + 0.3, color=colour, lw=3, zorder=3)
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(arms) > 3 else {}
-        axis.set_xticks(range(len(arms)), map(arm_label, arms), **slant)
-        axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
-        axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel("SDR per track (dB)")
-    return figure
-
-
 def measure_differences(differences):
     """What each arm gains over L1 in SDR and its three parts, with 95 % intervals; filled marks exclude zero.
 
@@ -124,9 +101,13 @@ def forest(differences, metric="SDR"):
 def dose_response(dose):
     """SDR and detail by the discriminator's share of the gradient: seeds as dots, their mean and its 95 % band.
 
-    dose: `lib.report.tables.dose_table`. Coloured lines are the means of single stems.
+    dose: `lib.report.tables.dose_table`, which may be empty. Coloured lines are the means of single stems.
     """
     shares = sorted(dose["share"].unique())
+    if not shares:
+        figure, (axis,) = panels(1, 1.0, "How much discriminator is good?")
+        axis.set(title="This run has no arms of several shares.", xticks=[], yticks=[])
+        return figure
     figure, axes = panels(2, 3.6, "How much discriminator is good?")
     for axis, metric in zip(axes, ("SDR", PRIMARY_DETAIL), strict=True):
         for stem in STEMS:

@@ -23,12 +23,13 @@ NEGLIGIBLE = {  # {measure: the least difference that is worth a word}, in its u
 # Besides l1, against which every arm is compared: pairs that differ by the discriminator alone
 PAIRS = (("spectral-gan", "spectral"), ("spectral-adv", "spectral"), ("spectral-gan", "frozen"))
 NO_ARM = ("mixture", "pretrain", "branch")  # rows of the table that no training under comparison made
-SAID = {  # {verdict: what an arm does to the stems that have it}
-    "helps": "helps {}",
-    "harms": "harms {}",
-    "negligible": f"changes {{}} by less than {NEGLIGIBLE['SDR']:g} dB",
-    "not decided": "leaves {} undecided",
+SAID = {  # {verdict: what an arm does to the stems that have it}; {least}: of `NEGLIGIBLE`
+    "helps": "helps {stems}",
+    "harms": "harms {stems}",
+    "negligible": "changes {stems} by less than {least:g} dB",
+    "not decided": "leaves {stems} undecided",
 }
+MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan", "l1"), ("spectral-gan", "spectral"))
 
 
 def seed_noise():
@@ -129,22 +130,43 @@ def discriminator_alone(differences):
     return differences[[has_discriminator(a) and b == w for a, b, w in zip(arm, base, wanted, strict=True)]]
 
 
-def gan_helps(differences):
-    """What each arm does to the stems by SDR: {arm: words}, or {(arm, base): words} of `comparisons`.
+def gan_helps(differences, metric="SDR"):
+    """What each arm does to the stems by `metric`: {arm: words}, or {(arm, base): words} of `comparisons`.
 
     differences: as of `verdicts`.
     """
-    found, rows = {}, differences.loc["SDR"]
-    keys = [name for name in rows.index.names if name != "stem"]
-    for pair, words in verdicts(differences).groupby(keys if len(keys) > 1 else keys[0], sort=False):
-        row, stems = rows.loc[pair].iloc[0], words.droplevel(keys)
-        says = [text.format(join(stems.index[stems == word])) for word, text in SAID.items() if (stems == word).any()]
-        if row["seeds"] < 2:
-            says = ["has no verdict, as one seed says nothing of chance between seeds"]
+    found, rows = {}, differences.loc[metric]
+    for pair in rows.index.droplevel("stem").unique():
+        row, arm = rows.loc[pair].iloc[0], pair if isinstance(pair, str) else pair[0]
         count = f"{row['tracks']:.0f} tracks, {row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
-        arm = pair if isinstance(pair, str) else pair[0]
-        found[pair] = f"{ARMS.get(arm, arm)} {join(says)} ({count})"
+        found[pair] = f"{ARMS.get(arm, arm)} {_said(rows.loc[pair], metric)} ({count})"
     return found
+
+
+def _said(rows, metric):
+    """What one arm does to the stems: its rows of `comparisons`, a row per stem."""
+    rows = rows.drop("all")
+    if (rows["seeds"] < 2).all():
+        return "has no verdict, as one seed says nothing of chance between seeds"
+    words, least = rows.apply(verdict, axis=1, metric=metric), NEGLIGIBLE[metric]
+    found = [(text, words.index[words == word]) for word, text in SAID.items()]
+    return join(text.format(stems=join(stems), least=least) for text, stems in found if len(stems))
+
+
+def main_findings(differences):
+    """A sentence per pair of `MAIN`: what its arm does to SDR and to detail, stem by stem.
+
+    differences: `comparisons` of SDR and `PRIMARY_DETAIL`.
+    """
+    sentences, pairs = [], differences.loc["SDR"].index.droplevel("stem").unique()
+    for arm, base in (pair for pair in MAIN if pair in pairs):
+        said = [
+            f"in {name} it {_said(differences.loc[(metric, arm, base)], metric)}"
+            for metric, name in (("SDR", "SDR"), (PRIMARY_DETAIL, "detail"))
+            if (metric, arm, base) in differences.index
+        ]
+        sentences.append(f"{ARMS.get(arm, arm)} against {ARMS.get(base, base)}: {'; '.join(said)}.")
+    return sentences
 
 
 def naturalness(differences, checks=None):
