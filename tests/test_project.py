@@ -20,8 +20,8 @@ from packaging.specifiers import SpecifierSet
 from lib import pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
+from lib.evaluation.measures import MEASURES
 from lib.evaluation.probe import COLUMNS
-from lib.evaluation.spectral import MEASURES
 from lib.report import readme
 from lib.report.guard import notebook_parameters
 from lib.report.tables import PUBLISHED, TEST

@@ -5,7 +5,7 @@ results/<run>/<arm>-<seed>/eval/<test set>/     the files of `lib.evaluation.sco
 results/<run>/mixture/eval/<test set>/          the same, with the mixture ÷ 4 as every estimate
 results/reference/                              published values, with source
 
-A new column of the arms' table: per stem, an entry in `lib.evaluation.spectral.MEASURES`; per track, an entry in
+A new column of the arms' table: per stem, an entry in a family of `lib.evaluation.measures`; per track, an entry in
 `PERCEPTION` and an assignment in `measured`, as auc_fresh.
 """
 
@@ -20,8 +20,8 @@ from lib.common.files import read_json, tidy
 from lib.common.provenance import ROOT
 from lib.common.untrusted import parse_json, read_limited
 from lib.evaluation import detectability
+from lib.evaluation.measures import MEASURES
 from lib.evaluation.score import check_current, versions
-from lib.evaluation.spectral import MEASURES
 from lib.evaluation.stats import stem_table
 from lib.runs.arms import SHARES
 from lib.runs.checkpoint import read_log
@@ -29,10 +29,22 @@ from lib.runs.folders import folders_in, runs_in
 
 REFERENCE = ROOT / "results" / "reference"
 METRICS = ("SDR", "ISR", "SIR", "SAR")
-# Column: name in sentences; lower is better, or nearer to `IDEAL`
-PERCEPTION = {name: measure.label for name, measure in MEASURES.items()}
+# Columns of perception: lower is better, or nearer to `IDEAL`. {column: its name in sentences}
+PERCEPTION = {name: column.label for name, column in MEASURES.items() if not column.higher}
 PERCEPTION["auc_fresh"] = "AUC of a fresh discriminator, its distance from 0.5"
 IDEAL = {"high_band_ratio": 0.0, "auc_fresh": 0.5}
+HIGHER = {*METRICS, *(name for name, column in MEASURES.items() if column.higher)}  # higher is better
+
+# The measure of detail that the arms are judged by, named before any arm was scored; all others are secondary. It ranks
+# the known errors of lib.evaluation.checks rightly. It is in no arm's loss (L1, multi-resolution STFT magnitudes,
+# adversarial, feature matching), and of another kind: these compare point with point, where a smooth estimate wins, and
+# it compares distributions of levels, which a smooth estimate gets wrong. Fullness passes too, but rewards whatever is
+# added; the log-spectral distances compare point with point, as the spectral loss does.
+PRIMARY_DETAIL = "levels_2k_16k"
+# No evidence for an arm whose loss is of their kind: magnitudes of STFT bins
+SPECTRAL_KIND = ("lsd_0_500", "lsd_500_2k", "lsd_2k_8k", "lsd_8k_16k", "mrstft")
+# A fresh discriminator knows every arm's estimates (AUC 1.0), so its AUC ranks nothing and carries no claim.
+SATURATED = ("auc_fresh",)
 ARMS = {  # names in the report; another arm has its folder's name
     "mixture": "Mixture ÷ 4 as every estimate",
     "pretrain": "L1, where all arms begin",
@@ -112,7 +124,7 @@ def measured(run, test_set="test"):
     """Per-track results of every evaluated arm of `run` (a folder such as results/quick).
 
     Returns a DataFrame with one row per (arm, seed, track, target): test_set, arm, seed (missing for the mixture), the
-    columns of `read_museval` and those of `PERCEPTION` (auc_fresh is of the whole track); NaN marks a missing value.
+    columns of `read_museval`, those of `MEASURES`, and auc_fresh (of the whole track); NaN marks a missing value.
     Raises `UserError` without results, or for results of another version.
     """
     tables = []
@@ -123,7 +135,7 @@ def measured(run, test_set="test"):
         tables.append(table.assign(test_set=test_set, arm=arm, seed=seed, auc_fresh=auc).astype({"seed": "Int64"}))
     if not tables:
         raise UserError(f"Nothing in {run} has been evaluated on '{test_set}'; run 02-train for this run first.")
-    columns = ["test_set", "arm", "seed", "track", "target", *METRICS, *PERCEPTION, "frames"]
+    columns = ["test_set", "arm", "seed", "track", "target", *METRICS, *MEASURES, "auc_fresh", "frames"]
     return pd.concat(tables, ignore_index=True)[columns]
 
 

@@ -1,7 +1,7 @@
 """Score the estimates of a test set, in a folder <run>/<arm>-<seed>/eval/<test set>.
 
 tracks/<track>.json     BSSEval v4, as museval writes it
-spectral/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.spectral`
+spectral/<track>.json   {stem: {measure: value}}, measures of `lib.evaluation.measures`
 about.json              tracks, weights, metric and versions of these files, and the machine that made them
 
 Every module that computes results stores its `VERSION` beside them. Raise it with every change of code that changes a
@@ -23,7 +23,7 @@ from lib.common.processes import workers as processes
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
-from lib.evaluation import bsseval, spectral
+from lib.evaluation import bsseval, measures
 from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_weights
 from lib.separate import separate
@@ -68,8 +68,8 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, most_
 
 
 def versions():
-    """The versions of scores and spectral measures, as about.json holds them."""
-    return {"scores_version": bsseval.VERSION, "spectral_version": spectral.VERSION}
+    """The versions of scores and of the measures beside them, as about.json holds them."""
+    return {"scores_version": bsseval.VERSION, "spectral_version": measures.VERSION}
 
 
 def is_current(path, wanted):
@@ -114,7 +114,7 @@ def _evaluate_track(job):
     references, mixture = track.stems(), track.mixture()
     estimates = estimate(load_weights(weights) if weights else None, mixture, shifts)
     if not spectral_file.exists():
-        measured = map(spectral.spectral_measures, estimates, references)
+        measured = measures.measure(references, estimates, mixture)
         rows = [{name: rounded(value) for name, value in values.items()} for values in measured]
         write_json(spectral_file, dict(zip(SOURCES, rows, strict=True)))
     if not museval_file.exists():

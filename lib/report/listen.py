@@ -124,12 +124,12 @@ def scores(run, track):
 def detail(part, stem):
     """How much fine detail each arm left in a stem of an `Excerpt`: DataFrame, one row per arm.
 
-    Columns: `lib.evaluation.spectral.MEASURES`, and by how many dB `tone` exceeds that of the true stem.
+    Columns: `lib.evaluation.spectral.COLUMNS`, and by how many dB `tone` exceeds that of the true stem.
     """
     reference = part.references[stem]
     sounds = {arm: stems[stem] for arm, stems in part.estimates.items()}
     tones = {arm: tone(sound) - tone(reference) for arm, sound in sounds.items()}
-    rows = {arm: spectral_measures(sound, reference) for arm, sound in sounds.items()}
+    rows = {arm: spectral_measures(sound, reference, part.mixture) for arm, sound in sounds.items()}
     return pd.DataFrame(rows).T.assign(tone=tones)
 
 

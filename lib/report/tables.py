@@ -16,7 +16,7 @@ from lib.common.files import atomic, read_json
 from lib.common.provenance import portable
 from lib.common.words import plain, signed
 from lib.evaluation import results
-from lib.evaluation.results import ARMS
+from lib.evaluation.results import ARMS, PRIMARY_DETAIL
 from lib.evaluation.stats import COLUMNS, prediction_interval, stem_table
 from lib.report.audio import NO_MATH
 
@@ -27,6 +27,7 @@ OTHERS = "Other published systems, on the MUSDB18 test tracks"
 PER_TRACK = "median of frames, median of tracks"
 METRIC_NAMES = {"fast": "lib.evaluation.bsseval"}  # {name in about.json: the program}
 DIFFERENCE, HALF_WIDTH = "Difference", "95 % prediction half-width"
+DOSE_METRICS = ("SDR", PRIMARY_DETAIL)
 FACTS = ["tracks", "seeds", "aggregation", "data", "computed from", "metric"]
 
 
@@ -167,10 +168,39 @@ def _folder_row(label, folder, sections):
     }
 
 
+def dose_table(tracks):
+    """SDR and the primary measure of detail by the discriminator's share of the gradient, on the test tracks.
+
+    tracks: `lib.evaluation.results.arms_table`. A share is the number at the end of an arm's name, as of gan-share-0.1;
+    l1 has 0. Returns a DataFrame with the columns share, arm, seed, stem (drums … all), SDR and `PRIMARY_DETAIL`: the
+    values of the table's row. It is empty without such an arm.
+    """
+    names = tracks["arm"].unique()
+    shares = {arm: float(match[1]) for arm in names if (match := re.fullmatch(r"gan-share-(\d*\.?\d+)", arm))}
+    shares = {"l1": 0.0} | shares if shares else {}
+    rows, found = [], tracks[(tracks["test_set"] == "test") & tracks["arm"].isin(shares)]
+    for (arm, seed), group in found.groupby(["arm", "seed"]):
+        measured = {metric: stem_table(group, metric=metric) for metric in DOSE_METRICS}
+        rows += [
+            {"share": shares[arm], "arm": arm, "seed": seed, "stem": stem}
+            | {m: row[stem] for m, row in measured.items()}
+            for stem in COLUMNS
+        ]
+    columns = ["share", "arm", "seed", "stem", *DOSE_METRICS]
+    return pd.DataFrame(rows, columns=columns).sort_values(["share", "seed"], kind="stable", ignore_index=True)
+
+
 def write_tables(run, museval_folders=None):
-    """Write `run`/sdr_table.csv and `run`/arms.csv (every per-track result); returns both DataFrames."""
+    """Write `run`/sdr_table.csv and `run`/arms.csv (every per-track result); returns both DataFrames.
+
+    Writes `run`/dose.csv too, if there are arms of several shares.
+    """
     arms = results.arms_table(run)
     table = sdr_table(run, museval_folders)
+    dose = dose_table(arms)
+    if len(dose):
+        with atomic(Path(run) / "dose.csv") as file:
+            dose.to_csv(file, index=False, float_format="%.5f")
     with atomic(Path(run) / "sdr_table.csv") as file:
         table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
     with atomic(Path(run) / "arms.csv") as file:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from auraloss.freq import MultiResolutionSTFTLoss
-from scipy import signal
+from scipy import signal, stats
 
-from lib.evaluation.spectral import MEASURES, spectral_measures
+from lib.evaluation import spectral
+from lib.evaluation.spectral import COLUMNS
 
 RATE = 44_100
 SIZES = [2048, 1024, 512]
@@ -18,6 +19,11 @@ def noise(seed=0, seconds=3.0):
     return 0.1 * np.random.RandomState(seed).randn(2, int(seconds * RATE))
 
 
+def spectral_measures(estimate, reference, mixture=None):
+    """By default beside a mixture so quiet that every floor lies at -100 dB."""
+    return spectral.spectral_measures(estimate, reference, 1e-5 * noise(9) if mixture is None else mixture)
+
+
 def distance(estimate, reference):
     """What auraloss itself says."""
     loss = MultiResolutionSTFTLoss(SIZES, [size // 2 for size in SIZES], SIZES)
@@ -26,8 +32,8 @@ def distance(estimate, reference):
 
 def test_a_gain_of_two_is_six_decibels_everywhere():
     measured = spectral_measures(2 * noise(), noise())
-    assert list(measured) == list(MEASURES)
-    for name in (*BANDS, "high_band_ratio"):
+    assert list(measured) == list(COLUMNS)
+    for name in (*BANDS, "levels_2k_16k", "high_band_ratio"):
         assert measured[name] == pytest.approx(20 * np.log10(2), abs=1e-3)
     assert measured["mrstft"] == pytest.approx(1 + np.log(2), abs=1e-3)  # convergence |2X - X| / |X| plus log 2
 
@@ -69,10 +75,9 @@ def test_parts_weigh_by_what_is_heard_in_them(monkeypatch):
     estimate = reference.copy()
     estimate[:, 2 * RATE :] *= 4
     measured = spectral_measures(estimate, reference)
-    # 1 s gives 44 frames, centred on multiples of 1024 samples and half a window of 1024 to each side; the last that
-    # reaches into the first half second is number 22. Their distances are 20 log10 4 and 0.
-    for name in BANDS:
-        assert measured[name] == pytest.approx(20 * np.log10(4) * 44 / (44 + 23), rel=1e-3)
+    # 1 s gives 44 frames; their distances are 0, 0 and 20 log10 4
+    for name in (*BANDS, "levels_2k_16k"):
+        assert measured[name] == pytest.approx(20 * np.log10(4) / 3, rel=1e-3)
     # energies are added up before their ratio is taken
     assert measured["high_band_ratio"] == pytest.approx(10 * np.log10((16 * 2 + 1) / (2 + 1)), abs=0.1)
     heard = [distance(estimate[:, part], reference[:, part]) for part in (slice(RATE), slice(2 * RATE, None))]
@@ -101,20 +106,58 @@ def test_a_low_pass_takes_away_the_share_of_the_band_that_it_cuts():
 def test_identical_signals_are_at_no_distance_however_short():
     for samples in (1, 700, 3 * RATE):
         x = noise()[:, :samples]
-        assert spectral_measures(x, x) == pytest.approx(dict.fromkeys(MEASURES, 0), abs=1e-6)
+        assert spectral_measures(x, x) == pytest.approx(dict.fromkeys(COLUMNS, 0), abs=1e-6)
 
 
 def test_silence():
     x = noise()
-    assert np.isnan(list(spectral_measures(x, 0 * x).values())).all()
+    leaks = spectral_measures(0.1 * x, 0 * x, x)  # into a stem that never sounds
+    assert np.isnan([leaks.pop(name) for name in ("high_band_ratio", "mrstft")]).all()
+    assert all(value > 0 for value in leaks.values())
+    kept_silent = spectral_measures(0 * x, 0 * x, x)
+    assert [kept_silent[name] for name in leaks] == [0] * len(leaks)
     quiet = spectral_measures(0 * x, x)
     assert np.isfinite(list(quiet.values())).all() and quiet["lsd_8k_16k"] > 40 and quiet["high_band_ratio"] < -40
-    # what the estimate does while the reference is silent, and 0.5 s from any sound, does not count
+    # what the estimate does while the reference is silent counts in the distances of levels, not in the energy
     reference, estimate = x.copy(), x.copy()
     reference[:, : 2 * RATE], estimate[:, : 2 * RATE] = 0, 0
     estimate[:, : RATE + RATE // 2] = x[:, : RATE + RATE // 2]
-    measured = spectral_measures(estimate, reference)
-    assert [measured[name] for name in (*BANDS, "high_band_ratio")] == pytest.approx([0] * 5, abs=1e-6)
+    measured = spectral_measures(estimate, reference, x)
+    assert measured["high_band_ratio"] == pytest.approx(0, abs=1e-6)
+    assert all(measured[name] > 1 for name in (*BANDS, "levels_2k_16k"))
+    same = spectral_measures(np.zeros_like(x), np.zeros_like(x), np.zeros_like(x))
+    assert [same[name] for name in leaks] == [0] * len(leaks)
+
+
+def test_what_the_mixture_masks_does_not_count():
+    # white noise in the mixture; the stem's noise is 30 dB below it and missing in the estimate
+    x = noise()
+    measured = spectral_measures(0 * x, 10**-1.5 * noise(1), x)
+    assert all(measured[name] == pytest.approx(0, abs=0.01) for name in (*BANDS, "levels_2k_16k"))
+    # 10 dB above the mixture, the floor is 20 dB (30 dB in mel bands) below the stem's mean level; a bin of white noise
+    # has an exponential distribution of power, whose mean log lies 2.51 dB below
+    measured = spectral_measures(0 * x, 10**0.5 * noise(1), x)
+    assert measured["levels_2k_16k"] == pytest.approx(30, abs=1) and 17 < measured["lsd_8k_16k"] < 20
+
+
+def test_distance_of_distributions_by_scipy():
+    a, b = noise(1), (0.1 + np.hanning(3 * RATE)) * noise(2)
+    spectra = signal.stft(np.stack([a, b])[..., : 125 * 1024], RATE, nperseg=2048, noverlap=1024)[2]
+    edges = 700 * (10 ** (np.linspace(*2595 * np.log10(1 + np.array([2000, 16_000]) / 700), 42) / 2595) - 1)
+    f = np.arange(1025) * RATE / 2048
+    filters = [np.interp(f, edges[k : k + 3], [0, 1, 0], left=0, right=0) for k in range(40)]
+    db = 10 * np.log10(np.einsum("ecft,kf->eckt", np.abs(2 * spectra) ** 2, filters))
+    expected = np.mean([stats.wasserstein_distance(*db[:, c, k]) for c in range(2) for k in range(40)])
+    measured = spectral_measures(a[:, : 125 * 1024], b[:, : 125 * 1024])
+    assert measured["levels_2k_16k"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_distributions_do_not_see_when_but_see_what_is_smooth():
+    pulses = noise() * (np.arange(3 * RATE) % (RATE // 2) < RATE // 16)
+    backwards = spectral_measures(pulses[:, ::-1], pulses, pulses)
+    assert backwards["levels_2k_16k"] < 1 < backwards["lsd_2k_8k"]
+    smooth = noise() * np.sqrt(np.mean(pulses**2) / np.mean(noise() ** 2))  # of the same energy
+    assert spectral_measures(smooth, pulses, pulses)["levels_2k_16k"] > 5
 
 
 def test_without_treble_there_is_no_ratio():

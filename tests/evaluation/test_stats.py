@@ -6,21 +6,21 @@ import pytest
 from scipy import stats
 
 from lib.common.errors import UserError
-from lib.evaluation import stats as our_stats
 from lib.evaluation.results import published_seeds, published_systems
 from lib.evaluation.stats import (
     COLUMNS,
     STEMS,
-    _holm,
     _nanmedian,
     arm_means,
-    bootstrap_interval,
+    coverage,
+    holm,
+    paired_interval,
     power_table,
     prediction_interval,
     seeds_needed,
     stem_table,
     two_sided_p,
-    wilcoxon_holm,
+    wilcoxon,
 )
 
 GAN = published_systems().loc["Demucs v1 + GAN (first report)", list(COLUMNS)].astype(float)
@@ -50,68 +50,77 @@ def arm(values):
     ])  # fmt: skip
 
 
-def test_bootstrap_of_a_constant_difference_has_no_width():
+def test_a_constant_difference_is_certain():
     base = np.random.default_rng(0).normal(size=(3, 7))
-    interval = bootstrap_interval(arm(base), arm(base + 0.25), resamples=200)
-    np.testing.assert_allclose(interval[["difference", "low", "high"]], 0.25)
-    assert set(interval["seeds"]) == {3} and set(interval["tracks"]) == {7}
+    table = paired_interval(arm(base), arm(base + 0.25))
+    np.testing.assert_allclose(table[["difference", "low", "high"]], 0.25)
+    assert set(table["seeds"]) == {3} and set(table["tracks"]) == {7} and (table["p"] < 1e-9).all()
+    same = paired_interval(arm(base), arm(base))
+    assert (same["p"] == 1).all() and (same[["difference", "low", "high"]] == 0).all().all()
 
 
-def test_bootstrap_resamples_seeds_and_tracks_as_wholes(monkeypatch):
-    # The difference is a seed's part plus a track's part. Resampled seeds give s with SD 1 / sqrt(2), resampled
-    # tracks t with SD 2 / sqrt(2); together sqrt(.5 + 2) = 1.58. Tracks drawn anew per seed would give 1.22.
-    seed_part, track_part = np.array([[-1.0], [1.0]]), np.array([[-2.0, 2.0]])
-    base = np.zeros((2, 2))
-    interval = bootstrap_interval(arm(base), arm(base + seed_part + track_part))
-    # s takes -1, 0, 1 and t takes -2, 0, 2 with chances 1/4, 1/2, 1/4: both extremes of the sum have chance 1/16
-    np.testing.assert_allclose(interval[["difference", "low", "high"]].iloc[0], [0, -3, 3], atol=1e-12)
-    monkeypatch.setattr(our_stats, "LEVEL", 0.8)
-    narrower = bootstrap_interval(arm(base), arm(base + seed_part + track_part))
-    np.testing.assert_allclose(narrower[["low", "high"]].iloc[0], [-2, 2])  # P(sum <= -2) = 3/16 > 10 %
+def test_the_interval_is_scipys_over_seeds():
+    random = np.random.default_rng(1)
+    base, other = random.normal(size=(4, 9)), random.normal(size=(4, 9))
+    table = paired_interval(arm(base), arm(other))
+    gains = np.median(other, axis=1) - np.median(base, axis=1)
+    expected = stats.ttest_1samp(gains, 0)
+    for stem in COLUMNS:  # all stems are alike, so their mean is too
+        np.testing.assert_allclose(table.loc[stem, ["low", "high"]], expected.confidence_interval(0.95))
+        assert table.loc[stem, "p"] == pytest.approx(expected.pvalue)
 
 
-def test_bootstrap_is_the_difference_of_the_tables_rows_and_repeatable():
+def test_the_difference_is_that_of_the_tables_rows():
     random = np.random.default_rng(1)
     base, other = arm(random.normal(size=(3, 9))), arm(random.normal(size=(3, 9)))
-    first, second = (bootstrap_interval(base, other, resamples=300) for _ in range(2))
-    pd.testing.assert_frame_equal(first, second)
 
     def row(rows):
         return pd.DataFrame([stem_table(group) for _, group in rows.groupby("seed")]).mean()
 
-    np.testing.assert_allclose(first["difference"], row(other) - row(base))
-    assert (first["low"] < first["difference"]).all() and (first["difference"] < first["high"]).all()
+    np.testing.assert_allclose(paired_interval(base, other)["difference"], row(other) - row(base))
+
+
+def test_one_seed_has_no_interval():
+    base = np.zeros((1, 4))
+    table = paired_interval(arm(base), arm(base + 1))
+    assert (table["difference"] == 1).all() and table[["low", "high", "p"]].isna().all().all()
 
 
 def test_seeds_are_averaged_and_tracks_take_their_median():
     # per seed the medians of the gains over tracks are 0, 1 and 5: mean 2, median 1
     gains = np.array([[0.0, 0, 9], [1, 1, 9], [5, 5, 9]])
     before, after = arm(np.zeros((3, 3))), arm(gains)
-    np.testing.assert_allclose(bootstrap_interval(before, after, resamples=50)["difference"], 2)
-    # per track the means over seeds are 2, 2 and 9; medians would be 1, 1 and 9
-    np.testing.assert_allclose(wilcoxon_holm(before, after)["median_difference"], 2)
-    interval = prediction_interval(pd.DataFrame({"drums": [0.0, 1, 5]}))
+    table = paired_interval(before, after)
+    np.testing.assert_allclose(table["difference"], 2)
     # t(2) = 4.3027, SD = sqrt(14 / 2) = 2.6458
+    np.testing.assert_allclose(table["high"] - 2, 4.3027 * (7 / 3) ** 0.5, rtol=1e-4)
+    interval = prediction_interval(pd.DataFrame({"drums": [0.0, 1, 5]}))
     assert interval.loc["drums"].tolist() == pytest.approx([2, 7**0.5, 4.3027 * 7**0.5 * (4 / 3) ** 0.5], rel=1e-4)
 
 
-def test_bootstrap_leaves_silent_stems_out():
-    base = np.array([[1.0, 2.0, np.nan, 4.0]])
-    interval = bootstrap_interval(arm(base), arm(base + 1), resamples=100)
-    np.testing.assert_allclose(interval["difference"], 1)
+def test_silent_stems_are_left_out():
+    base = np.array([[1.0, 2.0, np.nan, 4.0], [1.0, 2.0, np.nan, 4.0]])
+    np.testing.assert_allclose(paired_interval(arm(base), arm(base + 1))["difference"], 1)
+
+
+@pytest.mark.parametrize("sd_seed", [0.003, 0.06, 0.12])  # of the first study's arms and stems: .003 to .116
+def test_of_three_seeds_t_covers_what_it_says_and_a_bootstrap_three_quarters(sd_seed):
+    three = coverage(3, sd_seed=sd_seed)
+    assert 0.93 < three["t"] < 0.97 and 0.65 < three["bootstrap"] < 0.76
+    many = coverage(12, sd_seed=sd_seed)
+    assert 0.93 < many["t"] < 0.97 and many["bootstrap"] > 0.88
 
 
 def test_other_measures_are_compared_alike():
     values = np.random.default_rng(0).normal(size=(2, 5))
     base, other = (arm(v).rename(columns={"SDR": "mrstft"}) for v in (values, values - 0.5))
-    np.testing.assert_allclose(bootstrap_interval(base, other, metric="mrstft", resamples=50)["high"], -0.5)
-    np.testing.assert_allclose(wilcoxon_holm(base, other, metric="mrstft")["median_difference"], -0.5)
+    np.testing.assert_allclose(paired_interval(base, other, metric="mrstft")["high"], -0.5)
 
 
 def test_a_stem_that_no_track_has_leaves_the_others_theirs():
-    base = arm(np.zeros((1, 4)))
+    base = arm(np.zeros((2, 4)))
     base.loc[base["target"] == "bass", "SDR"] = np.nan
-    interval = bootstrap_interval(base, base.assign(SDR=base["SDR"] + 1), resamples=50)
+    interval = paired_interval(base, base.assign(SDR=base["SDR"] + 1))
     assert interval.loc["bass", ["difference", "low", "high"]].isna().all() and interval.loc["drums", "low"] == 1
 
 
@@ -166,25 +175,22 @@ def test_power_of_nothing_is_refused(sd, difference):
 
 
 def test_wilcoxon_is_exact_and_averages_seeds_first():
-    # six tracks that all gain: the smallest exact two-sided p is 2 / 2^6, and Holm multiplies equal ones by 4
+    # six tracks that all gain: the smallest exact two-sided p is 2 / 2^6
     gains = np.array([[1.0, 2, 3, 4, 5, 6], [-0.5] * 6])  # means .25 ... 2.75: all positive
-    table = wilcoxon_holm(arm(np.zeros((2, 6))), arm(gains))
-    np.testing.assert_allclose(table["p"], 2 / 64)
-    np.testing.assert_allclose(table["p_holm"], 4 * 2 / 64)
-    np.testing.assert_allclose(table["median_difference"], 1.5)
-    same = wilcoxon_holm(arm(gains), arm(gains))
-    assert (same["p"] == 1).all()
+    np.testing.assert_allclose(wilcoxon(arm(np.zeros((2, 6))), arm(gains)), 2 / 64)
+    assert (wilcoxon(arm(gains), arm(gains)) == 1).all()
 
 
 def test_holm_by_hand():
     # sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04, made monotone .04 .06 .06 .06
-    np.testing.assert_allclose(_holm(pd.Series([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
-    np.testing.assert_allclose(_holm(pd.Series([0.9, 0.5])), [1, 1])
+    np.testing.assert_allclose(holm(pd.Series([0.03, 0.01, 0.04, 0.02])), [0.06, 0.04, 0.06, 0.06])
+    np.testing.assert_allclose(holm(pd.Series([0.9, 0.5])), [1, 1])
+    np.testing.assert_allclose(holm(pd.Series([0.03, np.nan, 0.01])), [0.03, np.nan, 0.02])  # a family of two
 
 
 def test_arms_that_cannot_be_paired_are_refused():
     base = arm(np.zeros((1, 2)))
     with pytest.raises(UserError, match="share no seed"):
-        wilcoxon_holm(base, base.assign(seed=7))
+        wilcoxon(base, base.assign(seed=7))
     with pytest.raises(UserError, match="'T1'"):
-        bootstrap_interval(base, base[base["track"] == "T0"])
+        paired_interval(base, base[base["track"] == "T0"])

@@ -12,11 +12,16 @@ import soundfile
 from lib.evaluation import results, stats
 from lib.evaluation.likeness import UNITS
 from lib.evaluation.results import METRICS
+
+
+from lib.evaluation.measures import MEASURES
+from lib.evaluation.results import METRICS, PRIMARY_DETAIL
 from lib.evaluation.stats import STEMS
 from lib.memorisation import SETS
 from lib.report import figures
 from lib.report.audio import player
-from lib.report.sentences.arms import PERCEPTION, arm_differences
+from lib.report.sentences.arms import arm_differences, comparisons, verdict
+from lib.report.tables import dose_table
 
 RATE = 44_100
 
@@ -45,13 +50,16 @@ def metrics(evaluations=24):
     return pd.DataFrame(rows)
 
 
-def tracks():
+def tracks(arms=("mixture", "l1", "gan", "gan-cures")):
     random = np.random.default_rng(0)
     return pd.DataFrame([
         {"test_set": "test", "arm": arm, "seed": seed, "track": f"T{t}", "target": stem}
-        | dict.fromkeys((*METRICS, *PERCEPTION), random.normal())
-        for arm in ("mixture", "l1", "gan", "gan-cures") for seed in (0, 1) for t in range(5) for stem in STEMS
+        | dict.fromkeys((*METRICS, *MEASURES, "auc_fresh"), random.normal())
+        for arm in arms for seed in (0, 1) for t in range(5) for stem in STEMS
     ])  # fmt: skip
+
+
+ARMS = ("mixture", "pretrain", "l1", "gan", "gan-share-0.1", "spectral", "spectral-gan")
 
 
 def dprobe():
@@ -85,8 +93,11 @@ FIGURES = {
     "seed_noise": lambda: figures.arms.seed_noise(
         results.published_seeds(), results.published_systems().loc["Demucs v1 + GAN (first report)"]
     ),
-    "sdr_strip": lambda: figures.arms.sdr_strip(tracks()),
+    "dose_response_of_nothing": lambda: figures.arms.dose_response(dose_table(tracks())),
     "measure_differences": lambda: figures.arms.measure_differences(arm_differences(tracks(), METRICS)),
+    "forest": lambda: figures.arms.forest(comparisons(tracks(ARMS))),
+    "forest_of_detail": lambda: figures.arms.forest(comparisons(tracks(ARMS), [PRIMARY_DETAIL]), PRIMARY_DETAIL),
+    "dose_response": lambda: figures.arms.dose_response(dose_table(tracks(("l1", "gan-share-0.1", "gan-share-0.4")))),
     "perception_distortion": lambda: figures.arms.perception_distortion(tracks()),
     "learning_curves": lambda: figures.training.learning_curves({"l1-0": metrics(), "gan-0": metrics()}),
     "logit_curves": lambda: figures.training.logit_curves({"gan-1": metrics(), "gan-cures-1": metrics()}),
@@ -123,7 +134,7 @@ def test_one_evaluation_is_enough():
         figure({"gan-1": metrics(1)}).canvas.draw()
 
 
-def test_bars_of_the_seeds_are_the_interval_and_those_of_the_tracks_medians():
+def test_bars_of_the_seeds_are_the_interval():
     seeds = results.published_seeds()
     gan = results.published_systems().loc["Demucs v1 + GAN (first report)"]
     half = stats.prediction_interval(seeds)["half_width"]
@@ -131,9 +142,6 @@ def test_bars_of_the_seeds_are_the_interval_and_those_of_the_tracks_medians():
         (bar.get_y(), bar.get_y() + bar.get_height()) for bar in figures.arms.seed_noise(seeds, gan).axes[0].patches
     ]
     np.testing.assert_allclose(bars, np.stack([-half, half], axis=1))
-    table = tracks().assign(SDR=lambda rows: np.where(rows["track"] == "T4", 99, 1.0))  # one of five
-    heights = {line.get_segments()[0][0, 1] for line in figures.arms.sdr_strip(table).axes[0].collections[1::2]}
-    assert heights == {1.0}
 
 
 def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
@@ -145,16 +153,52 @@ def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
 def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():
     table = tracks()
     figure = figures.arms.perception_distortion(table)
-    [axis] = figure.axes
+    axis, nearer = figure.axes
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["mixture", "L1", "L1 + GAN", "L1 + GAN + cures"]
     seeds, mean = (scatter.get_offsets() for scatter in axis.collections[:2])  # of the mixture, the first arm
     expected = [
-        [rows.pivot(index="track", columns="target", values=m).median().mean() for m in ("SDR", "lsd_8k_16k")]
+        [rows.pivot(index="track", columns="target", values=m).median().mean() for m in ("SDR", PRIMARY_DETAIL)]
         for _, rows in table[table["arm"] == "mixture"].groupby("seed")
     ]
     np.testing.assert_allclose(seeds, expected)
     np.testing.assert_allclose(mean, [np.mean(expected, axis=0)])
+    assert [text.get_text() for text in nearer.texts] == ["gan", "gan-cures"]
+    rows = comparisons(table, ["SDR", PRIMARY_DETAIL]).xs(("gan", "l1", "all"), level=("arm", "base", "stem"))
+    across, along, point = nearer.collections[:3]
+    np.testing.assert_allclose(point.get_offsets()[0], rows["difference"])
+    np.testing.assert_allclose(across.get_segments()[0][:, 0], rows.loc["SDR", ["low", "high"]].astype(float))
+    np.testing.assert_allclose(along.get_segments()[0][:, 1], rows.loc[PRIMARY_DETAIL, ["low", "high"]].astype(float))
+
+
+def test_the_forest_shows_every_comparison_its_interval_and_its_verdict():
+    table = comparisons(tracks(ARMS))
+    figure = figures.arms.forest(table)
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["gan − l1", "gan-share-0.1 − l1", "spectral − l1", "spectral-gan − l1", "spectral-gan − spectral"]
+    rows = table.loc["SDR"].xs("bass", level="stem")
+    bass = figure.axes[1]
+    assert [text.get_text() for text in bass.texts] == [verdict(row) for _, row in rows.iterrows()]
+    drawn = [line.get_segments()[0][:, 0] for line in bass.collections]
+    np.testing.assert_allclose(drawn, rows[["low", "high"]].astype(float))
+    zone = bass.patches[0]
+    assert (zone.get_x(), zone.get_x() + zone.get_width()) == (-0.1, 0.1)
+
+
+def test_doses_are_shares_of_the_gradient_with_a_band_over_seeds():
+    dose = dose_table(tracks((*ARMS, "gan-share-0.03")))
+    assert dose["share"].unique().tolist() == [0, 0.03, 0.1] and len(dose) == 3 * 2 * 5
+    sdr, detail = figures.arms.dose_response(dose).axes
+    assert [label.get_text() for label in sdr.get_xticklabels()] == ["0 (L1)", "3 %", "10 %"]
+    rows = dose[dose["stem"] == "all"].groupby("share")["SDR"]
+    mean = next(line for line in sdr.lines if line.get_label() == "mean of the stems")
+    np.testing.assert_allclose(mean.get_ydata(), rows.mean())
+    band = sdr.collections[0].get_paths()[0].vertices
+    half = stats.stats.t.ppf(0.975, 1) * rows.std() / np.sqrt(2)
+    assert band[:, 1].max() == pytest.approx((rows.mean() + half).max())
+    dots = [line for line in detail.lines if line.get_marker() == "o"]
+    assert [len(line.get_ydata()) for line in dots] == [2, 2, 2]
+    assert dose_table(tracks()).empty
 
 
 def test_a_filled_mark_is_a_difference_that_excludes_zero():

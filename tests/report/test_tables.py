@@ -10,8 +10,9 @@ import pytest
 
 from lib.common.errors import UserError
 from lib.evaluation import results, stats
+from lib.evaluation.measures import MEASURES
 from lib.evaluation.results import REFERENCE, published_tracks
-from lib.evaluation.spectral import MEASURES
+from lib.evaluation.score import versions
 from lib.evaluation.stats import COLUMNS, STEMS
 from lib.report import tables
 
@@ -32,7 +33,7 @@ def evaluate(run, name, level, test_set="test", tracks=TRACKS, metric="fast"):
     """Fabricate an evaluated arm: stem k of track t has SDR level + k + 10 t in its every frame but a silent one."""
     folder = run / name / "eval" / test_set
     (folder / "tracks").mkdir(parents=True)
-    about = {"metric": metric, "tracks": TRACKS, "made_by": {"commit": "0123456789"}}
+    about = {"metric": metric, "tracks": TRACKS, "made_by": {"commit": "0123456789"}} | versions()
     (folder / "about.json").write_text(json.dumps(about))
     for t, track in enumerate(tracks):
         figures = {stem: [level + k + 10 * t, math.nan] for k, stem in enumerate(STEMS)}

@@ -1,4 +1,4 @@
-"""The report's figures, by subject: `figures.arms.sdr_strip(tracks)`.
+"""The report's figures, by subject: `figures.arms.forest(differences)`.
 
 Every function takes data that was read elsewhere and returns a figure made by `style.panels`. It is already closed, so
 that a notebook shows it once: as the last expression of a cell.

@@ -2,9 +2,13 @@
 
 import numpy as np
 
-from lib.evaluation.results import METRICS
-from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval
+from lib.evaluation.results import HIGHER, METRICS, PRIMARY_DETAIL
+from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval, t_interval
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
+from lib.report.sentences.arms import NEGLIGIBLE, NO_ARM, verdict
+
+SHORT = {"SDR": "SDR", PRIMARY_DETAIL: "distance of levels"}  # on axes; of levels from 2 to 16 kHz
+VERDICTS = {"helps": "#0b62a3", "harms": "#b34700", "negligible": "#444444"}  # colours; the others are grey
 
 
 def seed_noise(seeds, gan):
@@ -29,29 +33,6 @@ def seed_noise(seeds, gan):
     labels += [f"Demucs v1, seeds {seeds.index[0]}–{seeds.index[-1]}", "Demucs v1 + GAN, as reported"]
     handles = [axis.containers[0], *axis.lines[:2]]
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
-    return figure
-
-
-def sdr_strip(tracks):
-    """SDR of every test track under every arm, averaged over seeds; lines join a track's points, bars are medians.
-
-    tracks: rows of `lib.evaluation.results.arms_table`.
-    """
-    arms = list(tracks["arm"].unique())
-    figure, axes = panels(len(STEMS), 3.2, "Which tracks gain or lose SDR, and in which stem?", sharey=True)
-    for axis, stem in zip(axes, STEMS, strict=True):
-        rows = tracks[tracks["target"] == stem]
-        grid = rows.pivot_table(index="track", columns="arm", values="SDR")[arms]
-        axis.plot(range(len(arms)), grid.T, color="#BBBBBB", lw=0.8, zorder=1)
-        for x, arm in enumerate(arms):
-            colour = arm_colour(arm)
-            axis.scatter(np.full(len(grid), x), grid[arm], color=colour, s=16, zorder=2)
-            axis.hlines(grid[arm].median(), x - 0.3, x + 0.3, color=colour, lw=3, zorder=3)
-        slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if len(arms) > 3 else {}
-        axis.set_xticks(range(len(arms)), map(arm_label, arms), **slant)
-        axis.set(title=stem.capitalize(), xlim=(-0.5, len(arms) - 0.5))
-        axis.grid(axis="x", visible=False)
-    axes[0].set_ylabel("SDR per track (dB)")
     return figure
 
 
@@ -84,17 +65,101 @@ def measure_differences(differences):
     return figure
 
 
-def perception_distortion(tracks):
-    """SDR (distortion) against spectral distance (perception); small dots are seeds, large ones their mean.
+def forest(differences, metric="SDR"):
+    """Every comparison of arms, stem by stem, with its 95 % interval, the zone that is negligible, and the verdict.
 
-    tracks: rows of `lib.evaluation.results.arms_table` of one test set.
+    differences: `lib.report.sentences.arms.comparisons` with `metric`, one of `NEGLIGIBLE`. An interval may leave the
+    panel: the scale follows the differences.
+    """
+    rows = differences.loc[metric].drop("all", level="stem")
+    pairs, least = list(rows.index.droplevel("stem").unique()), NEGLIGIBLE[metric]
+    title = "Which arm is better than which?" if metric == "SDR" else "Which arm has the truer detail?"
+    figure, axes = panels(len(STEMS), 1.5 + 0.27 * len(pairs), title, sharex=True, sharey=True)
+    reach = max(
+        3 * least, 1.2 * rows["difference"].abs().max(), min(5 * least, rows[["low", "high"]].abs().max().max())
+    )
+    for axis, stem in zip(axes, STEMS, strict=True):
+        axis.axvspan(-least, least, color="#DDDDDD", lw=0, zorder=0)
+        axis.axvline(0, color="#666666", lw=1)
+        for y, (arm, base) in enumerate(pairs):
+            row, colour = rows.loc[(arm, base, stem)], arm_colour(arm)
+            axis.hlines(y, row["low"], row["high"], color=colour, lw=2.2)
+            axis.plot(row["difference"], y, "o", color=colour, ms=5)
+            word = verdict(row, metric)
+            axis.text(
+                1.02, y, word, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5,
+                color=VERDICTS.get(word, "#999999"), fontweight="bold" if word in ("helps", "harms") else None,
+            )  # fmt: skip
+        axis.set(title=stem.capitalize(), xlim=(-reach, reach), ylim=(len(pairs) - 0.4, -0.6))
+        axis.grid(axis="y", visible=False)
+    axes[0].set_yticks(range(len(pairs)), [f"{arm} − {base}" for arm, base in pairs])
+    better = "better →" if metric in HIGHER else "← better"
+    figure.supxlabel(f"difference in {SHORT[metric]} (dB, {better}); grey: within {least:g} dB", fontsize="medium")
+    return figure
+
+
+def dose_response(dose):
+    """SDR and detail by the discriminator's share of the gradient: seeds as dots, their mean and its 95 % band.
+
+    dose: `lib.report.tables.dose_table`, which may be empty. Coloured lines are the means of single stems.
+    """
+    shares = sorted(dose["share"].unique())
+    if not shares:
+        figure, (axis,) = panels(1, 1.0, "How much discriminator is good?")
+        axis.set(title="This run has no arms of several shares.", xticks=[], yticks=[])
+        return figure
+    figure, axes = panels(2, 3.6, "How much discriminator is good?")
+    for axis, metric in zip(axes, ("SDR", PRIMARY_DETAIL), strict=True):
+        for stem in STEMS:
+            means = dose[dose["stem"] == stem].groupby("share")[metric].mean()
+            axis.plot(range(len(shares)), means[shares], color=COLOURS[stem], lw=1, alpha=0.8, label=stem)
+        rows = dose[dose["stem"] == "all"].groupby("share")[metric]
+        mean, low, high = np.transpose([t_interval(rows.get_group(share).to_numpy())[:3] for share in shares])
+        bottom, top = axis.get_ylim()  # of the stems: a band from two seeds may be wider than the panel
+        axis.fill_between(
+            range(len(shares)), low, high, color=COLOURS["all"], alpha=0.15, lw=0, label="95 % of the mean"
+        )
+        axis.plot(range(len(shares)), mean, color=COLOURS["all"], lw=2.4, label="mean of the stems")
+        for x, share in enumerate(shares):
+            seeds = rows.get_group(share)
+            axis.plot(x + np.linspace(-0.08, 0.08, len(seeds)), seeds, "o", color=COLOURS["all"], ms=4)
+        axis.set(ylim=(bottom, top), ylabel=f"{SHORT[metric]} (dB, {'better →' if metric in HIGHER else '← better'})")
+        axis.set_xticks(range(len(shares)), ["0 (L1)" if share == 0 else f"{100 * share:g} %" for share in shares])
+        axis.set_xlabel("share of the gradient (%)")
+    legend_below(figure, axes[0], columns=6)
+    return figure
+
+
+def perception_distortion(tracks):
+    """SDR (distortion) against the primary measure of detail (perception), of the mean over stems.
+
+    Left: every seed a small dot, their mean a large one. Right, nearer: differences from l1, paired by seed, with 95 %
+    intervals. tracks: rows of `lib.evaluation.results.arms_table` of one test set.
     Source: Blau & Michaeli, "The perception-distortion tradeoff" (CVPR 2018).
     """
-    figure, (axis,) = panels(1, 3.8, "Is natural detail paid for with SDR?")
-    for arm, points in arm_means(tracks, ["SDR", "lsd_8k_16k"]).groupby("arm", sort=False):
-        axis.scatter(points["SDR"], points["lsd_8k_16k"], s=14, color=arm_colour(arm), alpha=0.7)
-        axis.scatter(*points.mean(), s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
-    axis.margins(0.14)
-    axis.set(xlabel="SDR (dB, better →)", ylabel="spectral distance, 8–16 kHz (dB, ← better)")
-    legend_below(figure, axis)
+    metrics = ["SDR", PRIMARY_DETAIL]
+    figure, (left, right) = panels(2, 4.6, "Is natural detail paid for with SDR?")
+    means = arm_means(tracks, metrics)
+    for arm, points in means.groupby("arm", sort=False):
+        left.scatter(points["SDR"], points[PRIMARY_DETAIL], s=14, color=arm_colour(arm), alpha=0.7)
+        left.scatter(*points.mean(), s=90, color=arm_colour(arm), edgecolor="white", zorder=3, label=arm_label(arm))
+    left.set(xlabel="SDR (dB, better →)", ylabel=f"{SHORT[PRIMARY_DETAIL]} (dB, ← better)")
+    right.axhline(0, color="#666666", lw=1)
+    right.axvline(0, color="#666666", lw=1)
+    for arm in means.index.unique("arm"):
+        if arm in (*NO_ARM, "l1") or "l1" not in means.index.unique("arm"):
+            continue
+        gains = (means.loc[arm] - means.loc["l1"]).dropna()
+        (x, y), low, high, _ = t_interval(gains.to_numpy().T)
+        right.hlines(y, low[0], high[0], color=arm_colour(arm), lw=1.6)
+        right.vlines(x, low[1], high[1], color=arm_colour(arm), lw=1.6)
+        right.scatter(x, y, s=60, color=arm_colour(arm), edgecolor="white", zorder=3)
+        right.annotate(arm, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=arm_colour(arm))
+    for axis in (left, right):
+        axis.margins(0.14)
+    right.set(
+        xlabel="SDR − that of L1 (dB, better →)",
+        ylabel=f"{SHORT[PRIMARY_DETAIL]} − that of L1 (dB, ← better)",
+    )
+    legend_below(figure, left, columns=3)
     return figure

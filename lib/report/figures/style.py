@@ -13,6 +13,8 @@ from lib.evaluation.results import ARMS
 COLOURS = {
     "drums": "#0072B2", "bass": "#E69F00", "other": "#009E73", "vocals": "#CC79A7", "all": "#444444",
     "mixture": "#999999", "l1": "#000000", "gan": "#D55E00", "gan-cures": "#56B4E9",
+    "l1-long": "#666699", "pretrain": "#BBBBBB", "spectral": "#117733", "spectral-adv": "#AA4499",
+    "spectral-gan": "#882255", "frozen": "#B8A03A", "gan-share": "#E8A27C",
     "real": "#22408C", "generated": "#94660F",
 }  # fmt: skip
 WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi

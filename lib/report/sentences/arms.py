@@ -1,26 +1,35 @@
-"""What the arms are worth against L1: SDR, naturalness, and the seeds that a difference takes.
+"""What the arms are worth against each other: SDR, naturalness, and the seeds that a difference takes.
 
-The verdicts on a difference: "helps" or "harms", where its interval excludes zero and it is at least `NEGLIGIBLE`;
-"negligible", where the whole interval lies within ±`NEGLIGIBLE`; else "not decided". With one seed, which says nothing
-of chance between seeds, "no verdict".
+The verdicts on a difference: "helps" or "harms", where its interval excludes zero and it is at least as large as the
+measure's `NEGLIGIBLE`; "negligible", where the whole interval lies within ± that; else "not decided". With one seed,
+which says nothing of chance between pre-trainings, "no verdict".
 """
+
+import re
 
 import pandas as pd
 
 from lib.common.errors import UserError
 from lib.common.words import join
 from lib.evaluation import results, stats
-from lib.evaluation.results import ARMS, IDEAL, PERCEPTION
+from lib.evaluation.results import ARMS, HIGHER, IDEAL, PERCEPTION, PRIMARY_DETAIL, SATURATED, SPECTRAL_KIND
 from lib.evaluation.stats import COLUMNS, STEMS
 from lib.report.tables import GAN
 
-NEGLIGIBLE = 0.1  # dB of SDR: the least spread of a stem between the published seeds of one recipe
-SAID = {  # {verdict: what an arm does to the stems that have it}
-    "helps": "helps {}",
-    "harms": "harms {}",
-    "negligible": f"changes {{}} by less than {NEGLIGIBLE:g} dB",
-    "not decided": "leaves {} undecided",
+NEGLIGIBLE = {  # {measure: the least difference that is worth a word}, in its unit
+    "SDR": 0.1,  # dB: the least spread of a stem between the published seeds of one recipe
+    PRIMARY_DETAIL: 0.1,  # dB: noise 30 dB below the stem adds .06 to .07, mixture ÷ 4 some 3 (lib.evaluation.checks)
 }
+# Besides l1, against which every arm is compared: pairs that differ by the discriminator alone
+PAIRS = (("spectral-gan", "spectral"), ("spectral-adv", "spectral"), ("spectral-gan", "frozen"))
+NO_ARM = ("mixture", "pretrain", "branch")  # rows of the table that no training under comparison made
+SAID = {  # {verdict: what an arm does to the stems that have it}; {least}: of `NEGLIGIBLE`
+    "helps": "helps {stems}",
+    "harms": "harms {stems}",
+    "negligible": "changes {stems} by less than {least:g} dB",
+    "not decided": "leaves {stems} undecided",
+}
+MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan", "l1"), ("spectral-gan", "spectral"))
 
 
 def seed_noise():
@@ -41,72 +50,154 @@ def seed_noise():
     )
 
 
-def arm_differences(tracks, metrics=("SDR",)):
-    """Differences of every arm from L1 on the test tracks, with 95 % intervals over seeds and tracks.
+def comparisons(tracks, metrics=("SDR",), pairs=PAIRS):
+    """Differences between arms on the test tracks, with 95 % intervals over seeds: every arm − l1, then `pairs`.
 
     tracks: `lib.evaluation.results.arms_table`. For high_band_ratio and auc_fresh the distance from `IDEAL` is
-    compared, so that less is better. Returns a DataFrame indexed by (metric, arm, stem): difference, low, high, seeds,
-    tracks, p_holm; a metric that was computed for no track is left out. Raises `UserError` without a pair of arms.
+    compared, so that less is better. Returns a DataFrame indexed by (metric, arm, base, stem) with the columns of
+    `lib.evaluation.stats.paired_interval`; p_holm, its p corrected by Holm for all rows of stems with this metric,
+    which are those to be shown together; and p_tracks, of Wilcoxon's test over tracks, corrected alike. A metric that
+    was computed for no track is left out. Raises `UserError` without a pair of arms.
     """
     rows = tracks[tracks["test_set"] == "test"]
-    rows = rows.assign(**{metric: (rows[metric] - ideal).abs() for metric, ideal in IDEAL.items()})
-    base, others = rows[rows["arm"] == "l1"], rows[~rows["arm"].isin(["l1", "mixture"])]
-    if base.empty or others.empty:
+    rows = rows.assign(**{metric: (rows[metric] - ideal).abs() for metric, ideal in IDEAL.items() if metric in rows})
+    arms = {arm: found for arm, found in rows.groupby("arm", sort=False) if arm not in NO_ARM}
+    pairs = [(arm, "l1") for arm in arms if arm != "l1"] + list(pairs)
+    pairs = [(arm, base) for arm, base in pairs if arm in arms and base in arms]
+    if not pairs:
         raise UserError("There is no pair of arms to compare; train l1 and another arm with the same seed.")
-    tables = {}
+    families = {}
     for metric in metrics:
-        for arm, other in others.groupby("arm", sort=False):
-            if base[metric].notna().any() and other[metric].notna().any():
-                table = stats.bootstrap_interval(base, other, metric=metric)
-                tables[metric, arm] = table.join(stats.wilcoxon_holm(base, other, metric=metric)["p_holm"])
-    return pd.concat(tables, names=["metric", "arm", "stem"]) if tables else pd.DataFrame()
+        tables = {}
+        for arm, base in pairs:
+            both = arms[base], arms[arm]
+            if all(found[metric].notna().any() for found in both):
+                table = stats.paired_interval(*both, metric)
+                tables[arm, base] = table.assign(p_tracks=stats.wilcoxon(*both, metric))
+        if tables:
+            family = pd.concat(tables, names=["arm", "base", "stem"])
+            stems = family.drop("all", level="stem")
+            families[metric] = family.assign(p_holm=stats.holm(stems["p"]), p_tracks=stats.holm(stems["p_tracks"]))
+    return pd.concat(families, names=["metric"]) if families else pd.DataFrame()
 
 
-def verdict(row):
-    """The verdict on a difference in SDR, a row of `arm_differences`; see the top of this file."""
+def arm_differences(tracks, metrics=("SDR",)):
+    """`comparisons` with l1 alone, indexed by (metric, arm, stem)."""
+    table = comparisons(tracks, metrics, pairs=())
+    return table.droplevel("base") if len(table) else table
+
+
+def verdict(row, metric="SDR"):
+    """The verdict on a difference, a row of `comparisons` of `metric`; see the top of this file."""
     if row["seeds"] < 2:
         return "no verdict"
-    if row["low"] * row["high"] > 0 and abs(row["difference"]) >= NEGLIGIBLE:
-        return "helps" if row["difference"] > 0 else "harms"
-    return "negligible" if max(-row["low"], row["high"]) <= NEGLIGIBLE else "not decided"
+    least = NEGLIGIBLE[metric]
+    if row["low"] * row["high"] > 0 and abs(row["difference"]) >= least:
+        return "helps" if (row["difference"] > 0) == (metric in HIGHER) else "harms"
+    return "negligible" if max(-row["low"], row["high"]) <= least else "not decided"
 
 
-def verdicts(differences):
-    """The verdict on every arm and stem, by SDR against L1: Series indexed by (arm, stem).
+def verdicts(differences, metric="SDR"):
+    """The verdict on every pair and stem: Series with the index of `differences` without its metric.
 
-    differences: `arm_differences` with "SDR" among its metrics.
+    differences: `comparisons` or `arm_differences` with `metric` among its metrics.
     """
-    return differences.loc["SDR"].drop("all", level="stem").apply(verdict, axis=1)
+    return differences.loc[metric].drop("all", level="stem").apply(verdict, axis=1, metric=metric)
 
 
-def gan_helps(differences):
-    """What each arm does to the stems by SDR against L1: {arm: words}. differences: as of `verdicts`."""
-    found = {}
-    for arm, words in verdicts(differences).groupby("arm", sort=False):
-        row, stems = differences.loc["SDR", arm].iloc[0], words.loc[arm]
-        says = [text.format(join(stems.index[stems == word])) for word, text in SAID.items() if (stems == word).any()]
-        if row["seeds"] < 2:
-            says = ["has no verdict, as one seed says nothing of chance between seeds"]
+def verdict_table(differences):
+    """Every pair in words: DataFrame, a row per pair and measure of `NEGLIGIBLE`, a column per stem.
+
+    differences: `comparisons` of the measures of `NEGLIGIBLE`.
+    """
+    shown = [metric for metric in NEGLIGIBLE if metric in differences.index.unique("metric")]
+    words = pd.concat({metric: verdicts(differences, metric) for metric in shown}, names=["measure"])
+    table = words.unstack("stem")[list(STEMS)].reindex(words.index.droplevel("stem").unique())
+    pairs = [f"{ARMS.get(arm, arm)} − {ARMS.get(base, base)}" for _, arm, base in table.index]
+    index = [pairs, [PERCEPTION.get(metric, metric) for metric, *_ in table.index]]
+    return table.set_axis(pd.MultiIndex.from_arrays(index, names=["difference", "measure"]))
+
+
+def has_discriminator(arm):
+    """Whether an arm learns from a discriminator."""
+    return bool(re.search("gan|adv", arm))
+
+
+def discriminator_alone(differences):
+    """The rows of `comparisons` that differ by a discriminator alone: from l1, or from spectral."""
+    arm, base = (differences.index.get_level_values(name) for name in ("arm", "base"))
+    wanted = ["spectral" if name.startswith("spectral") else "l1" for name in arm]
+    return differences[[has_discriminator(a) and b == w for a, b, w in zip(arm, base, wanted, strict=True)]]
+
+
+def gan_helps(differences, metric="SDR"):
+    """What each arm does to the stems by `metric`: {arm: words}, or {(arm, base): words} of `comparisons`.
+
+    differences: as of `verdicts`.
+    """
+    found, rows = {}, differences.loc[metric]
+    for pair in rows.index.droplevel("stem").unique():
+        row, arm = rows.loc[pair].iloc[0], pair if isinstance(pair, str) else pair[0]
         count = f"{row['tracks']:.0f} tracks, {row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
-        found[arm] = f"{ARMS.get(arm, arm)} {join(says)} ({count})"
+        found[pair] = f"{ARMS.get(arm, arm)} {_said(rows.loc[pair], metric)} ({count})"
     return found
 
 
-def naturalness(differences):
-    """Where each arm is nearer to the true stems than L1, or farther: DataFrame, measures × (arm, stem).
+def _said(rows, metric):
+    """What one arm does to the stems: its rows of `comparisons`, a row per stem."""
+    rows = rows.drop("all")
+    if (rows["seeds"] < 2).all():
+        return "has no verdict, as one seed says nothing of chance between seeds"
+    words, least = rows.apply(verdict, axis=1, metric=metric), NEGLIGIBLE[metric]
+    found = [(text, words.index[words == word]) for word, text in SAID.items()]
+    return join(text.format(stems=join(stems), least=least) for text, stems in found if len(stems))
+
+
+def main_findings(differences):
+    """A sentence per pair of `MAIN`: what its arm does to SDR and to detail, stem by stem.
+
+    differences: `comparisons` of SDR and `PRIMARY_DETAIL`.
+    """
+    sentences, pairs = [], differences.loc["SDR"].index.droplevel("stem").unique()
+    for arm, base in (pair for pair in MAIN if pair in pairs):
+        said = [
+            f"in {name} it {_said(differences.loc[(metric, arm, base)], metric)}"
+            for metric, name in (("SDR", "SDR"), (PRIMARY_DETAIL, "detail"))
+            if (metric, arm, base) in differences.index
+        ]
+        sentences.append(f"{ARMS.get(arm, arm)} against {ARMS.get(base, base)}: {'; '.join(said)}.")
+    return sentences
+
+
+def naturalness(differences, checks=None):
+    """Where each arm is nearer to the true stems than l1, or farther: DataFrame, measures × (arm, stem).
 
     differences: `arm_differences` with the metrics of `PERCEPTION`. A cell is empty where the interval includes zero,
-    two decimals round the difference to zero, or there is one seed.
+    two decimals round the difference to zero, there is one seed, or the measure is of the kind that the arm is trained
+    on. checks: checks.csv as a DataFrame; measures that do not pass it are left out, and saturated ones.
     """
     if differences.empty:
         return differences
 
     def word(row):
-        shown = row["seeds"] > 1 and row["low"] * row["high"] > 0 and abs(row["difference"]) >= 0.005
+        metric, arm, _ = row.name
+        own = arm.startswith(("spectral", "frozen")) and metric in SPECTRAL_KIND
+        shown = row["seeds"] > 1 and row["low"] * row["high"] > 0 and abs(row["difference"]) >= 0.005 and not own
         return ("farther" if row["difference"] > 0 else "nearer") if shown else ""
 
-    words = differences.apply(word, axis=1)
-    return words.unstack(["arm", "stem"]).rename(index=PERCEPTION, columns=ARMS)
+    words = differences.apply(word, axis=1).unstack(["arm", "stem"])
+    if checks is not None:
+        words = words[words.index.isin(checks.loc[checks["passes"], "measure"]) & ~words.index.isin(SATURATED)]
+    return words.rename(index=PERCEPTION, columns=ARMS)
+
+
+def coverage():
+    """Why the intervals are Student's t: what the others would cover."""
+    three = stats.coverage(3)
+    return (
+        f"Simulated with three seeds, a percentile bootstrap over them holds the truth in {three['bootstrap']:.0%} of "
+        f"experiments and Student's t in {three['t']:.0%}; the intervals here are Student's t, on these test tracks."
+    )
 
 
 def power(seeds, tracks):

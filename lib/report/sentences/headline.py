@@ -7,7 +7,7 @@ from lib.evaluation.probe import read_probe
 from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import arm_means
 from lib.report.sentences import arms
-from lib.report.sentences.arms import arm_differences, gan_helps, seed_noise
+from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
 from lib.report.sentences.discriminator import diagnoses, gan_runs, probe, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
@@ -25,22 +25,25 @@ def headline(run):
     differences, what each arm shows against L1, and how many discriminators overfit.
     """
     try:
-        differences = arm_differences(arms_table(run))
+        differences = comparisons(arms_table(run))
     except UserError:  # no pair of arms
         return "No arm has been trained with a discriminator yet.", seed_noise()
-    found, rows = arms.verdicts(differences), differences.loc["SDR"].drop("all", level="stem")
-    gains = [f"{stem} ({ARMS.get(arm, arm)})" for arm, stem in found.index[found == "helps"]]
+    alone = arms.discriminator_alone(differences)
+    if alone.empty:
+        return "No arm has been trained with a discriminator yet.", seed_noise()
+    found, rows = arms.verdicts(alone), alone.drop("all", level="stem")
+    gains = [f"{stem} ({ARMS.get(arm, arm)})" for arm, _, stem in found.index[found == "helps"]]
     lead = "Whether a discriminator raises the SDR is not decided here."
     if gains:
         lead = f"A discriminator raised the SDR of {join(gains)}."
-    elif (rows["seeds"] > 1).all() and (rows["high"] < arms.NEGLIGIBLE).all():
+    elif (rows["seeds"] > 1).all() and (rows["high"] < arms.NEGLIGIBLE["SDR"]).all():
         lead = "A discriminator did not raise the SDR."
     tracks = "test tracks" + " of the embedded corpus" * (read_json(run / "data.json")["root"] == "embedded")
     words = verdicts(gan_runs(run))["verdict"]
     overfit = int((words == "overfits").sum())
     return lead, (
-        f"{seed_noise()} Trained again here from one common start, on {tracks}, by SDR against L1, "
-        f"{'; '.join(gan_helps(differences).values())}. The first report suspected that its discriminator overfits; of "
+        f"{seed_noise()} Trained again here from one common start, on {tracks}, by SDR "
+        f"{'; '.join(_against(differences))}. The first report suspected that its discriminator overfits; of "
         f"the {len(words)} here, {overfit or 'none'} {'do' if overfit > 1 else 'does'}."
     )
 
@@ -74,5 +77,10 @@ def scores(run):
         shown = ", ".join(f"{ARMS.get(arm, arm)} {plain(value)} dB" for arm, value in means.items())
         sentences.append(f"On {TEST_SETS.get(test_set, test_set)}, mean SDR over the stems: {shown}.")
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", "mixture"}:
-        sentences += [f"By SDR against L1, {words}." for words in gan_helps(arm_differences(tracks)).values()]
+        sentences += [f"By SDR {words}." for words in _against(comparisons(tracks))]
     return sentences
+
+
+def _against(differences):
+    """What every arm does to the stems by SDR, against which other. differences: `comparisons`."""
+    return [f"against {ARMS.get(base, base)}, {words}" for (_, base), words in gan_helps(differences).items()]
