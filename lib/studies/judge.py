@@ -15,6 +15,7 @@ Relativistic logits have no zero: theirs is put halfway between the real and the
 """
 
 import os
+import time
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from lib.memorisation import SETS, auc, matched, measure
 
 AT_ONCE = 16  # excerpts in one forward pass
 CLOSEST = 0.1  # seconds between the starts of excerpts, at least
+SAVE_EVERY = 60.0  # seconds, at most
 MARKS = 8  # states kept along a training on two tracks: what the discriminator looked at before and after onset
 
 
@@ -64,7 +66,7 @@ class JudgingTrainer(train.Trainer):
         sets = {"heldout" if name == "heldout-b" else name: tracks for name, tracks in sets.items()}
         if not (c.augment_target or c.discriminator_patience):
             sets.pop("valid")
-        self.sets, self._read = {}, {}
+        self.sets, self._read, self.saved = {}, {}, time.monotonic()
         for name, tracks in sets.items():
             further = name not in ("train", "heldout", "valid")
             if further and not self.adversary:
@@ -97,9 +99,9 @@ class JudgingTrainer(train.Trainer):
         logits = {name: [part - centre for part in pair] for name, pair in logits.items()}
         metrics = self._measure(logits, "heldout") | {"p": self.adversary.p}
         real = {name: pair[0] for name, pair in logits.items()}
-        time = pairs["train"][0][0].shape[-1]
+        length = pairs["train"][0][0].shape[-1]
         for name in self.sets.keys() - pairs.keys():  # recordings alone
-            stems = [center_trim(x, time) for x in self._stems(name)]
+            stems = [center_trim(x, length) for x in self._stems(name)]
             real[name] = self._logits(name, [(x, x) for x in stems])[0] - centre
         if "unseen" in real:
             metrics["membership_tracks"] = float(auc(real["train"], real["unseen"]))
@@ -144,12 +146,19 @@ class JudgingTrainer(train.Trainer):
         return [np.concatenate([np.ravel(sub[half]) for subs in found for sub in subs]) for half in (0, 1)]
 
     def save(self):
-        super().save()
-        if self.adversary and len(self.batches.excerpts.tracks) == 2:
-            reached = self.step * MARKS // self.config.steps
-            mark = self.folder / f"mark-{reached}.pt"
-            if reached and not mark.exists():
-                os.link(self.folder / "state.pt", mark)
+        """Write state.pt when the run stops or ends, at a mark, and every `SAVE_EVERY` seconds.
+
+        Evaluations are frequent here; a killed run goes back to the last of these, and repeats the same steps.
+        """
+        reached = self.step * MARKS // self.config.steps
+        mark = self.folder / f"mark-{reached}.pt"
+        marked = self.adversary and len(self.batches.excerpts.tracks) == 2 and reached and not mark.exists()
+        late = time.monotonic() > self.saved + SAVE_EVERY
+        if self.stopping or self.step == self.config.steps or marked or late:
+            super().save()
+            self.saved = time.monotonic()
+        if marked:
+            os.link(self.folder / "state.pt", mark)
 
 
 def _matched(pairs, factor):
