@@ -7,7 +7,8 @@ forward pass. "heldout" in its metrics is the set heldout-b; the set valid only 
 `lib.memorisation.measure`:
 
     l1_train, l1_heldout      mean absolute errors
-    auc_matched               auc_heldout, with the errors of held-out estimates scaled to those of training ones
+    auc_matched               auc_heldout, with the errors of held-out estimates scaled to those of training ones, since
+                              a generator that overfits makes held-out estimates easier to detect
     membership_tracks         as membership_auc, against unseen thirds of the same tracks instead of other tracks
     others_<seed>             as membership_auc, of the pieces of another seed, which this discriminator never heard
 
@@ -25,7 +26,7 @@ from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
-from lib.memorisation import SETS, auc, matched, measure
+from lib.memorisation import SETS, auc, measure
 
 AT_ONCE = 16  # excerpts in one forward pass
 CLOSEST = 0.1  # seconds between the starts of excerpts, at least
@@ -108,7 +109,8 @@ class JudgingTrainer(train.Trainer):
         for name in real:
             if name.startswith("others-"):
                 metrics[name.replace("-", "_")] = float(auc(real[name], real["heldout"]))
-        scaled = _matched(pairs["heldout"], errors["train"] / max(errors["heldout"], 1e-12))
+        share = errors["train"] / max(errors["heldout"], 1e-12)
+        scaled = [(x, x + share * (y - x)) for x, y in pairs["heldout"]]
         metrics["auc_matched"] = float(auc(*self._logits("heldout", scaled)))
         if "valid" in logits:
             self.adversary.observe(self._measure(logits, "valid"))
@@ -159,11 +161,6 @@ class JudgingTrainer(train.Trainer):
             self.saved = time.monotonic()
         if marked:
             os.link(self.folder / "state.pt", mark)
-
-
-def _matched(pairs, factor):
-    """The pairs with the errors of all estimates times `factor`."""
-    return [(x, matched(x, y, factor * (y - x).abs().mean())) for x, y in pairs]
 
 
 if __name__ == "__main__":

@@ -33,12 +33,9 @@ LAST = 5  # evaluations, of which cures.csv holds the medians
 RUNS = "memorisation"  # the folder of the trainings
 
 
-def gather(folder, root):
-    """Write the tables of the trainings that are finished into `folder`. root: of the paths in the runs' configs."""
-    runs = {name: read_run(folder / RUNS / name, root) for name in sorted(_names(folder))}
-    runs = {name: found for name, found in runs.items() if found}
-    for found in runs.values():
-        _add_null(found, runs)
+def gather(folder):
+    """Write the tables of the trainings that are finished into `folder`; return those, as of `read_runs`."""
+    runs = read_runs(folder)
     studied = [runs[name] for name in _names(folder, "law", "game") if name in runs]
     cured = [(plan, runs[name]) for plan in ("cures", "confirm") for name in _names(folder, plan) if name in runs]
     if studied:
@@ -57,6 +54,7 @@ def gather(folder, root):
         _write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", *MADE])
         steps = [_cure(plan, found) | line for plan, found in cured for line in found["lines"]]
         _write(folder / "cures_steps.csv", steps, [*first, "step", "passes", *MEASURES, *MADE])
+    return runs
 
 
 def fits(onsets):
@@ -75,8 +73,16 @@ def fits(onsets):
     ]
 
 
-def read_run(folder, root):
-    """A finished training: {"run", "config", "minutes", "lines", "made_by"}; None for one that is not finished."""
+def read_runs(folder):
+    """{name: finished training} of all plans: {"run", "minutes", "lines", "made_by"}, each line with its null."""
+    runs = {name: _read_run(folder / RUNS / name) for name in sorted(_names(folder))}
+    runs = {name: found for name, found in runs.items() if found}
+    for found in runs.values():
+        _add_null(found, runs)
+    return runs
+
+
+def _read_run(folder):
     note = read_note(folder)
     if not note.get("finished") or not (folder / "study.json").exists():
         return None

@@ -231,7 +231,12 @@ def test_an_evaluation_by_hand(noise, tmp_path):
     assert metrics["bce_train"] == pytest.approx(
         (np.logaddexp(0, -real["train"]).mean() + np.logaddexp(0, generated["train"]).mean()) / 2, rel=1e-4
     )
-    assert 0 <= metrics["auc_matched"] <= 1
+    share, scaled = errors["train"] / errors["heldout"], []
+    with torch.no_grad():
+        for x, y in trainer._pairs("heldout"):
+            assert x.shape == y.shape and (share * (y - x)).abs().mean().item() > 0
+            scaled += list(trainer.adversary.discriminator(x.sum(1), x + share * (y - x))["patch"][1])
+    assert metrics["auc_matched"] == pytest.approx(auc(real["heldout"], np.ravel(torch.stack(scaled))), abs=2e-3)
 
 
 # Ranks of cures
