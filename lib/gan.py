@@ -153,12 +153,11 @@ class Adversary:
 
     def logits_of(self, stems, estimates, indices):
         """Return what `logits` returns, for the excerpts `indices`: (excerpts, judged, n) each."""
-        seeds = [streams.EVALUATION + index for index in indices]
-        noisy = [
-            self._add_noise(seed, x[None], y[None], range(1))
-            for seed, x, y in zip(seeds, stems, estimates, strict=True)
-        ]
-        inputs = (torch.cat(part) for part in zip(*noisy, strict=True))
+        inputs = stems.sum(1), stems, estimates
+        if self.config.dither or self.config.instance_noise:
+            pairs = zip(indices, stems, estimates, strict=True)
+            noisy = [self._add_noise(streams.EVALUATION + k, x[None], y[None], range(1)) for k, x, y in pairs]
+            inputs = (torch.cat(part) for part in zip(*noisy, strict=True))
         self.discriminator.eval()
         pairs = _judge(self.discriminator, *inputs)
         self.discriminator.train()

@@ -122,15 +122,6 @@ def diagnose(rows):
     return "is too weak" if seen < TOO_WEAK else "is healthy", None
 
 
-def matched(stems, estimates, error):
-    """Return the estimates with their errors scaled to a mean absolute error of `error`: s + k (ŝ - s).
-
-    A held-out estimate is worse than a training one; so scaled, it is as hard to detect by its size alone.
-    """
-    errors = estimates - stems
-    return stems + errors * (error / errors.abs().mean().clamp(min=1e-12))
-
-
 def verdict(metrics):
     """Return (word, sentence) on a discriminator, from the metrics of `measure`: the first word that applies.
 

@@ -305,18 +305,6 @@ def test_diagnoses_of_hand_made_logits(logits, word):
     assert memorisation.diagnose([memorisation.measure(values)] * 3)[0] == word
 
 
-def test_matched_estimates_have_the_error_asked_for():
-    stems, estimates = torch.randn(2, 3, 4, 2, 50)
-    found = memorisation.matched(stems, estimates, 0.2)
-    assert (found - stems).abs().mean().item() == pytest.approx(0.2, rel=1e-5)
-    torch.testing.assert_close(
-        (found - stems) / (estimates - stems),
-        torch.full_like(stems, (found - stems)[0, 0, 0, 0] / (estimates - stems)[0, 0, 0, 0]),
-        rtol=1e-3,
-        atol=0,
-    )
-
-
 def test_histograms_hold_every_logit():
     random = np.random.RandomState(0)
     found = memorisation.measure({name: random.randn(1000) * 20 for name in memorisation.SETS})

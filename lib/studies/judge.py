@@ -7,7 +7,8 @@ forward pass. "heldout" in its metrics is the set heldout-b; the set valid only 
 `lib.memorisation.measure`:
 
     l1_train, l1_heldout      mean absolute errors
-    auc_matched               auc_heldout, with the errors of held-out estimates scaled to those of training ones
+    auc_matched               auc_heldout, with the errors of held-out estimates scaled to those of training ones, since
+                              a generator that overfits makes held-out estimates easier to detect
     membership_tracks         as membership_auc, against unseen thirds of the same tracks instead of other tracks
     others_<seed>             as membership_auc, of the pieces of another seed, which this discriminator never heard
 
@@ -15,6 +16,7 @@ Relativistic logits have no zero: theirs is put halfway between the real and the
 """
 
 import os
+import time
 
 import numpy as np
 import torch
@@ -24,10 +26,11 @@ from lib.common.errors import UserError
 from lib.common.provenance import ROOT
 from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
 from lib.demucs import center_trim
-from lib.memorisation import SETS, auc, matched, measure
+from lib.memorisation import SETS, auc, measure
 
 AT_ONCE = 16  # excerpts in one forward pass
 CLOSEST = 0.1  # seconds between the starts of excerpts, at least
+SAVE_EVERY = 60.0  # seconds, at most
 MARKS = 8  # states kept along a training on two tracks: what the discriminator looked at before and after onset
 
 
@@ -64,7 +67,7 @@ class JudgingTrainer(train.Trainer):
         sets = {"heldout" if name == "heldout-b" else name: tracks for name, tracks in sets.items()}
         if not (c.augment_target or c.discriminator_patience):
             sets.pop("valid")
-        self.sets, self._read = {}, {}
+        self.sets, self._read, self.saved = {}, {}, time.monotonic()
         for name, tracks in sets.items():
             further = name not in ("train", "heldout", "valid")
             if further and not self.adversary:
@@ -97,16 +100,17 @@ class JudgingTrainer(train.Trainer):
         logits = {name: [part - centre for part in pair] for name, pair in logits.items()}
         metrics = self._measure(logits, "heldout") | {"p": self.adversary.p}
         real = {name: pair[0] for name, pair in logits.items()}
-        time = pairs["train"][0][0].shape[-1]
+        length = pairs["train"][0][0].shape[-1]
         for name in self.sets.keys() - pairs.keys():  # recordings alone
-            stems = [center_trim(x, time) for x in self._stems(name)]
+            stems = [center_trim(x, length) for x in self._stems(name)]
             real[name] = self._logits(name, [(x, x) for x in stems])[0] - centre
         if "unseen" in real:
             metrics["membership_tracks"] = float(auc(real["train"], real["unseen"]))
         for name in real:
             if name.startswith("others-"):
                 metrics[name.replace("-", "_")] = float(auc(real[name], real["heldout"]))
-        scaled = _matched(pairs["heldout"], errors["train"] / max(errors["heldout"], 1e-12))
+        share = errors["train"] / max(errors["heldout"], 1e-12)
+        scaled = [(x, x + share * (y - x)) for x, y in pairs["heldout"]]
         metrics["auc_matched"] = float(auc(*self._logits("heldout", scaled)))
         if "valid" in logits:
             self.adversary.observe(self._measure(logits, "valid"))
@@ -144,17 +148,19 @@ class JudgingTrainer(train.Trainer):
         return [np.concatenate([np.ravel(sub[half]) for subs in found for sub in subs]) for half in (0, 1)]
 
     def save(self):
-        super().save()
-        if self.adversary and len(self.batches.excerpts.tracks) == 2:
-            reached = self.step * MARKS // self.config.steps
-            mark = self.folder / f"mark-{reached}.pt"
-            if reached and not mark.exists():
-                os.link(self.folder / "state.pt", mark)
+        """Write state.pt when the run stops or ends, at a mark, and every `SAVE_EVERY` seconds.
 
-
-def _matched(pairs, factor):
-    """The pairs with the errors of all estimates times `factor`."""
-    return [(x, matched(x, y, factor * (y - x).abs().mean())) for x, y in pairs]
+        Evaluations are frequent here; a killed run goes back to the last of these, and repeats the same steps.
+        """
+        reached = self.step * MARKS // self.config.steps
+        mark = self.folder / f"mark-{reached}.pt"
+        marked = self.adversary and len(self.batches.excerpts.tracks) == 2 and reached and not mark.exists()
+        late = time.monotonic() > self.saved + SAVE_EVERY
+        if self.stopping or self.step == self.config.steps or marked or late:
+            super().save()
+            self.saved = time.monotonic()
+        if marked:
+            os.link(self.folder / "state.pt", mark)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from lib.runs.launch import INTERRUPTED
 from lib.studies import cues
 from lib.studies.pieces import pool, write_pieces
 from lib.studies.plans import LONG, PLANS, plan, ranking, shared
-from lib.studies.tables import RUNS, gather, minutes_of, onset, read_run
+from lib.studies.tables import RUNS, gather, minutes_of, onset, read_runs
 
 
 class Stopped(Exception):
@@ -128,9 +128,11 @@ def train_all(folder, runs, options):
                 if (process := _begin(folder / RUNS / job[0].name, *job, options)) is not None:
                     working[process] = job
             if ended:  # now that others work in their places
-                gather(folder, ROOT)
+                runs_so_far = gather(folder)
                 for run in ended:
-                    _say_end(folder, run, options)
+                    first = onset(runs_so_far[run.name])
+                    says = f"overfits from pass {first['passes']:.0f}" if first else "no onset so far"
+                    print(f"{time.monotonic() - options.began:6.0f} s  {run.name}: {says}", flush=True)
             if late:
                 break
             time.sleep(0.05)
@@ -141,7 +143,7 @@ def train_all(folder, runs, options):
         for process in working:
             process.wait()
         signal.signal(signal.SIGTERM, before)
-        gather(folder, ROOT)
+        gather(folder)
     if waiting or any(process.returncode for process in working):
         raise Stopped(f"{len(waiting) + len(working)} trainings of {len(runs)} are left; the same command goes on.")
     if failed:
@@ -196,12 +198,6 @@ def _ended(folder, working, waiting, failed):
     return ended
 
 
-def _say_end(folder, run, options):
-    first = onset(read_run(folder / RUNS / run.name, ROOT))
-    says = f"overfits from pass {first['passes']:.0f}" if first else "no onset"
-    print(f"{time.monotonic() - options.began:6.0f} s  {run.name}: {says}", flush=True)
-
-
 def write_cues(folder, device=None):
     """Write cues.csv: naive trainings on two tracks and the best cures, before and after onset or early and late."""
     import torch
@@ -211,17 +207,24 @@ def write_cues(folder, device=None):
     best = [] if cured is None else ranking(cured).index[:2].tolist()
     wanted = {"none", *best, " + ".join(best)}
     rows, made = [], {name: value for name, value in made_by().items() if name in ("machine", "commit")}
-    for path in sorted((folder / RUNS).glob("play-2x*")):
-        found = read_run(path, ROOT) if "~" not in path.name else None
-        marks = sorted(path.glob("mark-*.pt"), key=lambda mark: int(mark.stem.split("-")[1]))
-        if not found or not marks or found["run"].remix or found["run"].cure not in wanted:
+    runs = {name: found for name, found in read_runs(folder).items() if found["run"].tracks == 2}
+    width, length = (min((getattr(f["run"], name) for f in runs.values()), default=0) for name in ("width", "seconds"))
+    for name, found in runs.items():
+        run, marks = found["run"], sorted((folder / RUNS / name).glob("mark-*.pt"))  # one digit each
+        if (
+            not marks
+            or run.mode != "play"
+            or run.remix
+            or run.cure not in wanted
+            or (run.width, run.seconds) != (width, length)
+        ):
             continue
         first = onset(found)
         for step, probed in _before_and_after(marks, first, device):
             state = "no onset" if first is None else "before onset" if step < first["step"] else "after onset"
-            known = {"run": path.name, "cure": found["run"].cure, "seed": found["run"].seed, "step": step}
+            known = {"run": name, "cure": run.cure, "seed": run.seed, "step": step}
             rows += [known | {"state": state} | row | made for row in probed]
-        print(f"{path.name}: {len(marks)} states", flush=True)
+        print(f"{name}: {len(marks)} states", flush=True)
         with atomic(folder / "cues.csv") as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6g")
     if not rows:

@@ -4,7 +4,7 @@ law      passes until memorisation: 1, 2, 4, 8, 16 tracks; two of four times the
          and 4 tracks; seeds 1 to 3
 game     two tracks, the seeds of the law: the generator at rest, learning by L1 alone while the discriminator watches,
          and playing
-cures    two tracks, seed 1, every cure; references without a cure: all tracks, and L1 alone
+cures    two tracks, seed 1, every cure; without one, seeds 1 to 3, all tracks, and L1 alone
 confirm  the two best of the cures, their combination and none, on three pairs of tracks that no cure was chosen on
 """
 
@@ -133,6 +133,7 @@ def plan(name, *, available, seconds, settings, passes, steps, table=None):
         runs = [run(2, seed, mode=mode) for seed in SEEDS for mode in ("play", "watch", "rest")]
     elif name == "cures":
         runs = [run(2, 1, by_steps=steps, cure=cure) for cure in CURES]
+        runs += [run(2, seed, by_steps=steps) for seed in SEEDS]  # whose discriminators give the null of seed 1
         runs += [run(2, 1, by_steps=steps, mode="l1"), run(enough, 1, by_steps=steps)]
     elif name == "confirm":
         best = ranking(table).index[:2].tolist()

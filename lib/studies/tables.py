@@ -33,12 +33,9 @@ LAST = 5  # evaluations, of which cures.csv holds the medians
 RUNS = "memorisation"  # the folder of the trainings
 
 
-def gather(folder, root):
-    """Write the tables of the trainings that are finished into `folder`. root: of the paths in the runs' configs."""
-    runs = {name: read_run(folder / RUNS / name, root) for name in sorted(_names(folder))}
-    runs = {name: found for name, found in runs.items() if found}
-    for name, found in runs.items():
-        _add_null(name, found, runs)
+def gather(folder):
+    """Write the tables of the trainings that are finished into `folder`; return those, as of `read_runs`."""
+    runs = read_runs(folder)
     studied = [runs[name] for name in _names(folder, "law", "game") if name in runs]
     cured = [(plan, runs[name]) for plan in ("cures", "confirm") for name in _names(folder, plan) if name in runs]
     if studied:
@@ -57,6 +54,7 @@ def gather(folder, root):
         _write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", *MADE])
         steps = [_cure(plan, found) | line for plan, found in cured for line in found["lines"]]
         _write(folder / "cures_steps.csv", steps, [*first, "step", "passes", *MEASURES, *MADE])
+    return runs
 
 
 def fits(onsets):
@@ -75,8 +73,16 @@ def fits(onsets):
     ]
 
 
-def read_run(folder, root):
-    """A finished training: {"run", "config", "minutes", "lines", "made_by"}; None for one that is not finished."""
+def read_runs(folder):
+    """{name: finished training} of all plans: {"run", "minutes", "lines", "made_by"}, each line with its null."""
+    runs = {name: _read_run(folder / RUNS / name) for name in sorted(_names(folder))}
+    runs = {name: found for name, found in runs.items() if found}
+    for found in runs.values():
+        _add_null(found, runs)
+    return runs
+
+
+def _read_run(folder):
     note = read_note(folder)
     if not note.get("finished") or not (folder / "study.json").exists():
         return None
@@ -104,23 +110,22 @@ def _names(folder, *plans):
     return list(dict.fromkeys(name for path in files for name in json.loads(path.read_text())["runs"]))
 
 
-def _add_null(name, found, runs):
+def _add_null(found, runs):
     """Give each line its membership_null: what discriminators of other seeds say of the same tracks at that step.
 
-    Of the trainings that differ by the seed alone; for a cure whose other seeds were not trained, of naive ones.
+    Of the trainings that differ by the seed alone, or by the number of steps too; for a cure of which there are none,
+    of naive ones.
     """
     run, label = found["run"], f"others_{found['run'].seed}"
+    judges = [other for other in runs.values() if any(label in line for line in other["lines"])]
 
-    def same(other, *fields):
-        return other.seed != run.seed and all(getattr(other, field) == getattr(run, field) for field in fields)
+    def alike(*fields, **wanted):
+        wanted |= {field: getattr(run, field) for field in fields}
+        return [o for o in judges if all(getattr(o["run"], name) == value for name, value in wanted.items())]
 
-    exact = ("tracks", "seconds", "width", "mode", "remix", "cure", "steps")
-    others = [other for other in runs.values() if same(other["run"], *exact)]
-    if not others and run.cure != "none":
-        plain = [other for other in runs.values() if same(other["run"], "tracks", "seconds", "width", "mode")]
-        others = [other for other in plain if other["run"].cure == "none" and not other["run"].remix]
-    if not others and run.cure == "none":
-        others = [other for other in runs.values() if same(other["run"], *exact[:-1])]
+    same = ("tracks", "seconds", "width", "mode")
+    naive = alike(*same, cure="none", remix=False)
+    others = alike(*same, "remix", "cure", "steps") or alike(*same, "remix", "cure") or naive
     values = {}
     for other in others:
         for line in other["lines"]:

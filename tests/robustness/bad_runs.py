@@ -27,7 +27,7 @@ def named(*kinds, without=()):
 NUMBERS = named(int, float)
 CHOICES = ("precision", "generator", "adversarial_loss", "discriminator", "keep")
 NOT_ZERO = (
-    *("steps", "batch", "lr", "channels", "depth", "seconds", "stride_seconds", "discriminator_width", "keep_states"),
+    *("steps", "batch", "channels", "depth", "seconds", "stride_seconds", "discriminator_width", "keep_states"),
     *("discriminator_lr", "augment_steps", "r1_every", "evaluate_every", "evaluation_excerpts"),
 )
 SHARES = ("ema", "adversarial_share", "dropout", "augment_p", "augment_target", "discriminator_updates")

@@ -123,9 +123,11 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     cured = table(tmp_path, "cures.csv")
     exploratory, fresh = (cured[cured["plan"] == name] for name in ("cures", "confirm"))
     assert set(exploratory["cure"]) == {*plans.CURES, plans.ALL, plans.L1}
+    assert set(exploratory.loc[exploratory["cure"] == "none", "pair"]) == {1, 2}
     best = plans.ranking(cured).index[:2].tolist()
     assert set(fresh["cure"]) == {"none", *best, " + ".join(best)} and set(fresh["pair"]) == {4, 5}
     assert fresh["membership_null"].notna().all()
+    assert exploratory.loc[exploratory["cure"].isin(plans.CURES), "membership_null"].notna().all()
     alone = exploratory.set_index("cure").loc[plans.L1]
     assert alone["l1_heldout"] > 0 and np.isnan(alone["auc_heldout"])
     overfitting.main([str(tmp_path), "--plan", "cues", "--device", "cpu"])
@@ -229,7 +231,12 @@ def test_an_evaluation_by_hand(noise, tmp_path):
     assert metrics["bce_train"] == pytest.approx(
         (np.logaddexp(0, -real["train"]).mean() + np.logaddexp(0, generated["train"]).mean()) / 2, rel=1e-4
     )
-    assert 0 <= metrics["auc_matched"] <= 1
+    share, scaled = errors["train"] / errors["heldout"], []
+    with torch.no_grad():
+        for x, y in trainer._pairs("heldout"):
+            assert x.shape == y.shape and (share * (y - x)).abs().mean().item() > 0
+            scaled += list(trainer.adversary.discriminator(x.sum(1), x + share * (y - x))["patch"][1])
+    assert metrics["auc_matched"] == pytest.approx(auc(real["heldout"], np.ravel(torch.stack(scaled))), abs=2e-3)
 
 
 # Ranks of cures

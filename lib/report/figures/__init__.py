@@ -10,5 +10,6 @@ also appears on the front page, and in the run's folder as <notebook>-<slug>.png
 from lib.report.figures import arms as arms
 from lib.report.figures import data as data
 from lib.report.figures import listen as listen
+from lib.report.figures import memorisation as memorisation
 from lib.report.figures import style as style
 from lib.report.figures import training as training
