@@ -11,9 +11,6 @@ import soundfile
 
 from lib.evaluation import results, stats
 from lib.evaluation.likeness import UNITS
-from lib.evaluation.results import METRICS
-
-
 from lib.evaluation.measures import MEASURES
 from lib.evaluation.results import METRICS, PRIMARY_DETAIL
 from lib.evaluation.stats import STEMS
