@@ -295,6 +295,21 @@ def test_the_interval_of_the_slope_covers_it_and_a_constant_is_not_rejected():
     assert inside >= 16 and rejected <= 4 and inside + rejected == 20, "both ask the same"
 
 
+@pytest.mark.parametrize(
+    ("x", "passes", "censored"),
+    [
+        ([1, 2, 4], [3.0, 6.0, 12.0], [False] * 3),  # without error
+        ([1, 2, 4, 8, 8], [10.0, 10.0, 10.0, 100.0, 100.0], [False] * 3 + [True] * 2),  # at the first evaluation
+        ([1, 1, 1, 2, 2, 2], [5.0, 9.0, 7.0, 100.0, 100.0, 100.0], [False] * 3 + [True] * 3),  # separated
+        ([1, 2, 2, 2], [5.0, 5.0, 5.0, 1000.0], [False] * 3 + [True]),
+    ],
+)
+def test_degenerate_trainings_break_nothing(x, passes, censored):
+    found = law.fit(x, passes, censored, 86)
+    assert found is None or (found["b_low"] <= found["b"] + 1e-6 and found["b"] - 1e-6 <= found["b_high"])
+    assert law.determined(found, found) in (True, False)
+
+
 def test_too_few_onsets_give_no_fit_and_wide_intervals_determine_nothing():
     assert law.fit([1, 2, 4], [3, 5, 9], [False, False, True], 86) is None
     assert law.fit([2, 2, 2], [3, 5, 9], [False] * 3, 86) is None
