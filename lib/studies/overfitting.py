@@ -67,6 +67,7 @@ def _options(words):
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--seconds-of-track", type=float, default=0.0, help="cut tracks to this length first")
     parser.add_argument("--passes", type=float, default=100.0, help="of the plans law and game")
+    parser.add_argument("--every", type=float, default=3.0, help="passes between evaluations")
     parser.add_argument("--steps", type=int, default=500, help="of the plans cures and confirm")
     parser.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: a GPU if there is one")
     options = parser.parse_intermixed_args(words)
@@ -92,7 +93,7 @@ def prepare_runs(folder, options):
     table = pd.read_csv(folder / "cures.csv") if (folder / "cures.csv").exists() else None
     runs = plan(
         options.plan, available={k: len(v) for k, v in long_enough.items()}, seconds=length, settings=settings,
-        passes=options.passes, steps=options.steps, table=table,
+        passes=options.passes, steps=options.steps, every=options.every, table=table,
     )  # fmt: skip
     if options.plan == "law" and not long_enough[LONG * length]:
         print(f"No track lasts {LONG * length:g} s: tracks and minutes are not told apart; see --seconds-of-track.")

@@ -17,7 +17,6 @@ from lib.common.errors import UserError
 from lib.config import Config
 
 LR = 3e-4  # of both networks, constant
-EVERY_PASSES = 3  # between evaluations
 TRACKS, SEEDS, FRESH = (1, 2, 4, 8, 16), (1, 2, 3), (4, 5, 6)
 BESIDE = (2, 4)  # tracks with remix, and with a second width
 LONG = 4  # times the length
@@ -104,20 +103,20 @@ def shared(start, overrides):
     return protocol | {name: getattr(start, name) for name in network} | overrides
 
 
-def plan(name, *, available, seconds, settings, passes, steps, table=None):
+def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=None):
     """The runs of a plan.
 
     available: {length in seconds: number of tracks that are so long}; seconds: length to which tracks are cut; passes:
-    of the law and the game; steps: of the cures; table: cures.csv, which "confirm" reads.
+    of the law and the game; steps: of the cures; every: passes between evaluations; table: cures.csv, for "confirm".
     """
 
     def run(count, seed, length=seconds, by_steps=None, **changes):
         per_track = int(length * 2 / 3 // settings["seconds"])
         in_pass, batch = max(per_track, 1) * count, settings["batch"]
         total = by_steps or math.ceil(passes * in_pass / batch)
-        every = max(round(EVERY_PASSES * in_pass / batch), 1)
+        between = max(round(every * in_pass / batch), 1)
         changes = {"width": settings["discriminator_width"]} | changes
-        return Run(count, length, seed, total, min(every, total), in_pass, **changes)
+        return Run(count, length, seed, total, min(between, total), in_pass, **changes)
 
     enough = available[seconds]
     runs = []
