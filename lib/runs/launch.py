@@ -101,7 +101,7 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
             "OMP_WAIT_POLICY": "PASSIVE",
             **{name: value for name, value in os.environ.items() if name not in PLACE},  # torchrun sets its own
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
             FAILURE_FILE: str(failure),
         }

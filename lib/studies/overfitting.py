@@ -172,7 +172,7 @@ def _start(path, options):
     environment = os.environ | {
         "OMP_NUM_THREADS": str(max(cores() // options.jobs, 1)),
         "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         **({"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}),
     }
     command = [sys.executable, "-m", "lib.studies.judge", str(path)]
