@@ -338,6 +338,13 @@ def test_the_gradient_flows_back_through_the_augmentation():
     assert higher - lower == pytest.approx(0.004, rel=0.05)
 
 
+def test_a_discriminator_without_updates_stays_as_it_began():
+    adversary = adversary_of(discriminator_updates=0.0)
+    before = weights(adversary)
+    assert [learn(adversary, step, *sounds(step)) for step in range(3)] == [{}, {}, {}]
+    assert torch.equal(weights(adversary), before) and gradient(adversary, 0, *sounds())[0].any()
+
+
 def test_warm_up_and_ramp():
     adversary = adversary_of(adversarial_start=2, adversarial_ramp=4)
     for step in range(3):

@@ -9,7 +9,6 @@ import sys
 from importlib import metadata
 
 import nbformat
-import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -24,7 +23,6 @@ from lib.evaluation.measures import MEASURES
 from lib.evaluation.probe import COLUMNS
 from lib.report import readme
 from lib.report.guard import notebook_parameters
-from lib.report.tables import PUBLISHED, TEST
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -152,16 +150,6 @@ def test_every_line_of_the_reproducibility_statement_has_its_test():
                 assert f"def test_{name}(" in source, f"{file} has no test_{name}"
 
 
-def test_a_repetition_is_as_far_as_the_arm_and_the_difference_that_moved_most():
-    systems = ["L1", "L1 + GAN", "Difference: L1 + GAN − L1", "Mixture ÷ 4 as every estimate"]
-    rows = [(TEST, name) for name in systems] + [(readme.REAL, name) for name in systems] + [(PUBLISHED, "L1")]
-    first = pd.DataFrame(rows, columns=["section", "system"]).assign(all=1.0)
-    moved = [0.1, -0.2, 0.3, 9, 0.5, 0.4, -0.6, 9, 9]  # neither the mixture nor another section counts
-    said = readme.repetition(first, first.assign(all=1 + np.array(moved))).replace("\n", " ")
-    assert "by up to 0.20 dB on the test tracks and 0.50 dB on the six seconds" in said
-    assert said.endswith("by up to 0.30 dB and 0.60 dB.")
-
-
 def test_the_readme_shows_what_the_benchmarks_wrote():
     section = (ROOT / "README.md").read_text().split("### How fast it is")[1].split("\n## ")[0]
     written = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.md"))
@@ -175,34 +163,47 @@ def test_figures_of_a_page_have_names_of_their_own(path):
     slugs = [cell.metadata["figure"] for cell in cells]
     assert slugs and len(set(slugs)) == len(slugs) and all(re.fullmatch(r"[a-z][a-z-]+", slug) for slug in slugs)
     assert all(cell.source.startswith("# ") for cell in cells)  # its caption
-    for run in ("quick", "study"):
-        committed = {file.name for file in (ROOT / "results" / run).glob(f"{path.stem}-*.png")}
-        assert committed == {f"{path.stem}-{slug}.png" for slug in slugs}
+    committed = {file.name for file in (ROOT / "results" / "quick").glob(f"{path.stem}-*.png")}
+    assert committed == {f"{path.stem}-{slug}.png" for slug in slugs}
 
 
-@pytest.mark.parametrize("run", ["quick", "study"])
-def test_committed_notebooks_are_executed_whole_and_small(run):
+def test_committed_notebooks_are_executed_whole_and_small():
     for notebook in NOTEBOOKS:
-        executed = ROOT / "results" / run / notebook.name
+        executed = ROOT / "results" / "quick" / notebook.name
         assert executed.stat().st_size < 500_000
         cells = json.loads(executed.read_text())["cells"]
         assert any(cell.get("outputs") for cell in cells)
         assert not any(output["output_type"] == "error" for cell in cells for output in cell.get("outputs", []))
 
 
-@pytest.mark.parametrize("run", ["quick", "study"])
-def test_committed_data_are_whole(run):
-    """Three seeds per cell and, in the study, per arm; all arms on the same tracks; a verdict per discriminator."""
-    folder = ROOT / "results" / run
+def test_committed_data_are_whole():
+    """Three seeds per cell of the D-probe; a verdict per discriminator."""
+    folder = ROOT / "results" / "quick"
     cells = pd.read_csv(folder / "dprobe.csv")
     assert {"segments", "cure", "seed", *COLUMNS} == set(cells.columns)
     assert (cells.groupby(["segments", "cure"])["seed"].nunique() == 3).all() and "none" in set(cells["cure"])
     arms = pd.read_csv(folder / "arms.csv")
-    assert {"arm", "seed", "track", "target", "SDR", "ISR", "SIR", "SAR", *MEASURES, "auc_fresh"} <= set(arms.columns)
     assert {"test", "shifted", "real excerpt"} == set(arms["test_set"])
-    trained = arms[arms["seed"].notna()]
-    assert (trained.groupby("arm")["seed"].nunique() == (3 if run == "study" else 1)).all()
-    assert trained.groupby(["test_set", "arm", "seed"])["track"].nunique().groupby("test_set").nunique().eq(1).all()
-    gans = trained[trained["arm"] != "l1"][["arm", "seed"]].drop_duplicates()
+    gans = arms[arms["seed"].notna() & ~arms["arm"].isin(["l1", "pretrain"])][["arm", "seed"]].drop_duplicates()
     verdicts = json.loads((folder / "verdicts.json").read_text())
     assert set(verdicts) == {f"{arm}-{int(seed)}" for arm, seed in gans.to_numpy()}
+
+
+@pytest.mark.parametrize(("run", "seeds"), [("quick", 1), ("study", 2)])
+def test_all_arms_are_scored_on_the_same_tracks(run, seeds):
+    arms = pd.read_csv(ROOT / "results" / run / "arms.csv")
+    assert {"arm", "seed", "track", "target", "SDR", "ISR", "SIR", "SAR", *MEASURES, "auc_fresh"} <= set(arms.columns)
+    trained = arms[arms["seed"].notna()]
+    assert (trained.groupby("arm")["seed"].nunique() == seeds).all()
+    assert trained.groupby(["test_set", "arm", "seed"])["track"].nunique().groupby("test_set").nunique().eq(1).all()
+
+
+def test_the_tables_of_memorisation_are_whole():
+    """Every training has an onset or the pass at which it was given up, and its trajectory; its maker is named."""
+    keys = ["tracks", "minutes", "remix", "width", "seed", "mode"]
+    table, onsets = (pd.read_csv(ROOT / "results" / "study" / f"{name}.csv") for name in ("memorisation", "onsets"))
+    assert (onsets["onset_passes"].notna() ^ onsets["censored_passes"].notna()).all()
+    runs = table.groupby(keys)["passes"].max()
+    assert set(runs.index) == set(onsets[keys].itertuples(index=False, name=None))
+    assert runs.eq(300).all() and (onsets.groupby(keys[:4] + ["mode"])["seed"].nunique() == 3).all()
+    assert table[["machine", "commit"]].notna().all().all()

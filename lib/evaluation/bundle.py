@@ -1,6 +1,7 @@
-"""Make the generator that this repository carries: `python -m lib.evaluation.bundle results/study/l1-42`.
+"""Make the generator that this repository carries: `python -m lib.evaluation.bundle results/carried/l1-42 FOLDER …`.
 
-Writes corpus.safetensors, the arm's weights in half precision, and corpus.json: their origin and test scores.
+Writes corpus.safetensors, the training's weights in half precision, and corpus.json: their origin, and their scores on
+the songs of each FOLDER (as of `lib.evaluation.songs`), none of which the training has heard.
 """
 
 import sys
@@ -12,51 +13,44 @@ import torch
 from lib.common.errors import UserError
 from lib.common.files import write_bytes, write_json
 from lib.common.processes import use_utf8
-from lib.common.provenance import ROOT
 from lib.config import read_note
-from lib.data.tracks import read_index
-from lib.evaluation.results import check_versions, read_museval
-from lib.evaluation.score import evaluate_set
-from lib.evaluation.stats import stem_table
+from lib.evaluation.songs import QUIET, measure
 from lib.models.weights import BUNDLED, load_weights, save_weights
 
 
-def bundle(arm):
-    """Write both files; raises `UserError` when `arm` or its evaluation is missing."""
+def bundle(arm, folders):
+    """Write both files; raises `UserError` when `arm` is not a finished training or a folder holds no songs."""
     arm = Path(arm)
     about = read_note(arm)
     if not about.get("finished"):
-        raise UserError(f"{arm} holds no finished training; give the folder of an arm, such as results/study/l1-42.")
-    sets, digest = read_index(ROOT / about["config"]["data"])
-    check_versions(arm / "eval" / "test")
-    full = read_museval(arm / "eval" / "test")
-    with tempfile.TemporaryDirectory() as folder:
-        weights, scores = Path(folder, BUNDLED.name), Path(folder, "half precision", "eval", "test")
+        raise UserError(f"{arm} holds no finished training; give the folder of one, such as results/carried/l1-42.")
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch, BUNDLED.name)
         save_weights(load_weights(arm / "model.safetensors"), weights, dtype=torch.float16)
-        evaluate_set(sets["test"], scores, weights=weights)
-        half, packed = read_museval(scores), weights.read_bytes()
+        tables, packed = [measure(load_weights(weights), folder) for folder in folders], weights.read_bytes()
     note = {
         "what": "A small Demucs v1 for `python -m lib.separate` without --checkpoint, in half precision.",
-        "knows": "Only the embedded corpus (composed songs, sampled instruments, a voice made of recorded speech).",
-        "made by": f"python -m lib.evaluation.bundle {arm.parent.parent.name}/{arm.parent.name}/{arm.name}",
-        "profile": arm.parent.name,
-        "arm and seed": arm.name,
+        "knows": "Only the embedded corpus: composed songs, sampled and synthesised instruments, voices of speech.",
+        "made by": f"python -m lib.evaluation.bundle {arm.parent.parent.name}/{arm.parent.name}/{arm.name} FOLDER …",
         "trained by": about["made_by"],
         "config": about["config"],
-        "data digest": digest,
-        "test SDR in dB, median of frames, median of tracks": stem_table(full).round(3).to_dict(),
-        "the same in half precision": stem_table(half).round(3).to_dict(),
-        "largest change of any track's stem by half precision, dB": round((full["SDR"] - half["SDR"]).abs().max(), 4),
+        "measure": f"SDR in dB, median over the seconds in which the stem is above {QUIET:g} dB",
+        "songs": {song: _scores(rows) for table in tables for song, rows in table.groupby("song")},
     }
     write_bytes(BUNDLED, packed)
     write_json(BUNDLED.with_suffix(".json"), note)
 
 
+def _scores(rows):
+    """{stem: {"sdr", "mixture"}} of one song, mixture being that of the mixture ÷ 4."""
+    return rows.set_index("stem")[["sdr", "mixture"]].round(2).to_dict("index")
+
+
 if __name__ == "__main__":
     use_utf8()
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     try:
-        bundle(sys.argv[1])
+        bundle(sys.argv[1], sys.argv[2:])
     except UserError as error:
         sys.exit(str(error))

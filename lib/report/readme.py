@@ -15,9 +15,7 @@ from lib.common.files import write_bytes
 from lib.common.provenance import ROOT
 from lib.evaluation.stats import COLUMNS
 from lib.report.sentences.headline import findings
-from lib.report.tables import DIFFERENCE, PUBLISHED, TEST, shown
-
-REAL = "Measured here, on: real excerpt"
+from lib.report.tables import PUBLISHED, TEST, shown
 
 
 def markdown_table(table):
@@ -28,24 +26,6 @@ def markdown_table(table):
         for _, row in table[table["section"] == section].iterrows():
             lines.append(f"| {row['system']} | {' | '.join(shown(row, column) for column in COLUMNS)} |")
     return "\n".join(lines)
-
-
-def repetition(first, second):
-    """How far a repeated run moved the arms' mean SDR and differences from L1. Both arguments: sdr_table.csv."""
-    first, second = (table.set_index(["section", "system"])["all"] for table in (first, second))
-    moved = (second - first).abs()
-    systems = moved.index.get_level_values("system")
-    arms, differences = (
-        [f"{moved[systems.str.startswith(start)][section].max():.2f} dB" for section in (TEST, REAL)]
-        for start in ("L1", f"{DIFFERENCE}: ")
-    )
-    return _filled(
-        "`quick`, trained again by a later commit on the same machine "
-        "([results/repeat](results/repeat/sdr_table.csv)), moved "
-        f"each arm's mean SDR by up to {arms[0]} on the test tracks and {arms[1]} on the six seconds of real "
-        "music, but the arms' differences from L1, which grew from the same weights, by up to "
-        f"{differences[0]} and {differences[1]}."
-    )
 
 
 def benchmark(file, *starts):
@@ -77,7 +57,6 @@ BLOCKS = {
     "ranks": lambda: benchmark("train.md", "| ranks"),
     "loading": lambda: benchmark("data.md", "| excerpt"),
     "scaling": lambda: benchmark("scaling.md", "**Not measured", "| slowest link", "On one machine"),
-    "repetition": lambda: repetition(_table("quick"), _table("repeat")),
 }
 
 

@@ -15,6 +15,7 @@ from lib.common.errors import UserError
 from lib.common.files import atomic, read_json
 from lib.common.provenance import portable
 from lib.common.words import plain, signed
+from lib.data.tracks import SOURCES
 from lib.evaluation import results
 from lib.evaluation.results import ARMS, PRIMARY_DETAIL
 from lib.evaluation.stats import COLUMNS, prediction_interval, stem_table
@@ -120,7 +121,7 @@ def _measured_rows(run, test_set):
         })  # fmt: skip
     for arm, row in list(zip(per_seed, rows, strict=True)):
         paired = per_seed[arm].index.intersection(per_seed["l1"].index) if "l1" in per_seed else []
-        if arm in ("mixture", "l1") or not len(paired):
+        if arm in ("mixture", "pretrain", "l1") or not len(paired):
             continue
         rows.append({
             **row,
@@ -261,3 +262,20 @@ def shown(row, column):
 def plain_table(table):
     """A DataFrame as `IPython.display.HTML` that shows names as they are; pandas' own would set $x$ as a formula."""
     return HTML(table.to_html(classes=NO_MATH))
+
+
+def transfer(table, variants, songs=True):
+    """SDR in dB on real songs after trainings on several data sets; a row per song and stem, and the median over songs.
+
+    table: of `lib.studies.transfer`; variants: {variant: its name in the table}. Columns: the mixture ÷ 4, the mean
+    over seeds of each variant, and their standard deviation over seeds. songs: whether to show every song.
+    """
+    rows = table[table["variant"].isin(variants)]
+    medians = rows.groupby(["set", "variant", "seed", "stem"])[["sdr", "mixture"]].median().reset_index()
+    medians["song"] = medians["set"].map("Median over the {}".format)
+    rows = pd.concat([rows[rows["set"] == rows["set"].iloc[0]]] * songs + [medians])
+    values = rows.groupby(["song", "stem", "variant"], sort=False)["sdr"].agg(["mean", "std"]).unstack()
+    mixture = rows.groupby(["song", "stem"], sort=False)["mixture"].first()
+    columns = {"mixture ÷ 4": mixture} | {name: values["mean", key] for key, name in variants.items()}
+    columns |= {f"± {name}": values["std", key] for key, name in variants.items()}
+    return pd.DataFrame(columns).reindex(SOURCES, level="stem").round(2)

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib.common.errors import UserError
 from lib.config import Config
+from lib.memorisation import ALLOWED
 
 LR = 3e-4  # of both networks, constant
 TRACKS, SEEDS, FRESH = (1, 2, 4, 8, 16), (1, 2, 3), (4, 5, 6)
@@ -42,7 +43,6 @@ CURES = {
 }
 ALL, L1 = "all tracks", "L1 alone"
 REFERENCES = ("none", ALL, L1)
-ALLOWED = {"gap": 0.15, "memory": 0.05, "auc": 0.02}  # what a cure may leave; one unit of `score` each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=
 
 
 def score(row, naive):
-    """How far a cure is from what it should reach, in units of `ALLOWED`; 0 is best.
+    """How far a cure is from what it should reach, in units of what may be left, `ALLOWED`; 0 is best.
 
     The sum of the BCE gap, of the membership AUC above its null (0.5 where that is missing), and of the held-out AUC
     that is lost against `naive`, the same training without a cure; each counts as 0 if it is negative.

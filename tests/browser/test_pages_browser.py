@@ -19,9 +19,9 @@ LOCAL = ("file:", "data:", "about:")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The committed study with a small 06-explore: two players, a track with a hostile name, the instrument."""
-    run = tmp_path_factory.mktemp("site") / "study"
-    shutil.copytree(ROOT / "results" / "study", run)
+    """The committed report with a small 06-explore: two players, a track with a hostile name, the instrument."""
+    run = tmp_path_factory.mktemp("site") / "quick"
+    shutil.copytree(ROOT / "results" / "quick", run)
     sound = 0.5 * np.sin(np.arange(3 * RATE) / 20) * np.ones((2, 1))
     sounds = players({"<img src=x onerror=alert(1)>": {"L1": sound, "L1 + GAN": sound / 2}}, RATE).data
     cells = [

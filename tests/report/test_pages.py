@@ -89,9 +89,9 @@ def test_figures_are_named_by_the_slug_of_their_cell(tmp_path):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The committed study, its pages made."""
-    run = tmp_path_factory.mktemp("site") / "study"
-    shutil.copytree(ROOT / "results" / "study", run)
+    """The committed report, its pages made."""
+    run = tmp_path_factory.mktemp("site") / "quick"
+    shutil.copytree(ROOT / "results" / "quick", run)
     table = pd.read_csv(run / "sdr_table.csv")
     table.loc[0, "system"] = EVIL
     table.to_csv(run / "sdr_table.csv", index=False)

@@ -101,7 +101,8 @@ def test_the_main_pairs_are_said_in_a_sentence_each():
     assert first.startswith("L1 + GAN against L1: in SDR it helps drums and ")
     assert first.endswith("; in detail it helps drums, bass, other and vocals.")
     assert [text.partition(":")[0] for text in others] == [
-        "spectral against L1", "spectral-gan against L1", "spectral-gan against spectral"
+        "L1 + spectral loss against L1", "L1 + spectral loss + GAN against L1",
+        "L1 + spectral loss + GAN against L1 + spectral loss",
     ]  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_a_measure_is_no_evidence_for_an_arm_trained_on_its_kind_or_if_it_fails_
     differences = arms.arm_differences(table, arms.PERCEPTION)
     words = arms.naturalness(differences)
     mrstft, levels = words.loc[arms.PERCEPTION["mrstft"]], words.loc[arms.PERCEPTION["levels_2k_16k"]]
-    assert set(mrstft["L1 + GAN"]) == {"nearer"} and set(mrstft["spectral"]) == {""}
+    assert set(mrstft["L1 + GAN"]) == {"nearer"} and set(mrstft["L1 + spectral loss"]) == {""}
     assert set(levels) == {"nearer"}
     checks = pd.DataFrame({"measure": ["mrstft", "levels_2k_16k"], "passes": [False, True]})
     assert list(arms.naturalness(differences, checks).index) == [arms.PERCEPTION["levels_2k_16k"]]
@@ -288,3 +289,21 @@ def test_gan_runs_are_the_runs_with_a_discriminator(tmp_path):
     for name in ("gan-10", "gan-2", "gan-2~1"):  # the last was set aside
         shutil.copytree(tmp_path / "gan-1", tmp_path / name)
     assert list(discriminator.gan_runs(tmp_path)) == ["gan-1", "gan-2", "gan-10", "gan-cures-1"]
+
+
+def test_the_study_of_memorisation_in_sentences():
+    keys = dict(tracks=2, minutes=1 / 3, remix=False, width=16)
+    rows, onsets = [], []
+    for seed, (mode, gap, onset) in enumerate([("play", 1.5, 30.0), ("watch", 0.25, None), ("rest", 0.1, None)]):
+        run = keys | {"seed": seed, "mode": mode}
+        values = {"bce_train": 0.2, "bce_heldout": 0.2 + gap, "membership_auc": 0.8, "membership_tracks": 0.55}
+        rows += [run | values | {"passes": passes} for passes in range(0, 60, 6)]
+        onsets.append(run | {"onset_passes": onset, "censored_passes": None if onset else 54.0})
+    fits = pd.DataFrame([{"by": "tracks", "b": 0.5, "b_low": -0.4, "b_high": 1.6, "censored": 8, "runs": 18}])
+    table, onsets = pd.DataFrame(rows), pd.DataFrame(onsets)
+    first, second, third, fourth = discriminator.study(table, onsets, fits.assign(determined=False))
+    assert first == "Playing, a discriminator overfits in 1 of 1 on 2 tracks of 10 s."
+    assert second.endswith("playing 1.50, watching 0.25 and facing a generator at rest 0.10.")
+    assert "0.80 against other tracks and 0.55 against unseen thirds" in third
+    assert "not determined: the exponent is 0.50 (−0.40 to 1.60), and 8 of 18" in fourth and "54 passes" in fourth
+    assert len(discriminator.study(table, onsets, fits.assign(determined=True))) == 3

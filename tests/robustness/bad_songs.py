@@ -239,8 +239,6 @@ CASES = [
          "free some space or choose another folder."),
     Case("the drawn page lies in a read-only folder", "python -m lib.draw_audio …/locked/page.html", "Cannot write "
          "…/locked/page.html: Permission denied; free some space or choose another folder."),
-    Case("no run to take weights from", "python -m lib.evaluation.bundle …/nowhere",
-         "…/nowhere holds no finished training; give the folder of an arm, such as results/study/l1-42."),
-    Case("a run to take weights from that was not evaluated", "python -m lib.evaluation.bundle …/study/pretrain-1",
-         "No museval results (*.json or *.json.gz) in …/study/pretrain-1/eval/test; check the path or evaluate first."),
+    Case("no run to take weights from", "python -m lib.evaluation.bundle …/nowhere …/real",
+         "…/nowhere holds no finished training; give the folder of one, such as results/carried/l1-42."),
 ]  # fmt: skip

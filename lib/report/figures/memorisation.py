@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
+from lib.memorisation import ALLOWED
 from lib.report.figures.style import COLOURS, legend_below, panels
-from lib.studies.plans import ALLOWED
 
 RUN = ["tracks", "minutes", "remix", "width", "seed", "mode"]  # what tells trainings apart
 MODES = {
-    "play": "The generator plays against it",
-    "watch": "It watches: the generator learns by L1 alone",
-    "rest": "The generator is at rest",
+    "play": "playing: the generator learns from it",
+    "watch": "watching: the generator has L1 alone",
+    "rest": "the generator is at rest",
 }
 SHOWN = {"bce_train": ("training tracks", COLOURS["real"]), "bce_heldout": ("held-out tracks", COLOURS["generated"])}
 
@@ -46,15 +46,15 @@ def law(onsets, fits):
     figure, (axis,) = panels(1, 3.6, "After how many passes does the discriminator memorise?")
     place = {seed: 1 + 0.05 * (k - 1) for k, seed in enumerate(sorted(rows["seed"].unique()))}
     rows["x"] = rows["tracks"] * rows["seed"].map(place)
-    lengths = sorted((rows["minutes"] / rows["tracks"]).round(3).unique())
+    lengths = sorted((rows["minutes"] / rows["tracks"]).round(2).unique())
     for remix, filled in ((False, True), (True, False)):
         for length, marker in zip(lengths, "os", strict=False):
-            own = rows[(rows["remix"] == remix) & ((rows["minutes"] / rows["tracks"]).round(3) == length)]
+            own = rows[(rows["remix"] == remix) & ((rows["minutes"] / rows["tracks"]).round(2) == length)]
             if own.empty:
                 continue
             colour = COLOURS["gan"] if filled else COLOURS["gan-cures"]
             face = colour if filled else "none"
-            label = f"{'remix, ' if remix else ''}{60 * length:.0f} s of each track"
+            label = f"{'remix, ' if remix else ''}{round(6 * length) * 10} s of each track"
             axis.scatter(
                 own["x"], own["onset_passes"], marker=marker, color=colour, facecolor=face, label=label, zorder=3
             )
@@ -67,7 +67,10 @@ def law(onsets, fits):
     ticks = sorted(rows["tracks"].unique())
     axis.set(xscale="log", yscale="log", xlabel="training tracks", ylabel="passes (arrow: not until then)")
     axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
-    axis.xaxis.set_minor_locator(NullLocator())
+    passes = [10, 20, 50, 100, 200, 500]
+    axis.set_yticks(passes, [str(number) for number in passes], minor=False)
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_minor_locator(NullLocator())
     legend_below(figure, axis)
     return figure
 

@@ -95,3 +95,47 @@ def probe(table):
     if worse.any():
         text += f" The same gain by {join(less.index[worse])} comes only from discriminating worse."
     return text
+
+
+def study(table, onsets, fits):
+    """What the study of memorisation shows, a sentence each, with its scale.
+
+    table, onsets, fits: memorisation.csv, onsets.csv and law.csv of `lib.studies.tables`.
+    """
+    keys = ["tracks", "minutes", "remix", "width", "seed", "mode"]
+    last = table.groupby(keys).tail(5).groupby(keys).median(numeric_only=True)
+    last["gap"] = last["bce_heldout"] - last["bce_train"]
+    width = onsets["width"].min()
+    plain_runs = onsets[(onsets["mode"] == "play") & ~onsets["remix"] & (onsets["width"] == width)]
+    counts = plain_runs.groupby(["tracks", "minutes"])["onset_passes"].agg(["count", "size"])
+    words = [f"{row['count']:.0f} of {row['size']:.0f} on {_tracks(*key)}" for key, row in counts.iterrows()]
+    sentences = [f"Playing, a discriminator overfits in {join(words)}."]
+    shortest = onsets.loc[onsets["tracks"] == 2, "minutes"].min()
+    gaps = last.xs((2, shortest, False, width), level=["tracks", "minutes", "remix", "width"])["gap"]
+    modes = {"play": "playing", "watch": "watching", "rest": "facing a generator at rest"}
+    found = [
+        f"{word} {_listed(gaps.xs(mode, level='mode'))}" for mode, word in modes.items() if mode in gaps.index.levels[1]
+    ]
+    sentences.append(f"At the end, the BCE gap on the same two tracks is, seed by seed: {join(found)}.")
+    known = last[onsets.set_index(keys)["onset_passes"].reindex(last.index).notna()]
+    others, own = known["membership_auc"].median(), known["membership_tracks"].median()
+    sentences.append(
+        f"Of those that overfit, the median AUC of training recordings is {plain(others)} against other tracks and "
+        f"{plain(own)} against unseen thirds of the same tracks (0.5: no difference)."
+    )
+    if len(fits) and not fits["determined"].all():
+        tracks = fits.set_index("by").loc["tracks"]
+        sentences.append(
+            f"How many passes it takes as tracks grow is not determined: the exponent is {plain(tracks['b'])} "
+            f"({plain(tracks['b_low'])} to {plain(tracks['b_high'])}), and {tracks['censored']:.0f} of "
+            f"{tracks['runs']:.0f} trainings never overfitted within {onsets['censored_passes'].max():.0f} passes."
+        )
+    return sentences
+
+
+def _tracks(count, minutes):
+    return f"{count} track{'s' if count > 1 else ''} of {60 * minutes / count:.0f} s"
+
+
+def _listed(values):
+    return join(plain(value) for value in values)
