@@ -105,7 +105,7 @@ def _update(folder, parameters):
         root = own.get("musdb_root", "embedded")
         tracks = {} if root in ("embedded", "sample") else list_musdb(root, litter=[])
         tracks |= list_test_sets(own.get("test_sets", {}), litter=[])
-        modules = _imports("\n".join(code_cells(source))) - {"lib.report.guard"}  # which computes nothing
+        modules = _imports("\n".join(code_cells(source)))
         keys[step] = _hash(
             source.read_bytes(),
             json.dumps(own, sort_keys=True),
@@ -141,7 +141,8 @@ def _module_hash(*names):
         name = waiting.pop()
         path = ROOT.joinpath(*name.split("."))
         path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if name in files or not path.is_file():  # a name in a module
+        # The guard computes nothing; what is no file is a name in a module.
+        if name in files or name == "lib.report.guard" or not path.is_file():
             continue
         files[name] = [path, *(file for asset in ASSETS.get(name, ()) for file in sorted(path.parent.glob(asset)))]
         waiting += _imports(path.read_text(encoding="utf-8"))

@@ -45,7 +45,7 @@ def test_the_report_is_whole(report):
     }  # fmt: skip
     assert set(json.loads((folder / "verdicts.json").read_text())) == {"gan-1", "gan-cures-1"}
     tracks = pd.read_csv(folder / "arms.csv")
-    assert set(tracks["arm"]) == {"mixture", "l1", "gan", "gan-cures"}
+    assert set(tracks["arm"]) == {"mixture", "pretrain", "l1", "gan", "gan-cures"}
     assert set(tracks["target"]) == set(SOURCES)
     assert set(tracks["test_set"]) == {"test", "real excerpt", "songs"}
     printed = [output.get("text", "") for cell in json.loads((folder / "01-data.ipynb").read_text())["cells"]

@@ -93,12 +93,12 @@ def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, 
         save(file, audio)
 
     monkeypatch.setattr(np, "save", interrupted)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("lib.data.musdb.cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         decode(three, tmp_path / "cache")
     assert files(tmp_path / "cache") == ["json", "npy"], "the first track, whole, and nothing of the second"
     monkeypatch.undo()
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("lib.data.musdb.cores", lambda: 1)
     missing = []
     monkeypatch.setattr("lib.data.musdb.read_track", lambda path: missing.append(path.name) or read(path))
     tracks = decode(three, tmp_path / "cache")
@@ -114,7 +114,7 @@ def test_a_killed_decode_resumes(three, tmp_path):
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from lib.data.musdb import decode
+from lib.data import musdb
 
 def killed(file, audio, save=np.save, saved=[]):
     if saved:
@@ -125,8 +125,8 @@ def killed(file, audio, save=np.save, saved=[]):
 
 np.save = killed
 folder, cache = map(Path, sys.argv[1:])
-os.cpu_count = lambda: 1
-decode({path.name: path for path in sorted(folder.iterdir())}, cache)
+musdb.cores = lambda: 1
+musdb.decode({path.name: path for path in sorted(folder.iterdir())}, cache)
 """
     folder = three["Track 0"].parent
     done = subprocess.run([sys.executable, "-c", program, str(folder), str(tmp_path / "cache")], cwd=ROOT)

@@ -51,7 +51,8 @@ def headline(run):
 def tiles(table):
     """[(name, SDR, difference from L1)] of the arms on the test tracks, values as text. table: sdr_table.csv."""
     rows = table[table["section"] == TEST].set_index("system")["all"]
-    rows = rows.drop([name for name in rows.index if name.startswith(DIFFERENCE) or name == ARMS["mixture"]])
+    without = ARMS["mixture"], ARMS["pretrain"]
+    rows = rows.drop([name for name in rows.index if name.startswith(DIFFERENCE) or name in without])
     base = rows.get(ARMS["l1"])
     return [
         (name, plain(value), signed(value - base) if base is not None and name != ARMS["l1"] else "")
