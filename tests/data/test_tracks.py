@@ -1,6 +1,5 @@
 """Reading musdb folders, the cache, and excerpts."""
 
-import os
 import re
 import shutil
 import signal
