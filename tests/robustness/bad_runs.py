@@ -214,7 +214,8 @@ CASES = [
     Case("a port that is no number", f"{JOIN} nproc=1 nnodes=2 rdzv_endpoint=here:there", "UserError: rdzv_endpoint "
          "= 'here:there' must be host:port of the first machine."),
     Case("an arm that nobody knows", "python -m lib.pipeline quick run=MINE 'arms=[l1, magic]'", "arms = ['l1', "
-         "'magic'] is unknown; choose one of l1, gan, gan-cures."),
+         "'magic'] is unknown; choose one of l1, l1-long, spectral, spectral-adv, spectral-gan, frozen, gan, "
+         "gan-cures, gan-share-0.03, gan-share-0.1, gan-share-0.4, gan-share-0.8."),
     # What must work
     Case("a finished run whose decoded tracks are gone", TRAIN, "works: it is not repeated",
          lambda place: [path.unlink() for path in (place / "cache-1").iterdir()]),

@@ -20,6 +20,7 @@ with atheris.instrument_imports(include=["lib", "pickle", "yaml", "json"], enabl
     from lib import pipeline
     from lib.demucs import Demucs
     from lib.evaluation import results
+    from lib.report import profile
 from support import outcome  # noqa: E402
 
 TARGETS = {
@@ -34,11 +35,8 @@ def main():
     read, name = TARGETS[sys.argv.pop(1)]
     path = Path(tempfile.mkdtemp(dir="/dev/shm"), name)
     path.parent.mkdir(exist_ok=True)
-    known = pipeline.notebook_parameters
-    declared = {}
-    for step in pipeline.STEPS:
-        declared |= known(pipeline.NOTEBOOKS / f"{step}.ipynb")
-    pipeline.NOTEBOOKS, pipeline.notebook_parameters = path.parent.parent, lambda path: declared
+    declared = profile._declared(pipeline.NOTEBOOKS)
+    pipeline.NOTEBOOKS, profile._declared = path.parent.parent, lambda notebooks: declared
 
     def once(content):
         outcome(read, path, content, names="")

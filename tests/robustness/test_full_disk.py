@@ -101,7 +101,7 @@ WRITES = {  # what is written, and the call that writes it into the folder `out`
     "the tables": lambda out, a: partial(report.write_tables, run_without(out, "*.csv")),
     "an executed notebook": lambda out, a: partial(pipeline._execute, a("notebook"), out / "01-loud.ipynb", {}),
     "a page": lambda out, a: partial(
-        site.write_page, ROOT / "results/study/01-data.ipynb", out / "01-data.html", ["01-data"]
+        site.write_page, ROOT / "results/quick/01-data.ipynb", out / "01-data.html", ["01-data"]
     ),
     "the front page": lambda out, a: partial(site.write_index, run_without(out, "*.html", "*.png"), ["01-data"]),
     "stems": lambda out, a: partial(separate_song, a("network"), a("song"), out),

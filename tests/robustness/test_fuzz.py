@@ -190,7 +190,7 @@ def profiles(folder):
     (folder / "profiles").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "NOTEBOOKS", folder)
-        patch.setattr(pipeline, "notebook_parameters", lambda path: known)
+        patch.setattr("lib.report.profile._declared", lambda notebooks: known)
         yield folder / "profiles"
 
 
