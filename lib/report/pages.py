@@ -1,10 +1,13 @@
 """The pages of a run: HTML of each notebook, and an index.html that opens from disk without a network.
 
+    python -m lib.report.pages results/quick      # of the executed notebooks that are there; nothing runs
+
 A page holds everything it needs: style, figures, sound, the instrument. Names of tracks and Markdown are escaped.
 """
 
 import base64
 import io
+import sys
 from html import escape
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from lib.common.errors import UserError
-from lib.common.files import write_bytes
+from lib.common.files import tidy, write_bytes
 from lib.common.provenance import made_by
 from lib.draw_audio import standalone_page
 from lib.evaluation.results import ARMS
@@ -183,3 +186,23 @@ def _shrink(output):
         image.quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
         if small.tell() < len(picture) * 3 / 4:
             output["data"]["image/png"] = base64.b64encode(small.getvalue()).decode()
+
+
+def write_site(run):
+    """Write the page of every executed notebook in folder `run`, and index.html; raises `UserError` without any."""
+    steps = [path.stem for path in tidy(run.glob("[0-9][0-9]-*.ipynb")) if not path.stem.endswith(".failed")]
+    if not steps:
+        raise UserError(f"{run} holds no executed notebook; run make report first, or name another run.")
+    for step in steps:
+        write_page(run / f"{step}.ipynb", run / f"{step}.html", steps)
+    write_index(run, steps)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    try:
+        write_site(Path(sys.argv[1]))
+    except UserError as error:
+        sys.exit(str(error))
+    print(f"The pages: {Path(sys.argv[1]) / 'index.html'}")
