@@ -38,7 +38,7 @@ def answers(run=STUDY):
 def abstract(run=STUDY):
     """Five sentences: what was asked, what the first report can say, the scale, what was found, what is not shown."""
     one, mean = arms.outside_noise()
-    few, trainings, _, many, runs, _ = _memorised(run)
+    few, trainings, _, many, _, _ = _memorised(run)
     differences = arms.comparisons(arms_table(run))
     missing = [
         "100 channels", "real music to learn from",
@@ -54,9 +54,21 @@ def abstract(run=STUDY):
         f"Everything measured here is a miniature: networks of {join(scale())} channels, trained for minutes on "
         "composed songs.",
         f"There, the discriminator overfitted in {few} of {trainings} trainings on few tracks and in "
-        f"{many or 'none'} of {runs} on many; by SDR, at pix2pix's weight, it {_does(differences, 'gan')}.",
+        f"{'some' if many else 'none'} on many; by SDR, at pix2pix's weight, it {_does(differences, 'gan')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
+
+
+def summary(run=STUDY):
+    """{Asked, Found, How sure: a sentence each}, the scale first."""
+    _, _, _, found, missing = abstract(run)
+    return {
+        "Asked": "Does the pix2pix-style discriminator that a report of 2021 added to Demucs v1, which separates a "
+        "song into four stems, improve it, and does it overfit?",
+        "Found": f"In a miniature of {join(scale())} channels, trained for minutes on composed songs, "
+        f"{found.removeprefix('There, ').replace('; by SDR', '. By SDR')}",
+        "How sure": f"{_worth(arms.comparisons(arms_table(run))).sure.removesuffix('.')}. {missing}",
+    }
 
 
 def _explains(outside):
