@@ -209,7 +209,7 @@ def count_samples(path):
 
 # --- texts ---
 
-NUMBER = re.compile(r"(?<![\w.,])[−+-]?\d[\d.,]*")  # none within a word, such as pix2pix
+NUMBER = re.compile(r"(?<![\w.,])(?<!\w-)[−+-]?\d[\d.,]*")  # none within a word, such as pix2pix or gan-42
 
 
 def crowded(markdown, most=4):

@@ -279,6 +279,23 @@ def test_figures_of_a_page_have_names_of_their_own(path):
     assert committed == {f"{path.stem}-{slug}.png" for slug in slugs}
 
 
+BEING_REWRITTEN = pytest.mark.xfail(reason="the sentences of this page still list numbers", strict=False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[BEING_REWRITTEN] * (p.stem == "04-discriminator")) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
+def test_sentences_of_a_page_hold_few_numbers(path):
+    """What a person wrote and what a program computed, in the executed notebook."""
+    cells = nbformat.read(ROOT / "results" / "quick" / path.name, as_version=4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    texts += ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+    assert [sentence for text in texts for sentence in crowded(text)] == []
+
+
 def test_committed_notebooks_are_executed_whole_and_small():
     for notebook in NOTEBOOKS:
         executed = ROOT / "results" / "quick" / notebook.name
