@@ -37,6 +37,7 @@ STAGES = {
     "score a song": ("seconds", (15, 60, 300), (1, 2), 1),
     "read the scores": ("tracks of 60 s", (1, 10, 100), (1, 2), 1),
 }
+LINES = {"CPU seconds": "#000000", "peak memory": "#0072B2"}
 SPARE = 0.2  # an exponent that is larger than expected by more is pointed out
 
 
@@ -170,21 +171,26 @@ def lines(found):
 
 
 def draw(found, path):
-    """One figure: CPU seconds above memory, a column for each stage."""
-    from lib.report.figures.style import panels
+    """One figure, a panel for each stage: cost in units of that of the smallest size."""
+    import matplotlib.pyplot as plt
 
-    figure, axes = panels(len(found), 4.2, "How cost grows as the work grows", rows=2)
-    for k, (stage, (sizes, values)) in enumerate(found.items()):
-        for axis, series, title in zip(
-            (axes[k], axes[k + len(found)]), zip(*values, strict=True), (stage, ""), strict=True
-        ):
-            axis.plot(sizes, series, "o-", color="#0072B2")
-            axis.set(xscale="log", title=title, xticks=sizes, xticklabels=sizes)
-            axis.minorticks_off()
-        axes[k].set_yscale("log")
-        axes[k + len(found)].set(xlabel=STAGES[stage][0], ylim=(0, None))
-    axes[0].set_ylabel("CPU seconds")
-    axes[len(found)].set_ylabel("peak memory (MiB)")
+    from lib.report.figures import style
+
+    style.use()
+    figure, axes = style.panels(3, 5.2, "How cost grows as the work grows", rows=2)
+    for axis, (stage, (sizes, values)) in zip(axes, found.items(), strict=True):
+        unit, *_, expected = STAGES[stage]
+        for (name, colour), series in zip(LINES.items(), zip(*values, strict=True), strict=True):
+            if min(series) > 1e-3:  # of what needs no memory, there is no ratio
+                axis.plot(sizes, np.divide(series, series[0]), "o-", color=colour, label=name)
+        axis.plot(sizes, [(n / sizes[0]) ** expected for n in sizes], ":", color="#888888", label="expected")
+        axis.set(xscale="log", yscale="log", title=stage, xlabel=unit, xticks=sizes, xticklabels=sizes)
+        axis.xaxis.set_minor_locator(plt.NullLocator())
+        axis.yaxis.set_major_formatter(plt.FuncFormatter(lambda y, _: f"{y:g}"))
+        axis.yaxis.set_minor_formatter(plt.NullFormatter())
+    axes[0].set_ylabel("ratio to the smallest")
+    axes[3].set_ylabel("ratio to the smallest")
+    style.legend_below(figure, axes[2])
     with atomic(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
