@@ -12,7 +12,7 @@ from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
 from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, Label, Layout, interactive
 
-from lib.common.words import join, plain
+from lib.common.words import plain
 from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.draw_audio.render import own_song
@@ -171,11 +171,13 @@ def pull(ratios, λ, share):
     """Sentences: what λ and a share mean for the discriminators of a run. ratios: {<arm>-<seed>: `gradient_ratio`}."""
     if not ratios:
         return "In this run no generator has been trained against a discriminator yet."
-    given = join(f"{plain(share_of(ratio, λ))} in {name}" for name, ratio in ratios.items())
-    needed = join(f"λ = {ratio * (1 - share) / share:,.0f} in {name}" for name, ratio in ratios.items())
+    runs = "".join(
+        f"- {name}: λ = {λ:.3g} gives the discriminator a share of {plain(share_of(ratio, λ))}; "
+        f"a share of {plain(share)} needs λ = {ratio * (1 - share) / share:,.0f}.\n"
+        for name, ratio in ratios.items()
+    )
     return (
-        f"With the gradients of the last evaluation, λ = {λ:.3g} (a weight of {1 / λ:.2g}) gives the discriminator a "
-        f"share of {given}. A share of {plain(share)} needs {needed}. **One λ is not one strength**: the parameter "
+        f"With the gradients of the last evaluation:\n\n{runs}\n**One λ is not one strength**: the parameter "
         "`adversarial_share` therefore sets the share, and the weight follows from it."
     )
 
