@@ -4,8 +4,8 @@ from lib.common.errors import UserError
 from lib.common.files import read_json
 from lib.common.words import join, plain, signed
 from lib.evaluation.probe import read_probe
-from lib.evaluation.results import ARMS, arms_table
-from lib.evaluation.stats import arm_means
+from lib.evaluation.results import ARMS, arm_names, arms_table
+from lib.evaluation.stats import arm_means, stems_in
 from lib.report.sentences import arms
 from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
 from lib.report.sentences.discriminator import diagnoses, gan_runs, probe, verdicts
@@ -51,8 +51,8 @@ def headline(run):
 def tiles(table):
     """[(name, SDR, difference from L1)] of the arms on the test tracks, values as text. table: sdr_table.csv."""
     rows = table[table["section"] == TEST].set_index("system")["all"]
-    without = ARMS["mixture"], ARMS["pretrain"]
-    rows = rows.drop([name for name in rows.index if name.startswith(DIFFERENCE) or name in without])
+    without = DIFFERENCE, "Mixture", ARMS["pretrain"]
+    rows = rows.drop([name for name in rows.index if name.startswith(without)])
     base = rows.get(ARMS["l1"])
     return [
         (name, plain(value), signed(value - base) if base is not None and name != ARMS["l1"] else "")
@@ -73,9 +73,10 @@ def findings(run):
 def scores(run):
     """The scores in sentences: mean SDR on every test set, and which stems an arm helps or harms."""
     tracks, sentences = arms_table(run), []
+    names = arm_names(stems_in(tracks))
     for test_set, rows in tracks.groupby("test_set", sort=False):
         means = arm_means(rows)["SDR"].groupby("arm", sort=False).mean()
-        shown = ", ".join(f"{ARMS.get(arm, arm)} {plain(value)} dB" for arm, value in means.items())
+        shown = ", ".join(f"{names.get(arm, arm)} {plain(value)} dB" for arm, value in means.items())
         sentences.append(f"On {TEST_SETS.get(test_set, test_set)}, mean SDR over the stems: {shown}.")
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", "mixture"}:
         sentences += [f"By SDR {words}." for words in _against(comparisons(tracks))]
