@@ -113,12 +113,12 @@ def prepare_runs(folder, options):
 
 
 def train_all(folder, runs, options):
-    """Train what is not finished, `options.jobs` at a time, the longest first; gather after each.
+    """Train what is not finished, `options.jobs` at a time, the longest first, else in order; gather after each.
 
     Raises `Stopped` when the time is used up before the last, and at the end `UserError` for those that failed.
     """
     waiting = [job for job in runs if not _is_finished(folder / RUNS / job[0].name, job[1])]
-    waiting.sort(key=lambda job: job[0].steps)
+    waiting = sorted(reversed(waiting), key=lambda job: job[0].steps)
     working, ended, failed, stopping = {}, [], [], []
     before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     try:
