@@ -27,7 +27,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
 from lib.common.files import atomic, locked, write_bytes
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.common.provenance import ROOT
 from lib.data.musdb import fingerprint, list_musdb, list_test_sets
 from lib.report import profile
@@ -214,10 +214,4 @@ def _words(arguments):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; what is finished is kept, and the same command goes on from there.")
+    command(main)

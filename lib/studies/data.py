@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from lib import corpus
-from lib.common.errors import UserError
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.common.provenance import ROOT, made_by
 from lib.corpus import HELD_OUT
 from lib.data import musdb
@@ -45,11 +44,12 @@ def prepare(parameters):
     return sets
 
 
-if __name__ == "__main__":
-    use_utf8()
+def main():
+    """Run the command."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    try:
-        prepare(profile.values(ROOT / "notebooks", sys.argv[1], sys.argv[2:]))
-    except UserError as error:
-        sys.exit(str(error))
+    prepare(profile.values(ROOT / "notebooks", sys.argv[1], sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    command(main)

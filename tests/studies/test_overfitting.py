@@ -9,7 +9,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.provenance import portable
-from lib.config import Config, parse
+from lib.config import Config
 from lib.data.tracks import SAMPLERATE, Track, read_index, write_index
 from lib.memorisation import auc
 from lib.runs.distributed import Ranks
@@ -53,40 +53,39 @@ def noise(tmp_path_factory):
 
 
 class Here:
-    """Instead of a process: the training, at once and in this process. stop: steps after which it is interrupted."""
+    """Instead of `launch`: the training in this process. stop: steps after which it is interrupted."""
 
     stop = None
 
-    def __init__(self, folder, _):
-        config, _ = claim(parse([], folder), folder)
-        trainer, self.returncode = JudgingTrainer(config, folder, Ranks()), 0
+    def __call__(self, config, folder, *, program, **_):
+        assert program == "lib.studies.judge"
+        config, _ = claim(config, folder)
+        trainer = JudgingTrainer(config, folder, Ranks())
         step = trainer.train_step
 
         def counted():
-            if Here.stop is not None:
-                Here.stop -= 1
-                trainer.stopping = Here.stop <= 0
+            if self.stop is not None:
+                self.stop -= 1
+                trainer.stopping = self.stop <= 0
             return step()
 
         trainer.train_step = counted
         try:
             trainer.run()
         except Interrupted:
-            self.returncode, Here.stop = overfitting.INTERRUPTED, None
-
-    def poll(self):
-        return self.returncode
+            self.stop = None
+            raise
 
 
 @pytest.fixture
 def here(monkeypatch):
-    monkeypatch.setattr(overfitting, "_start", Here)
+    monkeypatch.setattr(overfitting, "launch", found := Here())
     monkeypatch.setattr(plans, "TRACKS", (2,))
     monkeypatch.setattr(plans, "BESIDE", (2,))
     monkeypatch.setattr(plans, "SEEDS", (1, 2))
     monkeypatch.setattr(plans, "FRESH", (4, 5))
     monkeypatch.setattr(plans, "CURES", {k: plans.CURES[k] for k in ("none", "R1", "relativistic, R1, R2")})
-    return Here
+    return found
 
 
 def study(folder, noise, plan, *words):
@@ -130,7 +129,7 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     assert exploratory.loc[exploratory["cure"].isin(plans.CURES), "membership_null"].notna().all()
     alone = exploratory.set_index("cure").loc[plans.L1]
     assert alone["l1_heldout"] > 0 and np.isnan(alone["auc_heldout"])
-    overfitting.main([str(tmp_path), "--plan", "cues", "--device", "cpu"])
+    overfitting.main([str(tmp_path), "--plan", "cues"])
     probed = table(tmp_path, "cues.csv")
     assert set(probed["cue"]) == {*cues.CUES} and {"none", best[0]} <= set(probed["cure"])
 
@@ -149,19 +148,20 @@ def test_an_interrupted_study_gives_the_table_of_an_undisturbed_one(noise, here,
     for name in ("whole", "stopped"):
         if name == "stopped":
             here.stop = 5
-            with pytest.raises(overfitting.Stopped, match="are left"):
-                study(tmp_path / name, noise, "law", "--seconds", "0.01")
+            with pytest.raises(UserError, match="1 trainings failed: play-"):
+                study(tmp_path / name, noise, "law")
         study(tmp_path / name, noise, "law")
     first, second = (table(tmp_path / name, "memorisation.csv") for name in ("whole", "stopped"))
     pd.testing.assert_frame_equal(first, second)
-    study(tmp_path / "whole", noise, "law", "--seconds", "0")  # nothing is left
+    here.stop = 0  # a step would be interrupted
+    study(tmp_path / "whole", noise, "law")
 
 
 def test_a_training_in_its_own_process(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "plan", None)
     data, start = noise
     monkeypatch.setattr(overfitting, "plan", lambda *_, settings, **__: [Run(2, SECONDS, 1, 4, 2, 16, 4)])
-    study(tmp_path, noise, "game", "--device", "cpu")
+    study(tmp_path, noise, "game")
     assert table(tmp_path, "memorisation.csv")["step"].tolist() == [2, 4]
 
 
