@@ -100,7 +100,7 @@ def prepare_runs(folder, options):
 
 
 def train_all(folder, runs, options):
-    """Train what is not finished, `options.jobs` at a time, the longest first, and gather after each.
+    """Train what is not finished, `options.jobs` at a time, the longest first, else in order; gather after each.
 
     Raises `UserError` at the end for those that failed.
     """

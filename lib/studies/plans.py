@@ -31,6 +31,7 @@ CURES = {
     "joint augmentation, adaptive p": {"augment_target": 0.3, "augment_steps": 200},
     "R1": {"r1": 0.3},
     "instance noise": {"instance_noise": 0.2},
+    "R1, instance noise": {"r1": 0.3, "instance_noise": 0.2},
     "relativistic, R1, R2": {"adversarial_loss": "relativistic", "r1": 0.3, "r2": 0.3},
     "half width": {"width": 0.5},
     "early stop": {"discriminator_patience": 15},
@@ -38,7 +39,6 @@ CURES = {
     "spectral norm": {"spectral_norm": True},
     "dropout": {"dropout": 0.3},
     "dither": {"dither": 0.03},
-    "R1, instance noise": {"r1": 0.3, "instance_noise": 0.2},
     "joint augmentation, R1": {"augment_p": 0.5, "r1": 0.3},
 }
 ALL, L1 = "all tracks", "L1 alone"
@@ -131,9 +131,9 @@ def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=
     elif name == "game":
         runs = [run(2, seed, mode=mode) for seed in SEEDS for mode in ("play", "watch", "rest")]
     elif name == "cures":
-        runs = [run(2, 1, by_steps=steps, cure=cure) for cure in CURES]
-        runs += [run(2, seed, by_steps=steps) for seed in SEEDS]  # whose discriminators give the null of seed 1
+        runs = [run(2, seed, by_steps=steps) for seed in SEEDS]  # whose discriminators give the null of seed 1
         runs += [run(2, 1, by_steps=steps, mode="l1"), run(enough, 1, by_steps=steps)]
+        runs += [run(2, 1, by_steps=steps, cure=cure) for cure in CURES]
     elif name == "confirm":
         best = ranking(table).index[:2].tolist()
         if len(best) < 2:
