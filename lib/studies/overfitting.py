@@ -29,7 +29,7 @@ from lib.data.tracks import SAMPLERATE, read_index
 from lib.runs.launch import launch
 from lib.studies import cues, queue
 from lib.studies.pieces import pool, write_pieces
-from lib.studies.plans import LONG, PLANS, plan, ranking, shared
+from lib.studies.plans import LONG, PLANS, cells, plan, ranking, shared
 from lib.studies.tables import RUNS, gather, minutes_of, onset, read_runs
 
 
@@ -41,6 +41,8 @@ def main(words=None):
     with locked(folder / RUNS):
         if options.plan == "cues":
             write_cues(folder)
+        elif options.plan == "regimes":
+            write_regimes(folder, options)
         else:
             train_all(folder, prepare_runs(folder, options), options)
 
@@ -138,6 +140,15 @@ def is_finished(folder, run, config, minutes):
 
 def _study(run, minutes):
     return {"run": dataclasses.asdict(run), "minutes": minutes}
+
+
+def write_regimes(folder, options):
+    """Write regimes.csv: the D-probe's cells of the plan, with the generator of the pre-training."""
+    from lib.evaluation import probe
+
+    work = partial(probe.run, folder, options.data, options.start / "model.safetensors", cells())
+    if errors := queue.run([queue.Job("regimes", work)], 1, options.seconds):
+        raise errors["regimes"]
 
 
 def write_cues(folder):

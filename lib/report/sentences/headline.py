@@ -3,12 +3,11 @@
 from lib.common.errors import UserError
 from lib.common.files import read_json
 from lib.common.words import join, plain, signed
-from lib.evaluation.probe import read_probe
 from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import arm_means
 from lib.report.sentences import arms
 from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
-from lib.report.sentences.discriminator import diagnoses, gan_runs, probe, verdicts
+from lib.report.sentences.discriminator import diagnoses, gan_runs, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
 TEST_SETS = {
@@ -61,12 +60,10 @@ def tiles(table):
 
 
 def findings(run):
-    """Every finding of a run's folder: noise of seeds, `scores`, the verdicts on its discriminators, the D-probe."""
+    """Every finding of a run's folder: noise of seeds, `scores`, the verdicts on its discriminators."""
     sentences = [seed_noise(), *scores(run)]
     if set(arms_table(run)["arm"]) - {"l1", "mixture"}:
         sentences += [f"The discriminator of {line}" for line in diagnoses(verdicts(gan_runs(run)))]
-    if (cells := read_probe(run)) is not None:
-        sentences.append(f"A discriminator alone: {probe(cells)}")
     return sentences
 
 
