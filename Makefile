@@ -1,17 +1,15 @@
-# make report [PROFILE=quick] [MUSDB=/path/to/musdb18] [SET="name=value …"]
-# make test       what a change to the science can break: the tests outside tests/robustness and tests/browser
-# make test-all   these too: bad input, bombs, killed processes, full disks, pages in a browser
-# make test-slow  what takes minutes each: thousands of steps, twenty kills, long fuzzing
-# Each target first installs what it needs, once.
+# `make` alone explains the targets: the lines with two hashes. Each target first installs what it needs, once.
 
 PROFILE ?= quick
+RUN ?= my-$(PROFILE)
 PYTHON := .venv/bin/python
 SYSTEM_PYTHON := $(shell command -v python3.11 || command -v python3)
 .SHELLFLAGS := -eu -c
 # make itself silently ignores a misspelt parameter.
-STRANGE := $(filter-out PROFILE MUSDB SET,$(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name))))
-$(if $(STRANGE),$(error make knows PROFILE, MUSDB and SET, but not $(STRANGE); write SET="$(STRANGE)=..." for a parameter))
-.PHONY: report test test-all test-slow lint audit ffmpeg chromium
+STRANGE := $(filter-out PROFILE RUN MUSDB SET,$(foreach name,$(.VARIABLES),$(if $(findstring command,$(origin $(name))),$(name))))
+$(if $(STRANGE),$(error make knows PROFILE, RUN, MUSDB and SET, but not $(STRANGE); write SET="$(STRANGE)=..." for a parameter))
+.DEFAULT_GOAL := help
+.PHONY: help install report pages explore test test-all test-slow lint audit ffmpeg chromium
 # A thread that spins while it waits takes time from the other processes.
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -20,25 +18,43 @@ override MUSDB := $(value MUSDB)
 override SET := $(value SET)
 export MUSDB SET
 
-report: .venv/ready ffmpeg
-	@$(PYTHON) -m lib.pipeline $(PROFILE) $${MUSDB:+"musdb_root=$$MUSDB"} $${SET:+--set "$$SET"}
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(firstword $(MAKEFILE_LIST)) | while IFS='|' read -r name text; \
+		do printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo '  PROFILE=quick|study|gpu|paper   its scale (default: quick)'
+	@echo '  RUN=name                        writes to results/name (default: my-PROFILE, which git ignores)'
+	@echo '  MUSDB=/path/to/musdb18          learns from MUSDB18 instead of the composed songs'
+	@echo '  SET="name=value …"              changes parameters of the notebooks'
+
+install: .venv/ready ffmpeg  ## the packages, into .venv (6 GB)
+
+report: .venv/ready ffmpeg  ## compose, train, score, write results/RUN/index.html (some 25 minutes)
+	@$(PYTHON) -m lib.pipeline $(PROFILE) "run=$(RUN)" $${MUSDB:+"musdb_root=$$MUSDB"} $${SET:+--set "$$SET"}
+
+pages: .venv/ready  ## the web pages of the notebooks that are in results/RUN (default: quick), without running them
+	@$(PYTHON) -m lib.report.pages "results/$(if $(filter file,$(origin RUN)),quick,$(RUN))"
+
+explore: .venv/ready ffmpeg  ## 06-explore with live controls on results/RUN, in JupyterLab
+	@mkdir -p explore
+	@$(PYTHON) -m papermill --log-level WARNING --no-progress-bar --prepare-only notebooks/06-explore.ipynb explore/06-explore.ipynb -p run "$(RUN)"
+	@$(PYTHON) -m jupyter lab --notebook-dir . explore/06-explore.ipynb
 
 # Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
-test: .venv/ready ffmpeg
+test: .venv/ready ffmpeg  ## what a change to the science can break (some 15 minutes)
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser"
 
-test-all: .venv/ready ffmpeg chromium
+test-all: .venv/ready ffmpeg chromium  ## these, robustness, and the pages in a browser
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow"
 
-test-slow: .venv/ready ffmpeg
+test-slow: .venv/ready ffmpeg  ## what takes minutes each: thousands of steps, twenty kills, long fuzzing
 	@$(PYTHON) -m pytest -m slow
 
-lint: .venv/ready
+lint: .venv/ready  ## style of the code
 	@$(PYTHON) -m ruff check lib notebooks tests benchmarks
 	@$(PYTHON) -m ruff format --check lib tests benchmarks
 
-# Look up known vulnerabilities of the installed versions.
-audit: .audit/ready
+audit: .audit/ready  ## known vulnerabilities of the pinned packages; asks the package index
 	@.ci/audit
 
 .audit/ready: | .venv/ready

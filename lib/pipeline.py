@@ -19,6 +19,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from functools import partial
 
@@ -98,8 +99,9 @@ def run(name, overrides=()):
 
 
 def _update(folder, parameters):
-    keys, pages = {}, _module_hash("lib.report.pages")
+    keys, pages, took = {}, _module_hash("lib.report.pages"), {}
     for step, needs in STEPS.items():
+        began = time.monotonic()
         source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
         own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
         root = own.get("musdb_root", "embedded")
@@ -113,10 +115,17 @@ def _update(folder, parameters):
             fingerprint(tracks),
             *(keys[need] for need in needs),
         )
-        if not _make(notebook, keys[step], partial(_execute, source, notebook, own)):
-            print(f"{step}: up to date")
+        executed = _make(notebook, keys[step], partial(_execute, source, notebook, own))
         _make(page, _hash(keys[step], pages), partial(_render, notebook, page))
+        if executed:
+            took[step] = divmod(round(time.monotonic() - began), 60)
+        else:
+            print(f"{step}: up to date")
     _make(folder / "index.html", _hash(*keys.values(), pages), partial(write_index, folder, STEPS))
+    if took:
+        print("Where the time went, in minutes and seconds:")
+    for step, (minutes, seconds) in took.items():
+        print(f"  {step:<18}{minutes:4}:{seconds:02}")
 
 
 def _make(file, key, make):

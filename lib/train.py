@@ -3,12 +3,14 @@
 A run is a folder: config.json (all parameters, version, commit and machine), metrics.jsonl (one line per evaluation),
 state.pt (everything to resume), model.safetensors (the generator's weights).
 
-    python -m lib.train results/mine/l1-42 data=results/quick/data.json steps=500        # one process
+    python -m lib.train results/mine/l1-42 data=results/my-quick/data.json steps=500     # one process
     torchrun --nproc_per_node 16 -m lib.train results/mine/l1-42 data=… channels=100     # sixteen
     python -m lib.train results/mine/l1-42                                               # resume, same parameters
 
+data.json names decoded tracks; `make report` writes it and them.
+
 SIGTERM, which a cloud or Slurm sends before it takes the machine away, saves after the step and exits with status 143;
-the same command resumes. A `UserError` exits with status 2. Several machines and Slurm: README.
+the same command resumes. A `UserError` exits with status 2. Several machines and Slurm: docs/cluster.md.
 
 Source of the recipe: Défossez et al., arXiv 1911.13254, section 5; of the adversarial part: `lib.losses`.
 """

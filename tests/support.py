@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pickle
+import re
 import shlex
 import struct
 import subprocess
@@ -204,6 +205,19 @@ def count_samples(path):
     scratch = path.parent / "scratch"
     scratch.mkdir()
     return sum(block.shape[1] for block in Song(path, scratch).blocks())
+
+
+# --- texts ---
+
+NUMBER = re.compile(r"(?<![\w.,])(?<!\w-)[−+-]?\d[\d.,]*")  # none within a word, such as pix2pix or gan-42
+
+
+def crowded(markdown, most=4):
+    """The sentences of a Markdown text's prose that hold more than `most` numbers; tables and code are no prose."""
+    text = re.sub(r"```.*?```|^\|.*?$|<[^>]+>|`[^`\n]+`", "", markdown, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\]\([^)]+\)", "]", text)
+    sentences = re.split(r"(?<=[.!?:])\s+(?=[A-Z*])|\n\s*\n|\n(?=[-*#] )", text)
+    return [sentence for sentence in sentences if len(NUMBER.findall(sentence)) > most]
 
 
 # --- pages ---

@@ -3,6 +3,7 @@ misspelt one do."""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,11 +84,15 @@ def test_strange_names_are_shown_letter_by_letter(report, chromium):
 def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):
     _, words = report
     pipeline.run("quick", words)
-    assert capsys.readouterr().out.count("up to date") == len(pipeline.STEPS)
+    said = capsys.readouterr().out
+    assert said.count("up to date") == len(pipeline.STEPS) and "time went" not in said
     pipeline.run("quick", [*words, "shifts=0"])
     said = capsys.readouterr().out
     assert said.count("up to date") == 3  # 01, 02 and 06, which know nothing of shifts
     assert all(f"{step}: running" in said for step in ("03-sdr-table", "04-discriminator", "05-listen"))
+    times = re.findall(r"^  (\d\d-[\w-]+) +(\d+):([0-5]\d)$", said.partition("Where the time went")[2], re.MULTILINE)
+    assert [step for step, *_ in times] == ["03-sdr-table", "04-discriminator", "05-listen"]
+    assert any((minutes, seconds) != ("0", "00") for _, minutes, seconds in times)
 
 
 def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report, tmp_path):

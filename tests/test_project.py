@@ -15,6 +15,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from support import crowded
 
 from lib import pipeline
 from lib.common.errors import UserError
@@ -37,13 +38,15 @@ def test_make_passes_on_what_was_typed(tmp_path):
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
     path = '/a: b #1/$x `t` "q"'
     for typed, words in (
-        ([], []),
-        ([f"MUSDB={path}"], [f"musdb_root={path}"]),
-        ([f"SET=song='{path}' seeds=[1,2] #2"], [f"song={path}", "seeds=[1,2]", "#2"]),
+        ([], ["run=my-quick"]),  # which git ignores
+        (["RUN=quick"], ["run=quick"]),
+        (["PROFILE=gpu"], ["run=my-gpu"]),
+        ([f"MUSDB={path}"], ["run=my-quick", f"musdb_root={path}"]),
+        ([f"SET=song='{path}' seeds=[1,2] #2"], ["run=my-quick", f"song={path}", "seeds=[1,2]", "#2"]),
     ):
         command = [shutil.which("make"), "-s", "report", *typed]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-        assert pipeline._words(ast.literal_eval(done.stdout)) == ["quick", *words]
+        assert pipeline._words(ast.literal_eval(done.stdout)) == ["gpu" if "PROFILE=gpu" in typed else "quick", *words]
 
 
 def test_an_open_quote_in_set_is_said():
@@ -108,38 +111,147 @@ def test_profiles_name_parameters_that_exist(path):
     assert set(yaml.safe_load(path.read_text())) <= known
 
 
-def test_the_readme_shows_what_the_committed_results_say():
-    """Its findings, table, benchmarks and the numbers of the repetition are generated blocks."""
-    text = (ROOT / "README.md").read_text()
-    assert readme.updated(text) == text, "The README is out of date; run python -m lib.report.readme"
-    assert set(re.findall(r"^<!-- (\w+):start -->$", text, re.MULTILINE)) == set(readme.BLOCKS)
-    for path in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / path).exists(), f"The README links to {path}, which is not there"
+@pytest.mark.parametrize("file", readme.BLOCKS)
+def test_the_texts_show_what_the_committed_results_say(file):
+    """Their findings, tables and benchmarks are generated blocks."""
+    text = (ROOT / file).read_text()
+    assert readme.updated(file, text) == text, f"{file} is out of date; run python -m lib.report.readme"
+    assert set(re.findall(r"^<!-- (\w+):start -->$", text, re.MULTILINE)) == set(readme.BLOCKS[file])
+
+
+TEXTS = ["README.md", "CHANGELOG.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("file", TEXTS)
+def test_links_lead_to_files_and_pictures_say_what_they_show(file):
+    """Links that start with ../../actions are GitHub's; an anchor is a heading of the file that it names."""
+    text = (ROOT / file).read_text()
+    sources = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for target in (source for source in sources if not re.match(r"https?:|\.\./\.\./actions", source)):
+        path, _, anchor = target.partition("#")
+        place = (ROOT / file).parent / path if path else ROOT / file
+        assert place.exists(), f"{file} links to {target}, which is not there"
+        headings = re.findall(r"^#+ (.+)$", place.read_text(), re.MULTILINE) if anchor else []
+        assert not anchor or anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in headings}
+    assert all(alt.strip() for alt in re.findall(r"!\[([^]]*)\]", text))
+    assert all('alt="' in picture for picture in re.findall(r"<img[^>]+>", text))
+
+
+def test_the_readme_is_short_and_its_sentences_hold_few_numbers():
+    """Counted are the words of its prose and tables; code, comments and the targets of links are not."""
+    text = re.sub(r"<!--.*?-->", "", (ROOT / "README.md").read_text())
+    words = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    words = re.sub(r"\]\([^)]+\)", "]", re.sub(r"^\|[-:| ]+\|$", "", words, flags=re.MULTILINE))
+    assert len(re.findall(r"[^\W_][\w'.+-]*", words)) <= 900
+    assert crowded(text) == []
+
+
+@pytest.mark.parametrize("name", ["ci", "pages"])
+def test_the_workflows_are_whole(name):
+    """They cannot run here. GitHub's words: triggers, jobs, steps that use an action or run a command that is there."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+    assert {"name", True, "permissions", "jobs"} <= set(workflow)  # YAML reads "on" as true
+    for job in workflow["jobs"].values():
+        assert job["runs-on"] and job["timeout-minutes"]
+        assert all(("uses" in step) ^ ("run" in step) for step in job["steps"])
+        assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
+    commands = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    wanted = {"ci": ".ci/run", "pages": "make pages"}[name]
+    assert wanted in commands and (ROOT / ".ci/run").exists()
+
+
+def test_the_citation_is_whole():
+    """The keys that version 1.2.0 of the format requires, and the licence of LICENSE."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and citation["cff-version"] == "1.2.0"
+    assert citation["license"] == "MIT" and (ROOT / "LICENSE").read_text().startswith("MIT")
+    assert citation["title"] in (ROOT / "README.md").read_text() and all(citation["authors"])
+
+
+def test_container_and_binder_install_what_make_does():
+    lines = [line for line in (ROOT / "Containerfile").read_text().splitlines() if line and line[0] != "#"]
+    assert [line.split()[0] for line in lines] == ["FROM", "RUN", "WORKDIR", "COPY", "RUN", "COPY", "CMD"]
+    assert all((ROOT / name).exists() for line in lines if line.startswith("COPY") for name in line.split()[1:-1])
+    assert "python:3.11" in lines[0] and "RUN make .venv/ready" in lines
+    here, binder = (yaml.safe_load((ROOT / f / "environment.yml").read_text()) for f in ("", ".binder"))
+    assert binder["dependencies"][:-1] == here["dependencies"][:-1]
+    assert binder["dependencies"][-1] == {"pip": ["-r ../requirements.txt"]}
+    build = (ROOT / ".binder" / "postBuild").read_text()
+    words = re.search(r"lib.pipeline quick (.+)", build)[1]
+    pipeline.read_profile("quick", pipeline._words(["--set", words]))  # raises for a misspelt parameter
+
+
+def test_make_alone_explains_every_target():
+    done = subprocess.run([shutil.which("make"), "-s"], cwd=ROOT, capture_output=True, text=True, check=True)
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    assert all(f"  make {name} " in done.stdout for name in phony if name not in ("ffmpeg", "chromium"))
+
+
+def test_separate_is_a_command_of_any_folder(tmp_path):
+    """As a link on the path, in a folder that has a lib of its own."""
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "__init__.py").write_text("raise SystemExit('the wrong lib')")
+    (tmp_path / "separate").symlink_to(ROOT / "bin" / "separate")
+    done = subprocess.run([tmp_path / "separate", "no-song.wav"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "no-song.wav" in done.stderr and "wrong lib" not in done.stderr
+
+
+def test_git_ignores_a_run_of_ones_own_and_keeps_the_committed():
+    git = [shutil.which("git"), "-C", str(ROOT)]
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a repository")
+    made = ["results/my-quick/arms.csv", "results/my-quick/gan-42/config.json", "explore/06-explore.ipynb"]
+    made += ["results/quick/index.html", "results/quick/gan-42/model.safetensors"]
+    found = subprocess.run([*git, "check-ignore", "--no-index", *made], capture_output=True, text=True).stdout
+    assert found.split() == made
+    kept = subprocess.run([*git, "ls-files", "results"], capture_output=True, text=True, check=True).stdout.splitlines()
+    lost = subprocess.run([*git, "check-ignore", "--no-index", "--stdin"], input="\n".join(kept), capture_output=True,
+                          text=True).stdout  # fmt: skip
+    assert lost == "", "committed, but a new file beside them would be ignored"
+
+
+PROGRAMS = [
+    "lib.separate",
+    "lib.evaluation.songs",
+    "lib.studies.worth",
+    "lib.studies.transfer",
+    "lib.studies.overfitting",
+]
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS, "lib.train", "lib.pipeline", "lib.draw_audio", "lib.report.pages"])
+def test_examples_of_a_help_name_only_files_of_the_repository(program):
+    done = subprocess.run([sys.executable, "-m", program, "--help"], cwd=ROOT, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    examples = [line for line in text.splitlines() if re.match(r" +(python -m|torchrun)", line)]
+    for path in re.findall(r"(?:-n|--checkpoint|--data|--start|data=) ?([\w./-]+/[\w./-]+)", "\n".join(examples)):
+        made = path.startswith("results/my-quick/")  # by `make report`, as the help says
+        assert (ROOT / path).exists() or (made and "make report" in text), f"{program} --help: {path} is not there"
 
 
 def test_a_block_is_written_between_its_markers_and_nothing_else_changes(monkeypatch):
-    monkeypatch.setattr(readme, "BLOCKS", {"one": lambda: "new", "two": lambda: "| a |"})
+    monkeypatch.setattr(readme, "BLOCKS", {"a.md": {"one": lambda: "new", "two": lambda: "| a |"}})
     text = (
         "before\n<!-- one:start -->\nold\nold\n<!-- one:end -->\nbetween\n<!-- two:start -->\n<!-- two:end -->\nafter\n"
     )
     wanted = text.replace("old\nold\n", "new\n").replace("<!-- two:end", "| a |\n<!-- two:end")
-    assert readme.updated(text) == readme.updated(wanted) == wanted
+    assert readme.updated("a.md", text) == readme.updated("a.md", wanted) == wanted
     for marker in ("<!-- one:start -->", "<!-- two:end -->"):
-        with pytest.raises(UserError, match="lacks the markers of the block"):
-            readme.updated(text.replace(marker, ""))
+        with pytest.raises(UserError, match="a.md lacks the markers of the block"):
+            readme.updated("a.md", text.replace(marker, ""))
 
 
 def test_a_line_of_a_finding_never_begins_a_list(monkeypatch):
     monkeypatch.setattr(
         readme, "findings", lambda run: [f"{'x' * length} L1 + GAN + cures" for length in range(90, 115)]
     )
-    lines = readme.BLOCKS["findings"]().splitlines()
+    lines = readme.BLOCKS["docs/results.md"]["findings"]().splitlines()
     assert max(map(len, lines)) <= 120 and len([line for line in lines if line.startswith("- ")]) == 25
     assert not [line for line in lines if re.match(r" +[-+*] ", line)]
 
 
 def test_every_line_of_the_reproducibility_statement_has_its_test():
-    section = (ROOT / "README.md").read_text().split("## What is the same when it is run again")[1].split("\n## ")[0]
+    section = (ROOT / "docs" / "reproducibility.md").read_text()
     rows = [line.split(" | ")[-1] for line in section.splitlines() if line.startswith("|") and "`test_" in line]
     assert len(rows) >= 10
     for row in rows:
@@ -149,8 +261,8 @@ def test_every_line_of_the_reproducibility_statement_has_its_test():
                 assert f"def test_{name}(" in source, f"{file} has no test_{name}"
 
 
-def test_the_readme_shows_what_the_benchmarks_wrote():
-    section = (ROOT / "README.md").read_text().split("### How fast it is")[1].split("\n## ")[0]
+def test_the_text_on_speed_shows_what_the_benchmarks_wrote():
+    section = (ROOT / "docs" / "speed.md").read_text()
     written = "\n".join(path.read_text() for path in (ROOT / "benchmarks").glob("*.md"))
     rows = [line for line in section.splitlines() if line.startswith("|")]
     assert len(rows) >= 20 and set(rows) <= set(written.splitlines())
@@ -166,6 +278,23 @@ def test_figures_of_a_page_have_names_of_their_own(path):
     drawn = [cell.metadata["figure"] for cell in executed if "figure" in cell.metadata and cell.outputs]
     committed = {file.name for file in (ROOT / "results" / "quick").glob(f"{path.stem}-*.png")}
     assert drawn and committed == {f"{path.stem}-{slug}.png" for slug in drawn} and set(drawn) <= set(slugs)
+
+
+BEING_REWRITTEN = pytest.mark.xfail(reason="the sentences of this page still list numbers", strict=False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=[BEING_REWRITTEN] * (p.stem == "04-discriminator")) for p in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
+def test_sentences_of_a_page_hold_few_numbers(path):
+    """What a person wrote and what a program computed, in the executed notebook."""
+    cells = nbformat.read(ROOT / "results" / "quick" / path.name, as_version=4).cells
+    outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    texts += ["".join(data["text/markdown"]) for data in outputs if "text/markdown" in data]
+    assert [sentence for text in texts for sentence in crowded(text)] == []
 
 
 def test_committed_notebooks_are_executed_whole_and_small():

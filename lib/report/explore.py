@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from IPython import get_ipython
 from IPython.display import HTML, Markdown, display
-from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, Layout, interactive
+from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, Label, Layout, interactive
 
-from lib.common.words import join, plain
+from lib.common.words import plain
 from lib.data.batches import JointAugmentation
 from lib.data.tracks import SAMPLERATE, SOURCES, read_index
 from lib.draw_audio.render import own_song
@@ -24,6 +24,7 @@ from lib.report.listen import Excerpt, excerpt, heard_arms, liveliest, separate_
 
 DRAWS = 3  # random draws of the augmentation, side by side
 OPERATORS = 8  # of joint augmentation
+NOBODY = "A web page cannot run the controls of this notebook; it shows their first values. In JupyterLab they work."
 _LAYOUT = {"style": {"description_width": "8em"}, "layout": Layout(width="min(30em, 98%)")}
 
 
@@ -32,28 +33,52 @@ def choice(label, options, value):
     return Dropdown(options=options, value=value, description=label, **_LAYOUT)
 
 
-def slider(label, value, low, high, step):
-    """A control for a number; it acts when it is released."""
+def slider(label, value, low, high, step, live=False):
+    """A control for a number; it acts when it is released or, if `live`, while it is dragged."""
     kind = IntSlider if isinstance(step, int) else FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=label, continuous_update=False, **_LAYOUT)
+    return kind(value=value, min=low, max=high, step=step, description=label, continuous_update=live, **_LAYOUT)
 
 
-def controls(show, *, button=None, **widgets):
-    """Show the `widgets` and, below them, what `show` displays for their values.
-
-    With a `button` (its label), `show` runs once at first and then whenever the button is pressed.
-    """
+def somebody_is_there():
+    """Whether a user can turn controls: not under papermill, where live widgets sometimes wait for ever."""
     kernel = getattr(get_ipython(), "kernel", None)
-    if kernel and not kernel._allow_stdin:  # a client without a user; with live widgets it sometimes waits for ever
+    return not kernel or kernel._allow_stdin
+
+
+def controls(show, *, button=None, alone="", **widgets):
+    """Show the `widgets` and, below them, what `show` displays for their values; meanwhile, the word "working".
+
+    With a `button` (its label), `show` runs once at first and then whenever the button is pressed. alone: what the page
+    says when nobody is there to turn the controls.
+    """
+    if not somebody_is_there():
         values = {w.description: w.label if isinstance(w, Dropdown) else f"{w.value:g}" for w in widgets.values()}
         shown = " · ".join(f"{escape(name)}: <b>{escape(value)}</b>" for name, value in values.items())
         display(HTML(f'<p class="turned {NO_MATH}">{shown}</p>'))
         show(**{name: widget.value for name, widget in widgets.items()})
+        if alone:
+            display(Markdown(alone))
         return None
-    made = interactive(show, {"manual": True, "manual_name": button} if button else {}, **widgets)
+    working = Label()
+
+    def watched(**values):
+        working.value = "working …"
+        try:
+            show(**values)
+        finally:
+            working.value = ""
+
+    made = interactive(watched, {"manual": True, "manual_name": button} if button else {}, **widgets)
     if button:
         made.update()
+    made.children = (*made.children[:-1], working, made.out)
     return made
+
+
+def greeting():
+    """How to use the page: with a user, what the controls do; else, that a page without Python cannot run them."""
+    text = "Turn a control, and what is below it follows." if somebody_is_there() else NOBODY
+    display(Markdown(text))
 
 
 def separation(run, seconds, audible):
@@ -125,9 +150,8 @@ def gradient_share(run):
         display(shares(gan_runs, ratios, λ, share))
         display(Markdown(pull(ratios, λ, share)))
 
-    decades = {"min": 0, "max": 4, "step": 0.05, "readout_format": ".3g", "continuous_update": False}
-    λ = FloatLogSlider(value=100, description="λ", **decades, **_LAYOUT)
-    return controls(show, λ=λ, share=slider("share", 0.1, 0.01, 0.9, 0.01))
+    λ = FloatLogSlider(value=100, description="λ", min=0, max=4, step=0.05, readout_format=".3g", **_LAYOUT)
+    return controls(show, λ=λ, share=slider("share", 0.1, 0.01, 0.9, 0.01, live=True))
 
 
 def gradient_ratio(metrics):
@@ -147,11 +171,13 @@ def pull(ratios, λ, share):
     """Sentences: what λ and a share mean for the discriminators of a run. ratios: {<arm>-<seed>: `gradient_ratio`}."""
     if not ratios:
         return "In this run no generator has been trained against a discriminator yet."
-    given = join(f"{plain(share_of(ratio, λ))} in {name}" for name, ratio in ratios.items())
-    needed = join(f"λ = {ratio * (1 - share) / share:,.0f} in {name}" for name, ratio in ratios.items())
+    runs = "".join(
+        f"- {name}: λ = {λ:.3g} gives the discriminator a share of {plain(share_of(ratio, λ))}; "
+        f"a share of {plain(share)} needs λ = {ratio * (1 - share) / share:,.0f}.\n"
+        for name, ratio in ratios.items()
+    )
     return (
-        f"With the gradients of the last evaluation, λ = {λ:.3g} (a weight of {1 / λ:.2g}) gives the discriminator a "
-        f"share of {given}. A share of {plain(share)} needs {needed}. **One λ is not one strength**: the parameter "
+        f"With the gradients of the last evaluation:\n\n{runs}\n**One λ is not one strength**: the parameter "
         "`adversarial_share` therefore sets the share, and the weight follows from it."
     )
 
@@ -169,4 +195,9 @@ def drawn(run, drawing, seconds):
         display(players(rows, SAMPLERATE, seconds))
         display(spectrograms(part, [stem]))
 
-    return controls(show, button="Separate my sound", stem=choice("played stem", ["other", "bass"], "other"))
+    alone = (
+        "Nobody drew a wave for this page: the song has a sine. A sine has no overtones, so “other” and “bass” differ "
+        "little; with a rougher wave they do."
+    )
+    stem = choice("played stem", ["other", "bass"], "other")
+    return controls(show, button="Separate my sound", alone=alone, stem=stem)

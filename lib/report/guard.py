@@ -66,7 +66,7 @@ def check_parameters(history, notebooks_folder):
         if sheet.keys() == (declared or sheet).keys():
             declared = sheet
             values |= {name: default for name, (_, default) in sheet.items()}
-        values |= _injected(source)
+        values |= injected(source)
     check_names(values, set(declared).union(*map(notebook_parameters, tidy(Path(notebooks_folder).glob("*.ipynb")))))
     return check(declared, values)
 
@@ -122,7 +122,7 @@ def _declared(source):
         raise UserError(f"The parameters cell must hold plain values, not {source!r}.") from error
 
 
-def _injected(source):
+def injected(source):
     """{name: value} if `source` is the cell that papermill injects, else {}."""
     statements = ast.parse(source).body if source.startswith("# Parameters") else []
     assignments = [s for s in statements if isinstance(s, ast.Assign) and isinstance(s.targets[0], ast.Name)]

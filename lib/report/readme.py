@@ -1,4 +1,4 @@
-"""Write the generated blocks of README.md from the committed results and benchmarks.
+"""Write the generated blocks of README.md and docs/ from the committed results and benchmarks.
 
     python -m lib.report.readme
 
@@ -14,6 +14,7 @@ from lib.common.errors import UserError
 from lib.common.files import write_bytes
 from lib.common.provenance import ROOT
 from lib.evaluation.stats import COLUMNS
+from lib.report.sentences import answers
 from lib.report.sentences.headline import findings
 from lib.report.tables import PUBLISHED, TEST, shown
 
@@ -48,30 +49,46 @@ def _table(run):
     return pd.read_csv(ROOT / "results" / run / "sdr_table.csv")
 
 
+def _answers():
+    """The table of answers in Markdown."""
+    lines = ["| question | answer | evidence | how sure |", "|---|---|---|---|"]
+    for row in answers.answers():
+        page = f"[{row.page[:2]}](results/quick/{row.page}.ipynb), [{row.file}](results/study/{row.file})"
+        lines.append(f"| {row.question} | {row.answer} | {page} | {row.sure} |")
+    return "\n".join(lines)
+
+
+# {file: {block: what writes it}}
 BLOCKS = {
-    "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
-    "table": lambda: markdown_table(_table("study")),
-    "train": lambda: benchmark("train.md", "| channels"),
-    "adversarial": lambda: benchmark("train.md", "| step", "| discriminator"),
-    "separate": lambda: benchmark("separate.md", "| channels"),
-    "ranks": lambda: benchmark("train.md", "| ranks"),
-    "loading": lambda: benchmark("data.md", "| excerpt"),
-    "scaling": lambda: benchmark("scaling.md", "**Not measured", "| slowest link", "On one machine"),
+    "README.md": {"abstract": lambda: _filled(" ".join(answers.abstract())), "answers": _answers},
+    "docs/results.md": {
+        "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
+        "table": lambda: markdown_table(_table("study")),
+    },
+    "docs/speed.md": {
+        "train": lambda: benchmark("train.md", "| channels"),
+        "adversarial": lambda: benchmark("train.md", "| step", "| discriminator"),
+        "separate": lambda: benchmark("separate.md", "| channels"),
+        "ranks": lambda: benchmark("train.md", "| ranks"),
+        "loading": lambda: benchmark("data.md", "| excerpt"),
+        "scaling": lambda: benchmark("scaling.md", "**Not measured", "| slowest link", "On one machine"),
+    },
 }
 
 
-def updated(text):
-    """`text` with every block written anew; raises `UserError` for a block without its two markers."""
-    for name, write in BLOCKS.items():
+def updated(file, text):
+    """`text` of `file` with every block written anew; raises `UserError` for a block without its two markers."""
+    for name, write in BLOCKS[file].items():
         start, end = f"<!-- {name}:start -->\n", f"<!-- {name}:end -->"
         before, found, rest = text.partition(start)
         _, closed, after = rest.partition(end)
         if not (found and closed):
-            raise UserError(f"README.md lacks the markers of the block '{name}': {start.strip()} and {end}.")
+            raise UserError(f"{file} lacks the markers of the block '{name}': {start.strip()} and {end}.")
         text = f"{before}{start}{write()}\n{end}{after}"
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    write_bytes(readme, updated(readme.read_text(encoding="utf-8")).encode())
+    for name in BLOCKS:
+        path = ROOT / name
+        write_bytes(path, updated(name, path.read_text(encoding="utf-8")).encode())

@@ -217,14 +217,14 @@ table.sdr th, table.sdr td {padding: 3px 9px; text-align: right; border: 0; back
 table.sdr th {border-bottom: 1.5px solid #333} table.sdr .t {text-align: left}
 table.sdr td.h {text-align: left; font-weight: 600; padding-top: 12px; border-bottom: 1px solid #bbb}
 table.sdr td.n {color: #777; font-size: 11px; text-align: left; white-space: normal; min-width: 16em}
-table.sdr td.up {color: #0b62a3} table.sdr td.down {color: #b34700}
 </style>"""
 
 
 def style_table(table):
     """`sdr_table` as `IPython.display.HTML`: two decimals, a heading per section, its best values in bold.
 
-    In rows of differences gains are blue and losses orange. Oracles, differences and half-widths are never in bold.
+    No colour marks a sign: whether a difference means something is said by its interval, not here. Oracles,
+    differences and half-widths are never in bold.
     """
     stems = "".join(f"<th>{column.capitalize()}</th>" for column in COLUMNS)
     lines = [f"<th class=t>SDR in dB</th>{stems}<th>Tracks</th><th class=t>Seeds</th><th class=t>How</th>"]
@@ -242,12 +242,8 @@ def _html_cells(row, best):
     cells = [f"<td class=t>{escape(row['system'])}</td>"]
     for column in COLUMNS:
         value, text = round(row[column], 2), shown(row, column)
-        if row["system"].startswith(DIFFERENCE):
-            colour = " class=up" if value > 0 else " class=down" if value < 0 else ""
-            cells.append(f"<td{colour}>{text}</td>")
-        else:
-            text = "± " * (row["system"] == HALF_WIDTH) + text
-            cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
+        text = "± " * (row["system"] == HALF_WIDTH) + text
+        cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
     how = "; ".join(dict.fromkeys([row["aggregation"], row["metric"]]))  # once where both say "as reported"
     cells.append(f"<td>{escape(str(row['tracks']))}</td><td class=t>{escape(row['seeds'])}</td>")
     cells.append(f'<td class=n title="{escape(row["computed from"])}">{escape(how)}</td>')

@@ -23,7 +23,7 @@ def _parser():
   python -m lib.separate song.mp3
   python -m lib.separate album/ *.flac -o stems --format flac -j 2
   python -m lib.separate song.wav --two-stems vocals --name "{track} ({stem}).{ext}"
-  python -m lib.separate "Band - Song.stem.mp4" -n lib/models/corpus.safetensors --shifts 10
+  python -m lib.separate "Band - Song.stem.mp4" --shifts 10
   cat song.wav | python -m lib.separate - --sum-to-song
 
 A song may be wav, flac, mp3, ogg, .stem.mp4 (its mixture) or any other format that ffmpeg decodes, of any sample rate

@@ -106,6 +106,20 @@ def test_figure_is_labelled_and_small(name):
         assert re.fullmatch(r"|step|logit|.+\(.+\)", axis.get_xlabel())  # with a unit in brackets where it has one
 
 
+def test_learning_curves_name_an_arm_once_and_enlarge_the_arms():
+    runs = {f"{arm}-{seed}": metrics() for arm in ("pretrain", "l1", "gan", "gan-cures") for seed in (1, 2)}
+    figure = figures.training.learning_curves(runs)
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.texts] == [
+        "L1, where all arms begin",
+        "L1",
+        "L1 + GAN",
+        "L1 + GAN + cures",
+    ]
+    whole, arms = figure.axes
+    assert len(whole.lines) == 2 * len(runs) and len(arms.lines) == 6
+
+
 def test_every_figure_is_closed_so_that_a_notebook_shows_it_once():
     import matplotlib.pyplot as plt
 

@@ -4,16 +4,22 @@ from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_belo
 
 
 def learning_curves(metrics):
-    """L1 loss on training batches and held-out excerpts.
+    """L1 loss: of the whole training on batches and held-out excerpts, and of the arms alone on held-out excerpts.
 
-    metrics: {arm or <arm>-<seed>: `lib.evaluation.results.read_metrics`}.
+    metrics: {<arm>-<seed>: `lib.evaluation.results.read_metrics`}; an arm's seeds share a colour.
     """
-    figure, (axis,) = panels(1, 3.0, "How far has training come?")
-    for arm, rows in metrics.items():
-        axis.plot(rows["step"], rows["l1_heldout"], color=arm_colour(arm), label=f"{arm}, held-out")
-        axis.plot(rows["step"], rows["l1_batches"], color=arm_colour(arm), ls=":", label=f"{arm}, training")
-    axis.set(xlabel="step", ylabel="L1 loss (mean |error|)", xlim=(0, None))
-    legend_below(figure, axis, columns=6)
+    figure, (whole, arms) = panels(2, 3.2, "How far did training get?")
+    for name, rows in metrics.items():
+        arm = name.rpartition("-")[0]
+        for axis in (whole, arms)[: 1 + (arm != "pretrain")]:
+            axis.plot(rows["step"], rows["l1_heldout"], color=arm_colour(name), label=arm_label(arm))
+        whole.plot(rows["step"], rows["l1_batches"], color=arm_colour(name), ls=":")
+    whole.set(xlabel="step", ylabel="L1 loss (mean |error|)", xlim=(0, None))
+    whole.set_title("held-out tracks; dotted: training batches")
+    arms.set(xlabel="step")
+    arms.set_title("the arms, held-out tracks")
+    handles = dict(zip(*reversed(whole.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4, len(handles)))
     return figure
 
 

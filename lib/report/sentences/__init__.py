@@ -4,6 +4,7 @@ A new sentence is one function here and one call in a notebook: `Markdown(senten
 front page and README.md, `headline.findings` calls it too.
 """
 
+from lib.report.sentences import answers as answers
 from lib.report.sentences import arms as arms
 from lib.report.sentences import discriminator as discriminator
 from lib.report.sentences import headline as headline

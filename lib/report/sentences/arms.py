@@ -32,21 +32,27 @@ SAID = {  # {verdict: what an arm does to the stems that have it}; {least}: of `
 MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan", "l1"), ("spectral-gan", "spectral"))
 
 
-def seed_noise():
-    """Whether the reported GAN lies outside the spread of Demucs v1 runs in any stem, as one run and as a mean."""
+def outside_noise():
+    """The stems in which the reported GAN lies outside what chance explains: (as one run, as a mean of five).
+
+    As one run, outside the 95 % interval of one more run of Demucs v1; as a mean, outside that of a mean of as many
+    runs that scatter alike.
+    """
     seeds = results.published_seeds()
     gan = results.published_systems().loc[GAN, list(COLUMNS)].astype(float)
-    interval, p = stats.prediction_interval(seeds), stats.two_sided_p(gan, seeds)
+    interval = stats.prediction_interval(seeds)
+    distance = (gan - interval["mean"]).abs()[list(STEMS)]
+    widths = interval["half_width"], stats.equal_means_half_width(seeds)
+    return tuple(list(distance.index[distance > width[list(STEMS)]]) for width in widths)
 
-    def outside(half_width):
-        stems = [stem for stem in STEMS if abs(gan[stem] - interval.loc[stem, "mean"]) > half_width[stem]]
-        return f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}"
 
+def seed_noise():
+    """Whether the reported GAN lies outside the spread of Demucs v1 runs in any stem, as one run and as a mean."""
+    one, mean = (f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}" for stems in outside_noise())
     return (
         "The first report does not say whether its row of Demucs v1 + GAN is one run or a mean. As one run, of its "
-        f"differences {outside(interval['half_width'])} the 95 % interval of one more run of plain Demucs v1 (smallest "
-        f"p = {p.min():.2f}, {p.idxmin()}). As the mean of {len(seeds)} runs that scatter alike, "
-        f"{outside(stats.equal_means_half_width(seeds))} the interval of such a mean."
+        f"differences {one} the 95 % interval of one more run of plain Demucs v1. As the mean of five runs that "
+        f"scatter alike, {mean} the interval of such a mean."
     )
 
 
@@ -139,11 +145,11 @@ def gan_helps(differences, metric="SDR"):
     for pair in rows.index.droplevel("stem").unique():
         row, arm = rows.loc[pair].iloc[0], pair if isinstance(pair, str) else pair[0]
         count = f"{row['tracks']:.0f} tracks, {row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
-        found[pair] = f"{ARMS.get(arm, arm)} {_said(rows.loc[pair], metric)} ({count})"
+        found[pair] = f"{ARMS.get(arm, arm)} {effect(rows.loc[pair], metric)} ({count})"
     return found
 
 
-def _said(rows, metric):
+def effect(rows, metric="SDR"):
     """What one arm does to the stems: its rows of `comparisons`, a row per stem."""
     rows = rows.drop("all")
     if (rows["seeds"] < 2).all():
@@ -161,7 +167,7 @@ def main_findings(differences):
     sentences, pairs = [], differences.loc["SDR"].index.droplevel("stem").unique()
     for arm, base in (pair for pair in MAIN if pair in pairs):
         said = [
-            f"in {name} it {_said(differences.loc[(metric, arm, base)], metric)}"
+            f"in {name} it {effect(differences.loc[(metric, arm, base)], metric)}"
             for metric, name in (("SDR", "SDR"), (PRIMARY_DETAIL, "detail"))
             if (metric, arm, base) in differences.index
         ]

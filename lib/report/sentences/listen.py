@@ -1,6 +1,6 @@
 """Sentences about one track, computed from its scores and spectral measures."""
 
-from lib.common.words import join, signed
+from lib.common.words import join
 from lib.evaluation.results import ARMS
 
 LEAST = 0.1  # dB: smaller differences are not mentioned
@@ -15,7 +15,7 @@ def detail(table, stem):
         return "In this excerpt the true stem has nothing above 8 kHz, so there is no detail to restore."
     verdicts = _nearest(table["high_band_ratio"].abs(), "energy"), _nearest(table["lsd_8k_16k"], "spectrum")
     text = f"Nearest to the true stem of {stem} in this excerpt: {join(verdicts)}. "
-    if humming := [f"{_name(arm)} ({signed(value)} dB)" for arm, value in table["tone"].items() if value > HUM]:
+    if humming := [_name(arm) for arm, value in table["tone"].items() if value > HUM]:
         text += (
             "Not all of the energy above 8 kHz is detail: at 11 kHz, a quarter of the sampling rate, there is a tone "
             f"that the true stem does not have, in {join(humming)}. Transposed convolutions of stride 4 tend to "
