@@ -120,7 +120,7 @@ def table_of_learning(index):
     from lib.config import Config
     from lib.data.tracks import read_index
     from lib.demucs import center_trim
-    from lib.evaluation.probe import batches, pooled_logits, segments
+    from lib.evaluation.probe import batches, pooled_logits, segments_of
     from lib.gan import Adversary
     from lib.memorisation import auc
     from lib.models.weights import load_weights
@@ -132,7 +132,7 @@ def table_of_learning(index):
     (stems, estimates), heldout = (
         [center_trim(stems, estimates), estimates]
         for stems, estimates in (
-            segments(tuple(tracks[part]), generator, count, 1.0) for part, count in (("train", 512), ("valid", 64))
+            segments_of(tuple(tracks[part]), generator, count, 1.0) for part, count in (("train", 512), ("valid", 64))
         )
     )
     lines = [

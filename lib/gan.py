@@ -5,10 +5,10 @@ first two.
 Random draws depend on (seed, stream, step) and cover the whole batch, of which each rank takes its part: any number of
 ranks trains alike, and an interrupted training resumes exactly.
 
-To add a cure, declare its parameter in `lib.config.Config` and read it here: in `discriminator_step` if it changes the
-loss, in `inputs` or `_add_noise` if it changes what the discriminator sees, in `observe` if it reacts to evaluations.
-What it keeps from step to step is named in `STATE`. A cure inside the network (dropout, spectral norm) is an argument
-of `lib.discriminator.build`, which `lib.runs.build.build_discriminator` passes.
+To add a cure, declare its parameter in `lib.config.Config`, name it in `lib.runs.cures`, and read it here: in
+`discriminator_step` if it changes the loss, in `inputs` or `_add_noise` if it changes what the discriminator sees, in
+`observe` if it reacts to evaluations. What it keeps from step to step is named in `STATE`. A cure inside the network
+(dropout, spectral norm) is an argument of `lib.discriminator.build`, which `lib.runs.build.build_discriminator` passes.
 """
 
 import contextlib

@@ -28,7 +28,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from lib.common.errors import UserError
 from lib.common.files import atomic, locked, write_bytes
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.common.provenance import ROOT
 from lib.data.musdb import PROVIDED, fingerprint, list_musdb, list_test_sets
 from lib.data.tracks import SOURCES
@@ -225,10 +225,4 @@ def _words(arguments):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; what is finished is kept, and the same command goes on from there.")
+    command(main)

@@ -23,8 +23,7 @@ SMALLEST_REPORT = dict(
     seconds=0.3, shift_seconds=0.1, stride_seconds=0.5, adversarial_start=1, adversarial_ramp=1,
     discriminator_width=8, evaluate_every=2, evaluation_excerpts=4, arm="gan-1", cured="gan-cures-1",
     shifts=1, listen_seconds=1.0, explore_seconds=1.0, musdb_players=True, fresh_discriminator=False,
-    probe_segments=[4, 8], probe_cures_at=4, probe_seeds=[1],
-    probe_steps=3, probe_seconds=0.1, probe_width=4,
+    pair_tracks=1, pair_seconds=3.0, pair_steps=12,
 )  # fmt: skip
 CHROMIUM_FLAGS = [
     "--no-sandbox", "--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -118,6 +117,9 @@ def report(musdb_folder, tmp_path_factory):
     shutil.copytree(musdb_folder, root)
     for subset, track in (("train", "Band 0 - Song"), ("test", "Band 10 - Song")):
         (root / subset / track).rename(root / subset / STRANGE)
+    for k in (6, 7):  # the overfitting pair needs four validation tracks
+        write_track(root / "train" / f"Band {k} - Song", synthetic_stems(k))
+    (root / "musdb.yaml").write_text(_setup([f"Band {k} - Song" for k in (2, 5, 6, 7)]))
     words = [f"run={name}", f"musdb_root={root}", *(f"{key}={value}" for key, value in SMALLEST_REPORT.items())]
     words.append(f"museval_folders={json.dumps({STRANGE: 'results/reference/museval_json/OpenUnmix'})}")
     write_flac(scratch / "songs" / "A - B", synthetic_stems(20))

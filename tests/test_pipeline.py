@@ -40,10 +40,9 @@ def test_the_report_is_whole(report):
     further = table[table["section"].str.endswith(": songs")]
     assert further["system"].tolist() == measured and set(further["tracks"]) == {1}
     assert not table["section"].str.contains("gone").any()
-    cells = pd.read_csv(folder / "dprobe.csv")
-    assert set(zip(cells["segments"], cells["cure"], strict=True)) == {
-        (4, "none"), (8, "none"), (4, "joint augmentation, p 0.5")
-    }  # fmt: skip
+    pair = pd.read_csv(folder / "memorisation.csv")
+    assert pair["cure"].unique().tolist() == ["none", "R1, instance noise"] and pair["step"].max() == 12
+    assert set(pair["tracks"]) == {1} and pair["membership_auc"].notna().all()
     assert set(json.loads((folder / "verdicts.json").read_text())) == {"gan-1", "gan-cures-1"}
     tracks = pd.read_csv(folder / "arms.csv")
     assert set(tracks["arm"]) == {"mixture", "pretrain", "l1", "gan", "gan-cures"}

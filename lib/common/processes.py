@@ -80,6 +80,17 @@ def use_utf8():
         stream.reconfigure(errors="surrogateescape")
 
 
+def command(main):
+    """Run `main` as a program: in UTF-8, with a `UserError` as its last line, and what it returns as its status."""
+    use_utf8()
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("Stopped; what is finished is kept, and the same command goes on from there.")
+
+
 def open_streams():
     """Open standard streams that were closed when this process began: its files would take their numbers.
 

@@ -18,7 +18,6 @@ EVALUATION = 2**31  # added to an evaluation excerpt's number: the noise of step
 
 # lib.evaluation.probe
 PROBE_ORDER = 5  # order of the segments
-PROBE_REMIX = 6
 
 # lib.studies.pieces
 STUDY_TRACKS = 7  # the tracks that the seeds draw

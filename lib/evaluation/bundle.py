@@ -12,7 +12,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import write_bytes, write_json
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.config import read_note
 from lib.evaluation.songs import QUIET, measure
 from lib.models.weights import BUNDLED, load_weights, save_weights
@@ -46,11 +46,12 @@ def _scores(rows):
     return rows.set_index("stem")[["sdr", "mixture"]].round(2).to_dict("index")
 
 
-if __name__ == "__main__":
-    use_utf8()
+def main():
+    """Run the command."""
     if len(sys.argv) < 3:
         sys.exit(__doc__)
-    try:
-        bundle(sys.argv[1], sys.argv[2:])
-    except UserError as error:
-        sys.exit(str(error))
+    bundle(sys.argv[1], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    command(main)

@@ -11,7 +11,6 @@ loses nothing by the low-pass, so for it the mixture ÷ 4 follows the noise.
 import argparse
 import hashlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
-from lib.common.processes import keep_buffers
+from lib.common.processes import command, keep_buffers
 from lib.common.progress import progress
 from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation.measures import MEASURES, measure
@@ -161,9 +160,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; nothing was written.")
+    command(main)

@@ -5,7 +5,6 @@ records where its songs' values surround those of the real songs.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from scipy import signal
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic, read_json, write_json
-from lib.common.processes import keep_buffers
+from lib.common.processes import command, keep_buffers
 from lib.common.progress import progress
 from lib.common.provenance import ROOT, made_by
 from lib.data.tracks import FULL_SCALE, SAMPLERATE, SOURCES
@@ -146,9 +145,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; nothing was written.")
+    command(main)

@@ -6,7 +6,6 @@ one of them is silent. In a second where all of them sound, this SDR is BSSEval'
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
-from lib.common.processes import keep_buffers
+from lib.common.processes import command, keep_buffers
 from lib.common.progress import progress
 from lib.common.words import join, literal, plain
 from lib.data.decode import read_track
@@ -109,9 +108,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; nothing was written.")
+    command(main)

@@ -1,7 +1,7 @@
 """The guard of the notebooks' parameters: names, types and values are checked before the first notebook runs.
 
 papermill only warns of an unknown parameter; the guard refuses it. Ranges stand in `RULES`, those of a training in
-`lib.config`, those of the D-probe in `lib.evaluation.probe`. What can be trained is decided by the trainer's own
+`lib.config`. What can be trained is decided by the trainer's own
 checks, on networks without memory.
 """
 
@@ -19,11 +19,11 @@ from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
 from lib.data.musdb import PROVIDED
 from lib.data.tracks import SAMPLERATE, SOURCES, Track, check_stems
-from lib.evaluation import probe
 from lib.evaluation.results import NOT_SCORED, TEST_SETS
 from lib.evaluation.score import METRICS
 from lib.runs.arms import ARMS
 from lib.runs.build import build_batches, build_on_meta
+from lib.runs.cures import changes_of
 from lib.runs.launch import check_machines
 
 TYPES = {"int": int, "float": (int, float), "str": str, "bool": bool, "list": list, "dict": dict}
@@ -38,19 +38,18 @@ def _between(low, high):
 
 # For everything but seeds: more is a typing error, and beyond torch's counters.
 AT_MOST = (lambda value: not (isinstance(value, int | float) and value > 1e9)), "must be at most 1e+09"
-SEEDS = "seed corpus_seed split_seed seeds probe_seeds"
+SEEDS = "seed corpus_seed split_seed seeds pair_seed"
 RULES = (
-    (ABOVE_0, "listen_seconds pretrain_steps arm_steps lr_branch song_seconds explore_seconds"),
-    (NOT_NEGATIVE, "show_track arm_tracks shifts probe_cures_at listen_tracks song_start"),
+    (ABOVE_0, "listen_seconds pretrain_steps arm_steps lr_branch song_seconds explore_seconds pair_seconds pair_steps"),
+    (NOT_NEGATIVE, "show_track arm_tracks shifts pair_tracks listen_tracks song_start"),
     (_between(1, 10_000), "train_tracks valid_tracks test_tracks"),
     (_between(0, 10_000), "shifted_tracks heldout_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
     (one_of(ARMS), "arms arms_once"),
     (one_of(METRICS), "metric"),
-    *((rule, f"probe_{name}") for name, rule in probe.RULES.items()),
 )
-NOT_EMPTY = "seeds arms probe_segments probe_seeds listen_tracks"
+NOT_EMPTY = "seeds arms listen_tracks"
 
 
 def check_parameters(history, notebooks_folder):
@@ -214,9 +213,6 @@ def _check_training(p):
     samples, name = round(length * SAMPLERATE), "1 of the composed corpus"
     tracks = [Track(name=name, path="", samples=samples, mean=0.0, std=1.0, source="")] * count
     build_batches(config, generator, tracks[: p.get("arm_tracks") or None], world_size=nproc * nnodes)
-    if composed and "probe_segments" in p:
-        cells = [(segments, "none", 0) for segments in p["probe_segments"]]
-        probe.check_cells(cells, tracks, generator, p["probe_seconds"])
 
 
 def _check_order(p):
@@ -225,6 +221,13 @@ def _check_order(p):
         for name, made in (("show_track", "train_tracks"), ("listen_tracks", "test_tracks")):
             if name in p and made in p:
                 require(name, p[name], ((lambda value: value < p[made]), f"must be below {made} = {p[made]}"))  # noqa: B023
+    if p.get("pair_tracks"):
+        changes_of(p.get("pair_cure", "none"))
+        if p.get("musdb_root") == "embedded" and p["valid_tracks"] < 2 * p["pair_tracks"] + 2:
+            raise UserError(
+                f"pair_tracks = {p['pair_tracks']} needs twice as many validation tracks, and two more, but "
+                f"valid_tracks = {p['valid_tracks']}; raise valid_tracks, or leave the pair out with pair_tracks=0."
+            )
     if {"arms", "seeds", "arm", "cured"} <= set(p):
         gan_runs = [f"{arm}-{seed}" for arm in p["arms"] if arm != "l1" for seed in p["seeds"]]
         for name in ("arm", "cured"):

@@ -305,10 +305,10 @@ def _figures(run, step, notebook):
 
 
 def check_figures(notebook, name):
-    """Raise `UserError` if an executed notebook lacks a figure that it promises: cells with the metadata "figure"."""
+    """Raise `UserError` if a cell with the metadata "figure" showed something, but no picture."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         slug = cell.metadata.get("figure")
-        if slug and not any("image/png" in output.get("data", {}) for output in cell.outputs):
+        if slug and cell.outputs and not any("image/png" in output.get("data", {}) for output in cell.outputs):
             raise UserError(
                 f"{name} has no PNG of its figure {slug}; remove what makes matplotlib draw elsewhere and run again."
             )

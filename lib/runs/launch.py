@@ -17,7 +17,7 @@ from pathlib import Path
 from lib.common.errors import UserError
 from lib.common.files import locked, read_json, write_json
 from lib.common.machine import cores
-from lib.common.processes import end_with_parent, use_utf8
+from lib.common.processes import command, end_with_parent
 from lib.common.provenance import ROOT
 from lib.config import read_note
 from lib.runs.checkpoint import read_log
@@ -29,13 +29,13 @@ INTERRUPTED = 128 + signal.SIGTERM  # exit status of a run that saved and stoppe
 FAILURE_FILE = "TRAINING_FAILURE_FILE"  # environment variable
 
 
-def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint="", without_weights=False):
+def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint="", without_weights=False, **options):
     """Train `config` in `folder` with `nproc` processes on each of `nnodes` machines, and print their status lines.
 
     More than one process run under torchrun; when one dies, it starts all of them again from the last checkpoint, at
     most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
     see `folder` and the data under the same path. without_weights: accept a finished run of which only config.json and
-    the log are here, whatever its parameters. Raises `UserError` with the cause when training fails.
+    the log are here, whatever its parameters. options: of `_run`. Raises `UserError` with the cause when it fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()
@@ -51,7 +51,7 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint="", without_weigh
     if nnodes > 1:
         words = f"{folder.parent} nproc={nproc} nnodes={nnodes} rdzv_endpoint={rdzv_endpoint}"
         print(f"Waiting for the other machines; on each, run: python -m lib.runs.launch {words}", flush=True)
-    _run(folder, nproc, nnodes, rdzv_endpoint)
+    _run(folder, nproc, nnodes, rdzv_endpoint, **options)
 
 
 def join(run, nproc=1, *, nnodes, rdzv_endpoint):
@@ -80,7 +80,7 @@ def check_machines(nproc, nnodes, rdzv_endpoint):
         raise UserError(f"rdzv_endpoint = {rdzv_endpoint!r} must be host:port of the first machine.")
 
 
-def _command(folder, nproc, nnodes, rdzv_endpoint):
+def _command(folder, nproc, nnodes, rdzv_endpoint, program):
     torchrun = []
     if nproc * nnodes > 1:
         torchrun = ["torch.distributed.run", "--nnodes", str(nnodes), "--nproc_per_node", str(nproc)]
@@ -88,15 +88,18 @@ def _command(folder, nproc, nnodes, rdzv_endpoint):
         if nnodes == 1:  # the ranks meet in a file and on the loopback: --standalone would listen to every network
             torchrun += ["--rdzv_conf", "store_type=file", "--local_addr", LOOPBACK]
         torchrun += ["--max_restarts", "3", "-m"]
-    return [sys.executable, "-m", *torchrun, "lib.train", str(folder)]
+    return [sys.executable, "-m", *torchrun, program, str(folder)]
 
 
-def _run(folder, nproc, nnodes, rdzv_endpoint):
-    """Run the training in `folder` on this machine; raise `UserError` with the cause when it fails."""
+def _run(folder, nproc, nnodes, rdzv_endpoint, program="lib.train", beside=1, quiet=False):
+    """Run the training in `folder` on this machine; raise `UserError` with the cause when it fails.
+
+    program: the module that trains; beside: trainings that share the machine's cores; quiet: print no status lines.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         failure, lines = Path(scratch, "failure.json"), deque(maxlen=30)
         environment = {
-            "OMP_NUM_THREADS": str(max(cores() // nproc, 1)),
+            "OMP_NUM_THREADS": str(max(cores() // (nproc * beside), 1)),
             # Spinning threads hold each other up: beside other work, a step of two took five to six times as long
             "OMP_WAIT_POLICY": "PASSIVE",
             **{name: value for name, value in os.environ.items() if name not in PLACE},  # torchrun sets its own
@@ -105,14 +108,14 @@ def _run(folder, nproc, nnodes, rdzv_endpoint):
             "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # without it torch 2.11 restarts with the addresses of the dead
             FAILURE_FILE: str(failure),
         }
-        command = _command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks")
+        command = _command(folder, nproc, nnodes, rdzv_endpoint if nnodes > 1 else f"{scratch}/ranks", program)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         stop = partial(end_with_parent, signal.SIGTERM)  # when this process is killed, they save and stop
         process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=stop, **pipes)  # noqa: S603
         try:
             for line in process.stdout:
                 lines.append(line)
-                if line.startswith(folder.name):
+                if line.startswith(folder.name) and not quiet:
                     print(line, end="", flush=True)
                 if failure.exists() and read_json(failure)["status"] == FAILED:
                     process.terminate()  # before torchrun starts again
@@ -163,8 +166,4 @@ def main():
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"UserError: {error}")
+    command(main)

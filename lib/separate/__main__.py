@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from lib.common.errors import Parser, UserError
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.models.weights import read_stems
 from lib.separate.names import PATTERN, STDIN, check_pattern, find_songs, name_files
 from lib.separate.songs import separate_all, stem_names
@@ -149,10 +149,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit("Stopped; the songs that were finished are kept, and nothing half-written is left.")
+    command(main)

@@ -11,7 +11,7 @@ import numpy as np
 from lib import corpus
 from lib.common.errors import UserError
 from lib.common.files import write_json
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.common.provenance import ROOT, made_by, portable
 from lib.corpus import HELD_OUT
 from lib.data import musdb
@@ -79,11 +79,12 @@ def split(tracks, seed):
     return {name: [tracks[k] for k in sorted(sets.get(name, order))] for name in musdb.SUBSETS}
 
 
-if __name__ == "__main__":
-    use_utf8()
+def main():
+    """Run the command."""
     if len(sys.argv) < 2:
         sys.exit(__doc__)
-    try:
-        prepare(profile.values(ROOT / "notebooks", sys.argv[1], sys.argv[2:]))
-    except UserError as error:
-        sys.exit(str(error))
+    prepare(profile.values(ROOT / "notebooks", sys.argv[1], sys.argv[2:]))
+
+
+if __name__ == "__main__":
+    command(main)

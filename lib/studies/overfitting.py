@@ -7,41 +7,30 @@ FOLDER/memorisation. PRETRAIN is the folder of a run that has heard the first ha
 (tracks=…); every training starts there, on tracks of the other half. Further words name=value change parameters of
 `lib.config.Config` of all trainings, such as seconds=1.0.
 
-Each training is a process, `--jobs` at a time. When `--seconds` are used up, or on SIGTERM, they save and stop, and the
-status is 143; the same command goes on later, skips what is finished, and adds what a larger plan asks for. The plans
+Each training is a process, `--jobs` at a time. When `--seconds` are used up, they save and stop, and the status is 75;
+the same command goes on later, skips what is finished, and adds what a larger plan asks for. The plans
 are described in `lib.studies.plans`; `confirm` needs cures.csv, and `cues` what the other plans have trained.
 """
 
-import argparse
 import dataclasses
 import hashlib
-import os
-import signal
-import subprocess
-import sys
-import time
+import threading
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
-from lib.common.errors import UserError
-from lib.common.files import atomic, locked, write_json
-from lib.common.machine import cores
-from lib.common.processes import end_with_parent, use_utf8
-from lib.common.provenance import ROOT, made_by, portable
+from lib.common.errors import Parser, UserError
+from lib.common.files import atomic, locked, read_json, write_json
+from lib.common.processes import command
+from lib.common.provenance import made_by, portable
 from lib.config import Config, parse, read_note
 from lib.data.tracks import SAMPLERATE, read_index
-from lib.runs.folders import claim
-from lib.runs.launch import INTERRUPTED
-from lib.studies import cues
+from lib.runs.launch import launch
+from lib.studies import cues, queue
 from lib.studies.pieces import pool, write_pieces
-from lib.studies.plans import LONG, PLANS, plan, ranking, shared
+from lib.studies.plans import LONG, PLANS, cells, plan, ranking, shared
 from lib.studies.tables import RUNS, gather, minutes_of, onset, read_runs
-
-
-class Stopped(Exception):
-    """The time is used up, or SIGTERM arrived; trainings are left."""
 
 
 def main(words=None):
@@ -51,27 +40,27 @@ def main(words=None):
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / RUNS):
         if options.plan == "cues":
-            write_cues(folder, options.device)
+            write_cues(folder)
+        elif options.plan == "regimes":
+            write_regimes(folder, options)
         else:
             train_all(folder, prepare_runs(folder, options), options)
 
 
 def _options(words):
-    parser = argparse.ArgumentParser(prog="python -m lib.studies.overfitting", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m lib.studies.overfitting", description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="folder of the tables")
     parser.add_argument("changes", nargs="*", help="name=value: parameters of all trainings")
     parser.add_argument("--data", type=Path, help="index that 01-data wrote")
     parser.add_argument("--start", type=Path, help="folder of the pre-training")
     parser.add_argument("--plan", choices=PLANS, default="law")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many seconds")
+    parser.add_argument("--seconds", type=float, help="stop after so many seconds")
     parser.add_argument("--seconds-of-track", type=float, default=0.0, help="cut tracks to this length first")
     parser.add_argument("--passes", type=float, default=100.0, help="of the plans law and game")
     parser.add_argument("--every", type=float, default=3.0, help="passes between evaluations")
     parser.add_argument("--steps", type=int, default=500, help="of the plans cures and confirm")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default=None, help="default: a GPU if there is one")
     options = parser.parse_intermixed_args(words)
-    options.began = time.monotonic()
     if options.plan != "cues" and not (options.data and options.start):
         parser.error("--data and --start are needed")
     return options
@@ -115,95 +104,58 @@ def prepare_runs(folder, options):
 def train_all(folder, runs, options):
     """Train what is not finished, `options.jobs` at a time, the longest first, else in order; gather after each.
 
-    Raises `Stopped` when the time is used up before the last, and at the end `UserError` for those that failed.
+    Raises `UserError` at the end for those that failed.
     """
-    waiting = [job for job in runs if not _is_finished(folder / RUNS / job[0].name, job[1])]
-    waiting = sorted(reversed(waiting), key=lambda job: job[0].steps)
-    working, ended, failed, stopping = {}, [], [], []
-    before = signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
-    try:
-        while waiting or working or ended:
-            late = bool(stopping) or time.monotonic() > options.began + options.seconds
-            while waiting and len(working) < options.jobs and not late:
-                job = waiting.pop()
-                if (process := _begin(folder / RUNS / job[0].name, *job, options)) is not None:
-                    working[process] = job
-            if ended:  # now that others work in their places
-                runs_so_far = gather(folder)
-                for run in ended:
-                    first = onset(runs_so_far[run.name])
-                    says = f"overfits from pass {first['passes']:.0f}" if first else "no onset so far"
-                    print(f"{time.monotonic() - options.began:6.0f} s  {run.name}: {says}", flush=True)
-            if late:
-                break
-            time.sleep(0.05)
-            ended = _ended(folder, working, waiting, failed)
-    finally:
-        for process in working:
-            process.terminate()
-        for process in working:
-            process.wait()
-        signal.signal(signal.SIGTERM, before)
-        gather(folder)
-    if waiting or any(process.returncode for process in working):
-        raise Stopped(f"{len(waiting) + len(working)} trainings of {len(runs)} are left; the same command goes on.")
-    if failed:
-        raise UserError(f"{len(failed)} trainings failed: {', '.join(failed)}; each has an output.txt.")
+    turn = threading.Lock()
+
+    def work(run, config, minutes):
+        train(folder / RUNS, run, config, minutes, beside=options.jobs, quiet=True)
+        with turn:
+            first = onset(gather(folder)[run.name])
+        says = f"overfits from pass {first['passes']:.0f}" if first else "no onset so far"
+        print(f"{run.name}: {says}", flush=True)
+
+    waiting = [job for job in runs if not is_finished(folder / RUNS, *job)]
+    waiting.sort(key=lambda job: -job[0].steps)
+    jobs = [queue.Job(job[0].name, partial(work, *job)) for job in waiting]
+    errors = queue.run(jobs, options.jobs, options.seconds)
+    gather(folder)
+    if errors:
+        raise UserError(f"{len(errors)} trainings failed: {', '.join(errors)}; the lines above say why.")
 
 
-def _is_finished(path, config):
-    """Whether the training in `path` is that of `config`, and finished; its weights and state need not be there."""
-    note = read_note(path)
-    return bool(note.get("finished")) and note["config"] == dataclasses.asdict(config)
+def train(folder, run, config, minutes, **options):
+    """Train a `Run` in a process of its own, in `folder`/<name>; options: of `launch`."""
+    launch(config, folder / run.name, program="lib.studies.judge", **options)
+    write_json(folder / run.name / "study.json", _study(run, minutes))
 
 
-def _begin(path, run, config, minutes, options):
-    """The process of a training, or None where it is finished."""
-    with locked(path):
-        _, finished = claim(config, path)
-        write_json(path / "study.json", {"run": dataclasses.asdict(run), "minutes": minutes})
-    if finished:
-        return None
-    return _start(path, options)
+def is_finished(folder, run, config, minutes):
+    """Whether the training of `run` is that of `config`, and finished; its weights and state need not be there."""
+    path = folder / run.name
+    note, study = read_note(path), path / "study.json"
+    known = study.exists() and read_json(study) == _study(run, minutes)
+    return known and bool(note.get("finished")) and note["config"] == dataclasses.asdict(config)
 
 
-def _start(path, options):
-    """The process of the training in `path`; its output goes to output.txt there."""
-    environment = os.environ | {
-        "OMP_NUM_THREADS": str(max(cores() // options.jobs, 1)),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        **({"CUDA_VISIBLE_DEVICES": ""} if options.device == "cpu" else {}),
-    }
-    command = [sys.executable, "-m", "lib.studies.judge", str(path)]
-    with (path / "output.txt").open("w") as output:
-        stop = partial(end_with_parent, signal.SIGTERM)
-        pipes = {"stdout": output, "stderr": subprocess.STDOUT, "cwd": ROOT}
-        return subprocess.Popen(command, env=environment, preexec_fn=stop, **pipes)  # noqa: S603
+def _study(run, minutes):
+    return {"run": dataclasses.asdict(run), "minutes": minutes}
 
 
-def _ended(folder, working, waiting, failed):
-    """The runs that have finished since; removes them from `working`, and adds others to `waiting` or `failed`."""
-    ended = []
-    for process in [process for process in working if process.poll() is not None]:
-        job = working.pop(process)
-        if process.returncode in (INTERRUPTED, -signal.SIGTERM):
-            waiting.append(job)
-        elif process.returncode:
-            failed.append(job[0].name)
-            print(
-                f"{failed[-1]} failed:\n{(folder / RUNS / failed[-1] / 'output.txt').read_text()[-2000:]}", flush=True
-            )
-        else:
-            ended.append(job[0])
-    return ended
+def write_regimes(folder, options):
+    """Write regimes.csv: the D-probe's cells of the plan, with the generator of the pre-training."""
+    from lib.evaluation import probe
+
+    work = partial(probe.run, folder, options.data, options.start / "model.safetensors", cells())
+    if errors := queue.run([queue.Job("regimes", work)], 1, options.seconds):
+        raise errors["regimes"]
 
 
-def write_cues(folder, device=None):
+def write_cues(folder):
     """Write cues.csv: naive trainings on two tracks and the best cures, before and after onset or early and late."""
     import torch
 
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     cured = pd.read_csv(folder / "cures.csv") if (folder / "cures.csv").exists() else None
     best = [] if cured is None else ranking(cured).index[:2].tolist()
     wanted = {"none", *best, " + ".join(best)}
@@ -241,11 +193,4 @@ def _before_and_after(marks, first, device):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"UserError: {error}")
-    except Stopped as stopped:
-        print(stopped, file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    command(main)

@@ -62,18 +62,18 @@ def write_pieces(sets, tracks, count, seconds, seed, folder):
     """
     folder, own = Path(folder), draw(tracks, count, seed)
     steers, judges = held_out(sets)
-    index = {"train": [_piece(track, seconds, 0, 2, folder) for track in own], "valid": steers, "heldout-b": judges}
-    index["unseen"] = [_piece(track, seconds, 2, 3, folder) for track in own]
+    index = {"train": [piece(track, seconds, 0, 2, folder) for track in own], "valid": steers, "heldout-b": judges}
+    index["unseen"] = [piece(track, seconds, 2, 3, folder) for track in own]
     for other in group(seed):
         index[f"others-{other}"] = [
-            _piece(track, seconds, 0, 2, folder) for track in draw(tracks, count, other) if track not in own
+            piece(track, seconds, 0, 2, folder) for track in draw(tracks, count, other) if track not in own
         ]
     path = folder / f"{count}x{seconds:g}-{seed}.json"
     write_index(path, {name: found for name, found in index.items() if found})
     return path
 
 
-def _piece(track, seconds, first, last, folder):
+def piece(track, seconds, first, last, folder):
     """The part of a track from `first` to `last` thirds of its first `seconds`, as a track with its own file.
 
     It keeps the mean and the deviation of the whole track, so that both parts are normalised alike.

@@ -6,6 +6,7 @@ game     two tracks, the seeds of the law: the generator at rest, learning by L1
          and playing
 cures    two tracks, seed 1, every cure; without one, seeds 1 to 3, all tracks, and L1 alone
 confirm  the two best of the cures, their combination and none, on three pairs of tracks that no cure was chosen on
+regimes  discriminators alone, against a generator at rest: few or many segments, a worse or a better generator
 """
 
 import dataclasses
@@ -16,31 +17,15 @@ import pandas as pd
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.memorisation import ALLOWED
+from lib.runs.cures import CURES, changes_of
 
 LR = 3e-4  # of both networks, constant
 TRACKS, SEEDS, FRESH = (1, 2, 4, 8, 16), (1, 2, 3), (4, 5, 6)
 BESIDE = (2, 4)  # tracks with remix, and with a second width
 LONG = 4  # times the length
-PLANS = ("law", "game", "cures", "confirm", "cues")
-
-# Parameters of `Config`; "width" is a share of the run's
-CURES = {
-    "none": {},
-    "remix": {"remix_group": 4},
-    "joint augmentation, p 0.5": {"augment_p": 0.5},
-    "joint augmentation, adaptive p": {"augment_target": 0.3, "augment_steps": 200},
-    "R1": {"r1": 0.3},
-    "instance noise": {"instance_noise": 0.2},
-    "R1, instance noise": {"r1": 0.3, "instance_noise": 0.2},
-    "relativistic, R1, R2": {"adversarial_loss": "relativistic", "r1": 0.3, "r2": 0.3},
-    "half width": {"width": 0.5},
-    "early stop": {"discriminator_patience": 15},
-    "LeCam": {"lecam": 0.3},
-    "spectral norm": {"spectral_norm": True},
-    "dropout": {"dropout": 0.3},
-    "dither": {"dither": 0.03},
-    "joint augmentation, R1": {"augment_p": 0.5, "r1": 0.3},
-}
+PLANS = ("law", "game", "cures", "confirm", "cues", "regimes")
+# The cells of regimes: segments × shares of the generator's error, and the points at which a second width is tried
+SEGMENTS, ERRORS, WIDTHS, WIDER_AT = (8, 32, 128, 512), (1.0, 0.7, 0.4, 0.15), (16, 32), ((8, 0.15), (128, 0.4))
 ALL, L1 = "all tracks", "L1 alone"
 REFERENCES = ("none", ALL, L1)
 
@@ -84,14 +69,6 @@ class Run:
         return config.without_adversary() if self.mode == "l1" else config
 
 
-def changes_of(cure):
-    """The parameters of a cure, or of several joined by " + "."""
-    changes = {}
-    for part in cure.split(" + "):
-        changes |= CURES.get(part, {})
-    return changes
-
-
 def shared(start, overrides):
     """The parameters that all runs share: the protocol, the generator of the pre-training, and `overrides`."""
     network = ("generator", "channels", "depth", "lstm_layers", "projection")
@@ -103,6 +80,15 @@ def shared(start, overrides):
     return protocol | {name: getattr(start, name) for name in network} | overrides
 
 
+def make(settings, count, seconds, seed, *, every, passes=0.0, steps=0, **changes):
+    """A `Run` on `count` tracks cut to `seconds`, of so many passes or steps; every: passes between evaluations."""
+    in_pass, batch = max(int(seconds * 2 / 3 // settings["seconds"]), 1) * count, settings["batch"]
+    total = steps or math.ceil(passes * in_pass / batch)
+    between = min(max(round(every * in_pass / batch), 1), total)
+    changes = {"width": settings["discriminator_width"]} | changes
+    return Run(count, seconds, seed, total, between, in_pass, **changes)
+
+
 def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=None):
     """The runs of a plan.
 
@@ -111,12 +97,7 @@ def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=
     """
 
     def run(count, seed, length=seconds, by_steps=None, **changes):
-        per_track = int(length * 2 / 3 // settings["seconds"])
-        in_pass, batch = max(per_track, 1) * count, settings["batch"]
-        total = by_steps or math.ceil(passes * in_pass / batch)
-        between = max(round(every * in_pass / batch), 1)
-        changes = {"width": settings["discriminator_width"]} | changes
-        return Run(count, length, seed, total, min(between, total), in_pass, **changes)
+        return make(settings, count, length, seed, every=every, passes=passes, steps=by_steps, **changes)
 
     enough = available[seconds]
     runs = []
@@ -143,6 +124,13 @@ def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=
     else:
         raise UserError(f"plan = {name!r} is unknown; choose one of {', '.join(PLANS)}.")
     return list(dict.fromkeys(runs))
+
+
+def cells():
+    """The cells of the plan regimes: (segments, error, width, seed) each."""
+    points = [(count, error, WIDTHS[0]) for count in SEGMENTS for error in ERRORS]
+    points += [(count, error, WIDTHS[1]) for count, error in WIDER_AT]
+    return [(*point, seed) for seed in SEEDS[:2] for point in points]
 
 
 def score(row, naive):

@@ -39,11 +39,11 @@ def gather(folder):
     studied = [runs[name] for name in _names(folder, "law", "game") if name in runs]
     cured = [(plan, runs[name]) for plan in ("cures", "confirm") for name in _names(folder, plan) if name in runs]
     if studied:
-        rows = [_key(found) | line | found["made_by"] for found in studied for line in found["lines"]]
-        _write(folder / "memorisation.csv", rows, [*KEYS, "step", "passes", *MEASURES, *MADE])
-        onsets = [_key(found) | _onset(found) | found["made_by"] for found in studied]
-        _write(folder / "onsets.csv", onsets, [*KEYS, "onset_passes", "censored_passes", *MADE])
-        _write(folder / "law.csv", fits(pd.DataFrame(onsets)), None)
+        rows = [key(found) | line | found["made_by"] for found in studied for line in found["lines"]]
+        write(folder / "memorisation.csv", rows, [*KEYS, "step", "passes", *MEASURES, *MADE])
+        onsets = [key(found) | onset_row(found) | found["made_by"] for found in studied]
+        write(folder / "onsets.csv", onsets, [*KEYS, "onset_passes", "censored_passes", *MADE])
+        write(folder / "law.csv", fits(pd.DataFrame(onsets)), None)
     if cured:
         rows = [_cure(plan, found) for plan, found in cured]
         naive = {(row["plan"], row["pair"]): row for row in rows if row["cure"] == "none"}
@@ -51,9 +51,9 @@ def gather(folder):
             reference = naive.get((row["plan"], row["pair"]))
             row["score"] = score(row, reference) if reference and row["cure"] != L1 else np.nan
         first = ["plan", "cure", "seed", "pair"]
-        _write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", *MADE])
+        write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", *MADE])
         steps = [_cure(plan, found) | line for plan, found in cured for line in found["lines"]]
-        _write(folder / "cures_steps.csv", steps, [*first, "step", "passes", *MEASURES, *MADE])
+        write(folder / "cures_steps.csv", steps, [*first, "step", "passes", *MEASURES, *MADE])
     return runs
 
 
@@ -75,14 +75,15 @@ def fits(onsets):
 
 def read_runs(folder):
     """{name: finished training} of all plans: {"run", "minutes", "lines", "made_by"}, each line with its null."""
-    runs = {name: _read_run(folder / RUNS / name) for name in sorted(_names(folder))}
+    runs = {name: read_run(folder / RUNS / name) for name in sorted(_names(folder))}
     runs = {name: found for name, found in runs.items() if found}
     for found in runs.values():
         _add_null(found, runs)
     return runs
 
 
-def _read_run(folder):
+def read_run(folder):
+    """The finished training in `folder`, as of `read_runs` but without its null, or None."""
     note = read_note(folder)
     if not note.get("finished") or not (folder / "study.json").exists():
         return None
@@ -136,12 +137,14 @@ def _add_null(found, runs):
             line["membership_null"] = float(np.mean(values[line["step"]])) if line["step"] in values else np.nan
 
 
-def _key(found):
+def key(found):
+    """What tells a training from others in memorisation.csv."""
     run = found["run"]
     return {name: getattr(run, name) for name in KEYS if name != "minutes"} | {"minutes": round(found["minutes"], 3)}
 
 
-def _onset(found):
+def onset_row(found):
+    """{"onset_passes", "censored_passes"} of a training, one of them NaN."""
     first, last = onset(found), found["lines"][-1]
     known = {"onset_passes": round(first["passes"], 3), "censored_passes": np.nan} if first else {}
     return known or {"onset_passes": np.nan, "censored_passes": round(last["passes"], 3)}
@@ -152,13 +155,16 @@ def _cure(plan, found):
     name = L1 if run.mode == "l1" else ALL if run.tracks != 2 else run.cure
     medians = pd.DataFrame(lines[-LAST:]).reindex(columns=MEASURES).astype(float).median()
     start = {"plan": plan, "cure": name, "seed": run.seed, "pair": run.seed}
-    return start | medians.to_dict() | {"onset_passes": _onset(found)["onset_passes"]} | found["made_by"]
+    return start | medians.to_dict() | {"onset_passes": onset_row(found)["onset_passes"]} | found["made_by"]
 
 
-def _write(path, rows, columns):
+def write(path, rows, columns):
+    """Write `rows`, dictionaries, as a table of these columns, or of all; return it."""
     table = pd.DataFrame(rows)
+    table = table.reindex(columns=columns) if columns else table
     with atomic(path) as temporary:
-        (table.reindex(columns=columns) if columns else table).to_csv(temporary, index=False, float_format="%.6g")
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    return table
 
 
 def minutes_of(index):

@@ -9,7 +9,6 @@ a row per variant, seed, song and stem: the values of `lib.evaluation.songs.meas
 """
 
 import dataclasses
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
-from lib.common.processes import keep_buffers, use_utf8
+from lib.common.processes import command, keep_buffers
 from lib.common.provenance import ROOT, made_by, portable
 from lib.config import parse
 from lib.evaluation import songs
@@ -93,8 +92,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
+    command(main)

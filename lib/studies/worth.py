@@ -7,13 +7,12 @@ Pre-trainings come first, then the arms that every seed has, then those of the f
 musdb, museval or Jupyter, so that it runs where only PyTorch is, but data.json (01-data or `lib.studies.data`).
 """
 
-import sys
 from functools import partial
 
 import torch
 
 from lib.common.errors import Parser, UserError
-from lib.common.processes import use_utf8
+from lib.common.processes import command
 from lib.common.processes import workers as processes
 from lib.common.provenance import ROOT
 from lib.data.tracks import read_index
@@ -71,8 +70,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    use_utf8()
-    try:
-        main()
-    except UserError as error:
-        sys.exit(str(error))
+    command(main)

@@ -1,21 +1,15 @@
 """The D-probe, on signals for which the right answer is known."""
 
-import copy
 import itertools
-import types
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from support import in_process
-from torch.nn import functional as F
 
 from lib.common.errors import UserError
-from lib.common.files import read_json, write_json
 from lib.data import tracks as data
-from lib.data.batches import JointAugmentation
 from lib.demucs import Demucs, center_trim
 from lib.evaluation import probe
 from lib.models.weights import save_weights
@@ -74,7 +68,7 @@ def small(monkeypatch):
 
 def test_segments_are_stretches_of_the_tracks_and_the_generators_estimates_of_them(index):
     tracks = tuple(data.read_index(index)[0]["train"][:2])  # of 4 s, 39 segments each
-    stems, estimates = probe.segments(tracks, Quarter(), 6, SECONDS)
+    stems, estimates = probe.segments_of(tracks, Quarter(), 6, SECONDS)
     assert estimates.shape == (6, 4, 2, SAMPLES) and stems.shape == (6, 4, 2, SAMPLES + 20), "ten samples of context"
     stems = center_trim(stems, estimates)
     for k, place in enumerate((0, 13, 26, 0, 13, 26)):  # every thirteenth
@@ -87,17 +81,17 @@ def test_segments_are_stretches_of_the_tracks_and_the_generators_estimates_of_th
 
 def test_too_few_segments_are_refused_in_one_sentence(noise):
     with pytest.raises(UserError, match=r"hold 10 segments of 0.1 s, fewer than 11; ask for fewer\."):
-        probe.segments(tuple(noise["train"]), IMITATOR, 11, SECONDS)
+        probe.segments_of(tuple(noise["train"]), IMITATOR, 11, SECONDS)
 
 
-def cell(noise, cure="none", generator=IMITATOR, **changes):
-    base = dict(count=3, seed=1, steps=30, seconds=SECONDS, batch=4, width=8, lr=1e-3)
-    return probe.cell(noise, generator, cure=cure, **(base | changes))
+def cell(noise, generator=IMITATOR, **changes):
+    base = dict(segments=3, error=1.0, width=8, seed=1, steps=30, passes=1, seconds=SECONDS, batch=4, lr=1e-3)
+    return probe.cell(noise, generator, **(base | changes))
 
 
 def test_memorisation_is_seen_where_there_is_nothing_else_to_learn(noise):
-    found = cell(noise, steps=150)
-    assert found["r_t"] == 1, "it knows every real patch that it has seen"
+    found = cell(noise, steps=150)[-1]
+    assert found["tpr_train"] == 1, "it knows every real patch that it has seen"
     # 40 segments of each kind with two overlapping patches: 4 sigma of the AUC of 40 + 40 is 0.26
     assert found["auc_heldout"] == pytest.approx(0.5, abs=0.26)
     assert found["tpr_heldout"] + found["tnr_heldout"] == pytest.approx(1, abs=0.45)  # 4 sigma, as above
@@ -123,185 +117,35 @@ class Offset(Quarter):
 
 
 def test_a_difference_that_all_segments_share_is_no_memory(noise):
-    found = cell({"train": noise["valid"][:1], "valid": noise["valid"]}, generator=Offset(), count=19)
+    found = cell({"train": noise["valid"][:1], "valid": noise["valid"]}, generator=Offset(), segments=19)[-1]
     assert found["auc_heldout"] > 0.95 and abs(found["r_v_sigma"]) < 0.05 and abs(found["r_f"]) < 0.05
 
 
 def test_of_a_generator_without_error_nothing_can_be_told(noise):
-    found = cell(noise, error=0.0)
+    found = cell(noise, error=0.0)[-1]
     assert found["auc_heldout"] == 0.5 and found["r_v_sigma"] is None
     assert found["tpr_heldout"] == 1 - found["tnr_heldout"]
 
 
-def test_a_cell_holds_what_it_promises_and_gives_the_same_again(noise):
-    found = cell(noise)
-    assert list(found) == ["segments", "cure", "seed", *probe.COLUMNS]
-    assert (found["segments"], found["cure"], found["seed"]) == (3, "none", 1)
+def test_a_cell_logs_its_course_and_gives_the_same_again(noise):
+    found = cell(noise, steps=60)
+    assert [(row["step"], row["passes"]) for row in found] == [(step, step * 4 / 3) for step in (25, 50, 60)]
+    assert list(found[0]) == [*probe.CELL, "sdr", "step", "passes", *probe.COLUMNS]
+    assert [found[0][name] for name in probe.CELL] == [3, 1.0, 8, 1]
     torch.rand(3)
-    assert cell(noise) == found
-    assert cell(noise, seed=2) != found
+    assert cell(noise, steps=60) == found
+    assert cell(noise, steps=60, seed=2) != found
 
 
-def watched(noise, cure, steps, monkeypatch):
-    """A cell and its course: `found`; `adversary`; `start`, the discriminator before its first step; of that step
-    `given` (stems, estimates), `seen` (mixture, real, generated), `gradient` by all weights in a row, and `dropped`,
-    the outputs of its dropout; `evaluations`, p and metrics after each."""
-    log, make = types.SimpleNamespace(evaluations=[], forwards=[], dropped=[]), probe.build_adversary
-
-    def record(*arguments, **settings):
-        log.adversary = adversary = make(*arguments, **settings)
-        log.start = copy.deepcopy(adversary.discriminator)
-        forward = adversary.discriminator.register_forward_pre_hook(lambda _, inputs: log.forwards.append(inputs))
-        dropout = adversary.discriminator.patch.dropout.register_forward_hook(
-            lambda *call: log.dropped.append(call[-1])
-        )
-        view, play, observe = adversary.inputs, adversary.discriminator_step, adversary.observe
-
-        def inputs(step, *given):
-            if step == 0:
-                log.given = given
-            return view(step, *given)
-
-        def discriminator_step(step, seen):
-            play(step, seen)
-            if step == 0:
-                forward.remove()
-                dropout.remove()
-                log.gradient = flat(p.grad for p in adversary.discriminator.parameters())
-
-        adversary.inputs, adversary.discriminator_step = inputs, discriminator_step
-        adversary.observe = lambda metrics: (observe(metrics), log.evaluations.append((adversary.p, metrics)))
-        return adversary
-
-    with monkeypatch.context() as patch:
-        patch.setattr(probe, "build_adversary", record)
-        log.found = cell(noise, cure, steps=steps)
-    log.seen = log.forwards[0]
-    return log
+def test_a_cell_trains_until_it_has_its_steps_and_its_passes(noise):
+    assert cell(noise, steps=2, passes=20)[-1]["step"] == 15  # 20 passes over 3 segments, 4 a step
 
 
-def flat(parts):
-    return torch.cat([part.detach().flatten() for part in parts])
-
-
-def augmented(log, p):
-    """What the first step was given, each operator applied with probability p."""
-    augment = JointAugmentation(np.random.RandomState([1, 3, 0]), p, 4, slice(0, 4), SAMPLES, data.SAMPLERATE)
-    return [augment(part) for part in log.given]
-
-
-def augments(log, _):
-    stems, estimates = augmented(log, 0.5)
-    wanted = stems.sum(1), stems, estimates
-    for found, part in zip(log.seen, wanted, strict=True):
-        torch.testing.assert_close(found, part, rtol=0, atol=2e-5)
-    assert not torch.allclose(stems, log.given[0], atol=0.1)
-
-
-def drives_p(log, _):
-    """A quarter (25 of 100 steps) up where r_v is above 0.2, else down."""
-    p = 0.0
-    for found, metrics in log.evaluations:
-        p = min(max(p + (0.25 if metrics["r_v_sigma"] > 0.2 else -0.25), 0.0), 0.8)
-        assert found == pytest.approx(p)
-    assert len(log.evaluations) == 3 and p > 0, "after 25, 50 and 55 steps"
-
-
-def adds_to_the_loss(log, naive, r1=0.0, lecam=0.0):
-    """The first step's gradient is that of cross-entropy, γ / 2 · 16 · R1 and LeCam's penalty, by hand."""
-    mixture, stems, estimates = log.seen
-    stems = stems.detach().requires_grad_()
-    real, generated = (log.start(mixture, x)["patch"][-1] for x in (stems, estimates))
-    (by_stems,) = torch.autograd.grad(real.sum(), stems, create_graph=True)
-    steepness = (by_stems * mixture.std(dim=(1, 2)).view(-1, 1, 1, 1)).square().sum() / real.numel()
-    distance = (real - generated.mean().detach()).square().mean() + (generated - real.mean().detach()).square().mean()
-    loss = (F.softplus(-real).mean() + F.softplus(generated).mean()) / 2
-    weights = [*log.start.parameters()]
-    plain, added = (
-        flat(torch.autograd.grad(x, weights, retain_graph=True, materialize_grads=True))
-        for x in (loss, r1 / 2 * 16 * steepness + lecam * distance)
-    )
-    assert added.norm() > 0.02 * plain.norm()
-    assert (log.gradient - plain - added).norm() < 0.02 * added.norm()
-
-
-def adds_noise(log, size, p, alike):
-    """Of `size` times the mixture's deviation; `alike` on real and generated, and its sum on the mixture."""
-    (stems, estimates), (mixture, *seen) = augmented(log, p), log.seen
-    first, second = (found - part for found, part in zip(seen, (stems, estimates), strict=True))
-    level = stems.sum(1).std(dim=(1, 2))
-    for noise in (first, second):  # 8,820 draws a stem: 4 sigma are 3 %
-        torch.testing.assert_close(noise.std(dim=(2, 3)), size * level[:, None].expand(-1, 4), rtol=0.04, atol=0)
-    if alike:
-        torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
-    else:
-        assert torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].abs() < 0.03
-    torch.testing.assert_close(mixture - stems.sum(1), first.sum(1) if alike else 0 * mixture, rtol=0, atol=2e-5)
-
-
-def remixes(log, naive):
-    (stems, estimates), before = log.given, naive.given[0]
-    same = (stems[:, None] == before[None]).flatten(3).all(-1)  # (item, where its stem comes from, source)
-    assert same.any(1).all() and not same.all(2).any(1).all(), "whole stems, in some items from several others"
-    assert torch.equal(stems[:, :, 0, 0].sort(0)[0], before[:, :, 0, 0].sort(0)[0]), "each stem goes to one item"
-    torch.testing.assert_close(estimates, IMITATOR(stems.sum(1)), rtol=0, atol=1e-5)
-
-
-def norms(network):
-    return [torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() for layer in network.patch.layers]
-
-
-def holds_the_norms(log, naive):
-    assert norms(log.adversary.discriminator) == pytest.approx(
-        [1] * 7, abs=0.1
-    )  # after few steps of the power iteration
-    assert min(norms(naive.adversary.discriminator)) > 1.2
-
-
-def drops_channels(log, naive):
-    outputs = log.dropped[:6]  # of the first forward
-    kept = torch.cat([(x != 0).any(0).any(-1) for x in outputs])
-    assert len(kept) == 8 * (1 + 2 + 4 + 8 + 8 + 8)
-    assert kept.float().mean().item() == pytest.approx(0.7, abs=0.12)  # 4 sigma of 248 draws
-    assert all((x != 0).all() for x in naive.dropped[:6])
-
-
-def narrows(log, naive):
-    found, before = ([x.out_channels for x in log_.adversary.discriminator.patch.layers] for log_ in (log, naive))
-    assert before == [8, 16, 32, 64, 64, 64, 1] and found == [2, 4, 8, 16, 16, 16, 1]
-
-
-def keeps_the_best(log, naive):
-    entropies = [metrics["bce_heldout"] for _, metrics in log.evaluations]
-    assert len(entropies) == 3 and naive.found["bce_heldout"] == entropies[-1], "the same discriminator was trained"
-    assert log.found["bce_heldout"] == min(entropies) < entropies[-1], "memory makes it worse"
-
-
-EFFECTS = {
-    "joint augmentation, p 0.5": [augments],
-    "joint augmentation, adaptive p": [drives_p],
-    "R1, γ 0.01": [partial(adds_to_the_loss, r1=0.01)],
-    "R1, γ 0.1": [partial(adds_to_the_loss, r1=0.1)],
-    "instance noise": [lambda log, _: adds_noise(log, 0.1, 0.0, alike=False)],
-    "dither": [lambda log, _: adds_noise(log, 0.03, 0.0, alike=True)],
-    "remix of stems": [remixes],
-    "LeCam": [partial(adds_to_the_loss, lecam=0.3)],
-    "spectral norm": [holds_the_norms],
-    "dropout": [drops_channels],
-    "quarter width": [narrows],
-    "early stop": [keeps_the_best],
-    "augmentation + R1": [augments, partial(adds_to_the_loss, r1=0.01)],
-    "augmentation + noise": [lambda log, _: adds_noise(log, 0.1, 0.5, alike=False)],
-}
-
-
-@pytest.mark.parametrize("cure", [cure for cure in probe.CURES if cure != "none"])
-def test_every_cure_does_what_its_name_says(noise, cure, monkeypatch):
-    steps = 55 if "adaptive" in cure or cure == "early stop" else 3  # these act on an evaluation, every 25 steps
-    log, naive = (watched(noise, name, steps, monkeypatch) for name in (cure, "none"))
-    for effect in EFFECTS[cure]:
-        effect(log, naive)
-    assert log.found["cure"] == cure and any(log.found[name] != naive.found[name] for name in probe.COLUMNS)
+def test_half_the_error_is_six_decibels(noise):
+    [whole], [half] = (cell(noise, steps=1, error=error) for error in (1.0, 0.5))
+    # Of stems s, the imitator's estimates have the error s − estimate, of twice 3/4 of their power
+    assert whole["sdr"] == pytest.approx(-10 * np.log10(1.5), abs=0.1)
+    assert half["sdr"] - whole["sdr"] == pytest.approx(20 * np.log10(2), abs=1e-3)
 
 
 @pytest.fixture
@@ -312,54 +156,38 @@ def weights(tmp_path):
 
 def test_cells_are_kept_until_what_they_depend_on_changes(index, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "workers", in_process)
-    run, trained = probe.cell, []
-    monkeypatch.setattr(
-        probe,
-        "cell",
-        lambda *a, count, cure, seed, **k: trained.append(seed) or run(*a, count=count, cure=cure, seed=seed, **k),
-    )
+    train, trained = probe.cell, []
+    monkeypatch.setattr(probe, "cell", lambda *a, **k: trained.append(k["seed"]) or train(*a, **k))
 
-    def table(seeds, **changes):
-        cells = [(4, cure, seed) for seed in seeds for cure in ("none", "LeCam")]
+    def table(seeds, index=index, **changes):
+        cells = [(4, error, 4, seed) for seed in seeds for error in (1.0, 0.4)]
         return probe.run(
-            tmp_path / "dprobe", index, weights, cells, **({"steps": 2, "seconds": 0.1, "width": 4} | changes)
+            tmp_path / "map", index, weights, cells, **({"steps": 2, "passes": 1, "seconds": 0.1} | changes)
         )
 
     first = table([1])
-    assert [*first.columns] == ["segments", "cure", "seed", *probe.COLUMNS]
-    assert first.cure.tolist() == ["none", "LeCam"] and trained == [1, 1]
+    assert [*first.columns] == [*probe.CELL, "sdr", "step", "passes", *probe.COLUMNS, "machine", "commit"]
+    assert first["error"].tolist() == [1.0, 0.4] and first["passes"].tolist() == [4, 4] and trained == [1, 1]
     both = table([2, 1])
-    assert both.seed.tolist() == [2, 2, 1, 1] and trained == [1, 1, 2, 2], "in the order asked for; the first is kept"
-    pd.testing.assert_frame_equal(both[2:].reset_index(drop=True), first)
+    assert both["seed"].tolist() == [1, 1, 2, 2] and trained == [1, 1, 2, 2], "the first are kept"
     pd.testing.assert_frame_equal(table([2, 1]), both)
-    assert trained == [1, 1, 2, 2]
-    table([1], steps=3)
-    assert trained == [1, 1, 2, 2, 1, 1] and len(pd.read_csv(tmp_path / "dprobe" / "dprobe.csv")) == 2
+    assert len(trained) == 4
+    assert len(table([1], steps=3)) == 2 and len(trained) == 6
     save_weights(Demucs(channels=3, depth=2, lstm_layers=0), weights)
     table([1], steps=3)
-    assert trained == [1, 1, 2, 2, 1, 1, 1, 1], "other weights"
+    assert len(trained) == 8, "other weights"
     sets, _ = data.read_index(index)
     data.write_index(tmp_path / "data.json", sets | {"valid": sets["valid"][:1]})
-    index = tmp_path / "data.json"
-    table([1], steps=3)
-    assert trained == [1, 1, 2, 2, 1, 1, 1, 1, 1, 1], "other data"
+    table([1], tmp_path / "data.json", steps=3)
+    assert len(trained) == 10, "other data"
     monkeypatch.setattr(probe, "VERSION", probe.VERSION + 1)
-    with pytest.raises(UserError, match="dprobe.json is of another version .*; run the notebook 04-discriminator"):
-        probe.read_probe(tmp_path / "dprobe")
-    table([1], steps=3)
-    assert trained == [1, 1, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1], "another version"
-    assert len(probe.read_probe(tmp_path / "dprobe")) == 2
-    note = read_json(tmp_path / "dprobe" / "dprobe.json")
-    del note["version"]  # as of the first version
-    write_json(tmp_path / "dprobe" / "dprobe.json", note)
-    monkeypatch.setattr(probe, "VERSION", 1)
-    table([1], steps=3)
-    assert len(trained) == 12, "kept"
+    table([1], tmp_path / "data.json", steps=3)
+    assert len(trained) == 12, "another version"
 
 
 def test_cells_of_other_settings_never_count_even_after_an_interruption(index, weights, tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "workers", in_process)
-    cells, settings = [(4, "none", 1)], {"seconds": 0.1, "width": 4}
+    cells, settings = [(4, 1.0, 4, 1)], {"seconds": 0.1, "passes": 1}
     before = probe.run(tmp_path, index, weights, cells, steps=2, **settings)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(probe, "cell", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -367,26 +195,16 @@ def test_cells_of_other_settings_never_count_even_after_an_interruption(index, w
     assert not probe.run(tmp_path, index, weights, cells, steps=8, **settings).equals(before)
 
 
-@pytest.mark.parametrize(
-    "name, value, says",
-    [
-        ("cure", "prayer", "cures = 'prayer' is unknown; choose one of none, joint augmentation, p 0.5, "),
-        ("segments", 0, "segments = 0 must be above 0"),
-        *((name, 0, f"{name} = 0 must be above 0") for name in ("steps", "seconds", "batch", "width", "lr", "error")),
-        ("seconds", float("nan"), "seconds = nan must be above 0"),
-    ],
-)
-def test_an_unknown_cure_or_a_value_out_of_range_is_refused_before_any_step(
-    index, weights, tmp_path, name, value, says
-):
-    values = {"segments": 4, "cure": "none", "steps": 1, "seconds": SECONDS, name: value}
-    cells = [(4, "none", 1), (values.pop("segments"), values.pop("cure"), 1)]
-    with pytest.raises(UserError, match=says):
-        probe.run(tmp_path / "dprobe", index, weights, cells, **values)
-    assert not (tmp_path / "dprobe").exists()
+@pytest.mark.parametrize("name", ["segments", "error", "width", "steps", "passes", "seconds", "batch", "lr"])
+def test_a_value_out_of_range_is_refused_before_any_step(index, weights, tmp_path, name):
+    place = {"segments": 0, "error": 1, "width": 2}
+    cell = [0 if place.get(name) == k else value for k, value in enumerate((4, 1.0, 4, 1))]
+    with pytest.raises(UserError, match=f"{name} = 0 must be above 0"):
+        probe.run(tmp_path / "map", index, weights, [tuple(cell)], **({} if name in place else {name: 0}))
+    assert not (tmp_path / "map").exists()
 
 
 def test_too_many_segments_are_refused_before_any_step(index, weights, tmp_path):
     with pytest.raises(UserError, match="fewer than 4000; ask for fewer"):
-        probe.run(tmp_path / "dprobe", index, weights, [(4, "none", 1), (4000, "none", 1)], steps=1, seconds=0.1)
-    assert not (tmp_path / "dprobe").exists()
+        probe.run(tmp_path / "map", index, weights, [(4, 1.0, 4, 1), (4000, 1.0, 4, 1)], seconds=0.1)
+    assert not (tmp_path / "map").exists()

@@ -59,16 +59,6 @@ def tracks(arms=("mixture", "l1", "gan", "gan-cures")):
 ARMS = ("mixture", "pretrain", "l1", "gan", "gan-share-0.1", "spectral", "spectral-gan")
 
 
-def dprobe():
-    """Cures at 16 segments only, as the quick profile has them."""
-    cells = [(16, "none"), (512, "none"), (16, "R1")]
-    return pd.DataFrame([
-        {"segments": count, "cure": cure, "seed": seed, "r_v_sigma": 0.5 - seed / 10, "r_f": 0.2, "tpr_heldout": 0.6,
-         "tnr_heldout": 0.7}
-        for count, cure in cells for seed in (1, 2, 3)
-    ])  # fmt: skip
-
-
 def likeness(songs):
     random = np.random.default_rng(songs)
     return pd.DataFrame([
@@ -90,7 +80,6 @@ FIGURES = {
     "seed_noise": lambda: figures.arms.seed_noise(
         results.published_seeds(), results.published_systems().loc["Demucs v1 + GAN (first report)"]
     ),
-    "dose_response_of_nothing": lambda: figures.arms.dose_response(dose_table(tracks())),
     "measure_differences": lambda: figures.arms.measure_differences(arm_differences(tracks(), METRICS)),
     "forest": lambda: figures.arms.forest(comparisons(tracks(ARMS))),
     "forest_of_detail": lambda: figures.arms.forest(comparisons(tracks(ARMS), [PRIMARY_DETAIL]), PRIMARY_DETAIL),
@@ -102,8 +91,6 @@ FIGURES = {
     "pull_curves": lambda: figures.training.pull_curves(
         {"gan-1": metrics().assign(discriminator=0.5, adversarial_share=0.1)}
     ),
-    "probe_curves": lambda: figures.training.probe_curves(dprobe()),
-    "probe_heatmap": lambda: figures.training.probe_heatmap(dprobe()),
 }
 
 
@@ -153,12 +140,6 @@ def test_bars_of_the_seeds_are_the_interval():
         (bar.get_y(), bar.get_y() + bar.get_height()) for bar in figures.arms.seed_noise(seeds, gan).axes[0].patches
     ]
     np.testing.assert_allclose(bars, np.stack([-half, half], axis=1))
-
-
-def test_heat_map_shows_mean_and_spread_and_leaves_out_what_was_not_run():
-    left, middle, _ = figures.training.probe_heatmap(dprobe()).axes
-    assert [text.get_text() for text in left.texts] == ["0.30\n± 0.10"] * 3
-    assert [text.get_text() for text in middle.texts] == ["0.50\n± 0.10"] * 3
 
 
 def test_perception_distortion_shows_every_seed_and_the_mean_of_every_arm():

@@ -47,6 +47,31 @@ def test_the_classical_pair_shows_medians_of_three_and_marks_the_onset(table, on
     assert labels(figure) == ["training tracks", "held-out tracks", "onset"]
 
 
+def test_the_pair_is_naive_and_cured_side_by_side(table, onsets):
+    kinds = {1: "none", 2: "R1"}
+    table, onsets = (rows[rows["tracks"] == 2].assign(cure=rows["seed"].map(kinds)) for rows in (table, onsets))
+    table, onsets = table[table["mode"] == "play"].assign(seed=1), onsets[onsets["mode"] == "play"].assign(seed=1)
+    onsets.loc[onsets["cure"] == "R1", "onset_passes"] = np.nan
+    naive, cured = memorisation.classical_pair(table, onsets, by="cure").axes
+    assert [title(naive), title(cured)] == ["no cure", "R1"]
+    assert list(naive.lines[-1].get_xdata()) == [40, 40] and len(cured.lines) == 2
+
+
+@pytest.mark.parametrize("steps", [100, 400])
+def test_the_map_is_drawn_at_equal_steps_and_at_equal_passes(steps):
+    rows = [
+        dict(segments=count, error=error, width=width, seed=seed, sdr=8 - 10 * error, step=step,
+             passes=8 * step / count, bce_train=0.1, bce_heldout=0.1 + step / steps)
+        for count, last in ((8, steps), (32, 4 * steps)) for error in (1.0, 0.4)
+        for seed in (1, 2) for width in (16, 32)
+        for step in (25, 100, 400, 1600) if step <= last
+    ]  # fmt: skip
+    left, right = memorisation.regimes(pd.DataFrame(rows)).axes
+    assert [title(left), title(right)] == [f"after {steps} steps", f"after {steps} passes"]
+    assert [text.get_text() for text in left.texts[:4]] == ["1.0"] * 4
+    assert [text.get_text() for text in right.texts[:4]] == ["1.0", "1.0", "4.0", "4.0"], "four times as many steps"
+
+
 @pytest.mark.parametrize("fitted", [True, False])
 def test_the_law_shows_censored_trainings_as_arrows(onsets, fitted):
     fits = pd.DataFrame([{"by": "tracks", "a": 3.0, "b": 1.0, "b_low": 0.9, "b_high": 1.1}, {"by": "minutes"}])

@@ -237,38 +237,6 @@ def test_a_single_arm_is_not_compared():
         arms.arm_differences(tracks().query("arm != 'gan'"))
 
 
-def dprobe(**r_v):
-    """A D-probe of three seeds at 16 segments with these mean r_v, and an uncured one at 512."""
-    names = {"none": "none", "augmentation": "joint augmentation", "norm": "spectral norm"}
-    return pd.DataFrame([
-        {"segments": count, "cure": names[cure], "seed": seed, "r_v_sigma": value + 0.1 * (seed - 2),
-         "r_f": 0.1, "tpr_heldout": 0.9 - value, "tnr_heldout": 0.8, "bce_heldout": 1 + value}
-        for count, values in ((16, r_v), (512, {"none": 0.02})) for cure, value in values.items() for seed in (1, 2, 3)
-    ])  # fmt: skip
-
-
-def test_the_probe_names_the_cure_that_helps_and_the_one_that_does_not():
-    said = discriminator.probe(dprobe(none=0.45, augmentation=0.15, norm=0.44))
-    assert "tracks (r_v + r_f) is 0.55 at 16, 0.12 at 512 segments: the fewer segments" in said
-    assert said.endswith("best cure is joint augmentation: 0.25 instead of 0.55.")  # spectral norm gains too little
-    both = discriminator.probe(dprobe(none=0.45, augmentation=0.15, norm=0.25))
-    assert both.endswith("At least 0.1 is also gained by spectral norm.")
-
-
-def test_a_cure_that_knows_less_is_none():
-    table = dprobe(none=0.45, augmentation=0.15, norm=0.05)
-    table.loc[table["cure"] == "spectral norm", "tpr_heldout"] = 0.2
-    said = discriminator.probe(table)
-    assert "best cure is joint augmentation" in said
-    assert said.endswith("The same gain by spectral norm comes only from discriminating worse.")
-
-
-def test_the_probe_does_not_claim_memory_or_cures_where_there_are_none():
-    said = discriminator.probe(dprobe(none=0.08, norm=0.05))
-    assert "memory plays no great part" in said and "no cure gains as much as 0.1" in said
-    assert "cure is" not in discriminator.probe(dprobe(none=0.4))
-
-
 def last_evaluation(**changes):
     metrics = dict.fromkeys((*PART_METRICS, "tpr_train", "tnr_train", "p"), 0.7)
     metrics |= {"step": 300, "confidence_train": 0.8, "confidence_heldout": 0.8, "r_v_sigma": 0.1, "r_f": 0.1}
@@ -283,8 +251,8 @@ def test_diagnoses_count_the_seeds_of_every_arm():
     })  # fmt: skip
     assert table["verdict"].tolist() == ["dominates", "overfits", "is healthy"]
     gan, cured = discriminator.diagnoses(table)
-    assert "L1 + GAN: in 1 of 2 seeds it dominates and 1 of 2 seeds it overfits. r_v 0.10 to 0.60" in gan
-    assert "L1 + GAN + cures: in 1 of 1 seeds it is healthy. r_v 0.10;" in cured
+    assert gan == "L1 + GAN: in 1 of 2 seeds it dominates and 1 of 2 seeds it overfits, with an r_v of 0.10 to 0.60."
+    assert cured == "L1 + GAN + cures: in 1 of 1 seeds it is healthy, with an r_v of 0.10."
 
 
 def test_verdicts_are_of_the_last_evaluation():
@@ -319,9 +287,24 @@ def test_the_study_of_memorisation_in_sentences():
         onsets.append(run | {"onset_passes": onset, "censored_passes": None if onset else 54.0})
     fits = pd.DataFrame([{"by": "tracks", "b": 0.5, "b_low": -0.4, "b_high": 1.6, "censored": 8, "runs": 18}])
     table, onsets = pd.DataFrame(rows), pd.DataFrame(onsets)
-    first, second, third, fourth = discriminator.study(table, onsets, fits.assign(determined=False))
-    assert first == "Playing, a discriminator overfits in 1 of 1 on 2 tracks of 10 s."
-    assert second.endswith("playing 1.50, watching 0.25 and facing a generator at rest 0.10.")
-    assert "0.80 against other tracks and 0.55 against unseen thirds" in third
-    assert "not determined: the exponent is 0.50 (−0.40 to 1.60), and 8 of 18" in fourth and "54 passes" in fourth
-    assert len(discriminator.study(table, onsets, fits.assign(determined=True))) == 3
+    first, second, third = discriminator.study(table, onsets, fits.assign(determined=False))
+    assert "the gap at the end is 1.50 playing, 0.25 watching and 0.10 facing a generator at rest" in first
+    assert "median AUC of 0.80, and from unseen thirds of the same tracks with 0.55" in second
+    assert "not determined: 8 of 18 trainings never overfitted" in third and "from −0.40 to 1.60" in third
+    assert len(discriminator.study(table, onsets, fits.assign(determined=True))) == 2
+    [counted] = discriminator.counts(onsets).reset_index().to_dict("records")
+    assert counted == dict(tracks=2, width=16, remix=False, trainings=1) | {"seconds of each": 10, "that overfit": 1}
+
+
+def test_the_pair_in_sentences():
+    table = pd.DataFrame(
+        [
+            {"cure": cure, "bce_train": 0.2, "bce_heldout": 0.2 + gap}
+            for cure in ("none", "R1")
+            for gap in (0.1, 0.4, 0.5)
+        ]
+    )
+    onsets = pd.DataFrame([{"cure": "none", "onset_passes": 24.0}, {"cure": "R1", "onset_passes": np.nan}])
+    naive, cured = discriminator.pair(table, onsets)
+    assert naive == "Without a cure, the discriminator overfits from pass 24 on; at the end the gap is 0.40."
+    assert cured == "With R1, the discriminator does not overfit; at the end the gap is 0.40."

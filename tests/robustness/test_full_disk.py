@@ -87,7 +87,7 @@ def run_without(out, *kinds):
 
 
 one_song = dict(train=1, valid=0, test=0, shifted=0, seconds=4.0)
-one_cell = dict(cells=[(4, "none", 1)], steps=1, seconds=0.1, width=2)
+one_cell = dict(cells=[(4, 1.0, 2, 1)], steps=1, passes=1, seconds=0.1)
 WRITES = {  # what is written, and the call that writes it into the folder `out`; `a` gives a fixture by its name
     "a song of the corpus": lambda out, a: partial(corpus.generate, out / "corpus", **one_song),
     "a decoded track": lambda out, a: partial(decode.decode, {"A - B": a("song").parent}, out),

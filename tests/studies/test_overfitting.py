@@ -6,20 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support import in_process
 
 from lib.common.errors import UserError
 from lib.common.provenance import portable
-from lib.config import Config, parse
-from lib.data.tracks import SAMPLERATE, Track, read_index, write_index
+from lib.config import Config
+from lib.data.tracks import SAMPLERATE, read_index
+from lib.evaluation import probe
 from lib.memorisation import auc
 from lib.runs.distributed import Ranks
 from lib.runs.folders import claim
 from lib.studies import cues, law, overfitting, pieces, plans
 from lib.studies.judge import JudgingTrainer, spread
 from lib.studies.plans import Run
-from lib.train import Interrupted, Trainer
 
-SECONDS = 3.0  # of a track of noise
+SECONDS = 3.0  # to which tracks of noise are cut
 COLUMNS = [
     "tracks", "minutes", "remix", "width", "seed", "mode", "step", "passes", "tpr_train", "tpr_heldout", "tnr_train",
     "tnr_heldout", "auc_train", "auc_heldout", "bce_train", "bce_heldout", "membership_auc", "membership_null",
@@ -29,64 +30,14 @@ TINY = ["seconds=0.25", "shift_seconds=0.05", "stride_seconds=0.1", "batch=4", "
 TINY += ["discriminator_width=4"]
 
 
-@pytest.fixture(scope="module")
-def noise(tmp_path_factory):
-    """(data.json, folder of the pre-training) of tracks of noise: 14 to train on, of which the first four are heard."""
-    folder = tmp_path_factory.mktemp("noise")
-
-    def track(name, seconds=SECONDS):
-        random = np.random.RandomState(sum(map(ord, name)) * 7 + len(name))
-        samples = round(seconds * SAMPLERATE)
-        stems = (random.randn(4, 2, samples) * 1500).astype(np.int16)
-        np.save(folder / f"{name}.npy", np.concatenate([stems.sum(0, dtype=np.int16)[None], stems]))
-        return Track(name, str(folder / f"{name}.npy"), samples, 0.01, 0.1, name)
-
-    sets = {"train": [track(f"train {k}") for k in range(12)] + [track(f"long {k}", 4 * SECONDS) for k in range(2)]}
-    sets |= {name: [track(f"{name} {k}") for k in range(2)] for name in ("valid", "heldout-a", "heldout-b")}
-    write_index(folder / "data.json", sets)
-    config = Config(
-        data=str(folder / "data.json"), tracks=4, steps=2, batch=4, channels=4, depth=2, lstm_layers=0, seconds=0.25,
-        shift_seconds=0.05, stride_seconds=0.1, evaluate_every=2, evaluation_excerpts=2, remix_group=0,
-    )  # fmt: skip
-    Trainer(claim(config, folder / "start")[0], folder / "start", Ranks()).run()
-    return folder / "data.json", folder / "start"
-
-
-class Here:
-    """Instead of a process: the training, at once and in this process. stop: steps after which it is interrupted."""
-
-    stop = None
-
-    def __init__(self, folder, _):
-        config, _ = claim(parse([], folder), folder)
-        trainer, self.returncode = JudgingTrainer(config, folder, Ranks()), 0
-        step = trainer.train_step
-
-        def counted():
-            if Here.stop is not None:
-                Here.stop -= 1
-                trainer.stopping = Here.stop <= 0
-            return step()
-
-        trainer.train_step = counted
-        try:
-            trainer.run()
-        except Interrupted:
-            self.returncode, Here.stop = overfitting.INTERRUPTED, None
-
-    def poll(self):
-        return self.returncode
-
-
 @pytest.fixture
-def here(monkeypatch):
-    monkeypatch.setattr(overfitting, "_start", Here)
+def here(launched_here, monkeypatch):
     monkeypatch.setattr(plans, "TRACKS", (2,))
     monkeypatch.setattr(plans, "BESIDE", (2,))
     monkeypatch.setattr(plans, "SEEDS", (1, 2))
     monkeypatch.setattr(plans, "FRESH", (4, 5))
     monkeypatch.setattr(plans, "CURES", {k: plans.CURES[k] for k in ("none", "R1", "relativistic, R1, R2")})
-    return Here
+    return launched_here
 
 
 def study(folder, noise, plan, *words):
@@ -130,7 +81,7 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     assert exploratory.loc[exploratory["cure"].isin(plans.CURES), "membership_null"].notna().all()
     alone = exploratory.set_index("cure").loc[plans.L1]
     assert alone["l1_heldout"] > 0 and np.isnan(alone["auc_heldout"])
-    overfitting.main([str(tmp_path), "--plan", "cues", "--device", "cpu"])
+    overfitting.main([str(tmp_path), "--plan", "cues"])
     probed = table(tmp_path, "cues.csv")
     assert set(probed["cue"]) == {*cues.CUES} and {"none", best[0]} <= set(probed["cure"])
 
@@ -149,19 +100,36 @@ def test_an_interrupted_study_gives_the_table_of_an_undisturbed_one(noise, here,
     for name in ("whole", "stopped"):
         if name == "stopped":
             here.stop = 5
-            with pytest.raises(overfitting.Stopped, match="are left"):
-                study(tmp_path / name, noise, "law", "--seconds", "0.01")
+            with pytest.raises(UserError, match="1 trainings failed: play-"):
+                study(tmp_path / name, noise, "law")
         study(tmp_path / name, noise, "law")
     first, second = (table(tmp_path / name, "memorisation.csv") for name in ("whole", "stopped"))
     pd.testing.assert_frame_equal(first, second)
-    study(tmp_path / "whole", noise, "law", "--seconds", "0")  # nothing is left
+    here.stop = 0  # a step would be interrupted
+    study(tmp_path / "whole", noise, "law")
+
+
+def test_the_map_of_regimes_is_one_command_that_goes_on(noise, tmp_path, monkeypatch):
+    monkeypatch.setattr(plans, "SEGMENTS", (4, 8))
+    monkeypatch.setattr(plans, "ERRORS", (1.0, 0.4))
+    monkeypatch.setattr(plans, "WIDTHS", (2, 4))
+    monkeypatch.setattr(plans, "WIDER_AT", ((8, 0.4),))
+    monkeypatch.setattr(probe, "LENGTH", {"steps": 2, "passes": 2})
+    monkeypatch.setattr(probe, "workers", in_process)
+    study(tmp_path, noise, "regimes")
+    found = table(tmp_path, "regimes.csv")
+    assert len(found) == 2 * (2 * 2 + 1) and set(found["width"]) == {2, 4} and set(found["seed"]) == {1, 2}
+    assert (found["passes"] >= 2).all() and found[["machine", "commit"]].notna().all(axis=None)
+    monkeypatch.setattr(probe, "cell", None)
+    study(tmp_path, noise, "regimes")
+    pd.testing.assert_frame_equal(table(tmp_path, "regimes.csv"), found)
 
 
 def test_a_training_in_its_own_process(noise, tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "plan", None)
     data, start = noise
     monkeypatch.setattr(overfitting, "plan", lambda *_, settings, **__: [Run(2, SECONDS, 1, 4, 2, 16, 4)])
-    study(tmp_path, noise, "game", "--device", "cpu")
+    study(tmp_path, noise, "game")
     assert table(tmp_path, "memorisation.csv")["step"].tolist() == [2, 4]
 
 

@@ -106,13 +106,9 @@ def forest(differences, metric="SDR"):
 def dose_response(dose):
     """SDR and detail by the discriminator's share of the gradient: seeds as dots, their mean and its 95 % band.
 
-    dose: `lib.report.tables.dose_table`, which may be empty. Coloured lines are the means of single stems.
+    dose: `lib.report.tables.dose_table`. Coloured lines are the means of single stems.
     """
     shares = sorted(dose["share"].unique())
-    if not shares:
-        figure, (axis,) = panels(1, 1.0, "How much discriminator is good?")
-        axis.set(title="This run has no arms of several shares.", xticks=[], yticks=[])
-        return figure
     colours = stem_colours([stem for stem in dose["stem"].unique() if stem != "all"])
     figure, axes = panels(2, 3.6, "How much discriminator is good?")
     for axis, metric in zip(axes, ("SDR", PRIMARY_DETAIL), strict=True):

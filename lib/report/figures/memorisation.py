@@ -13,24 +13,27 @@ MODES = {
     "watch": "watching: the generator has L1 alone",
     "rest": "the generator is at rest",
 }
+KNOWN_SDR = {5.6: "Demucs v1", 10.0: "10 dB"}
 SHOWN = {"bce_train": ("training tracks", COLOURS["real"]), "bce_heldout": ("held-out tracks", COLOURS["generated"])}
 
 
-def classical_pair(table, onsets, **which):
-    """Cross-entropy of the discriminator on training and on held-out tracks over passes, a panel per seed.
+def classical_pair(table, onsets, by="seed", **which):
+    """Cross-entropy of the discriminator on training and on held-out tracks over passes, a panel per seed or cure.
 
-    table, onsets: memorisation.csv and onsets.csv; which: values of `RUN` that choose the trainings, such as tracks=2.
-    A line marks the onset; each point is the median of three evaluations.
+    table, onsets: memorisation.csv and onsets.csv, or of `lib.studies.pair.run`; by: "seed" or "cure"; which: values of
+    `RUN` that choose the trainings, such as tracks=2. A line marks the onset; each point is the median of three
+    evaluations.
     """
     rows = _chosen(table, {"mode": "play", "remix": False} | which)
-    seeds = sorted(rows["seed"].unique())
+    kinds = rows[by].drop_duplicates().tolist()
     title = "Does the discriminator know its training tracks better?"
-    figure, axes = panels(len(seeds), 3.2, title, sharex=True, sharey=True)
-    for axis, seed in zip(axes, seeds, strict=True):
-        own = rows[rows["seed"] == seed]
+    figure, axes = panels(len(kinds), 3.2, title, sharex=True, sharey=True)
+    for axis, kind in zip(axes, kinds, strict=True):
+        own = rows[rows[by] == kind]
         _pair(axis, own)
-        _mark(axis, _onset_of(own, onsets))
-        axis.set(title=f"seed {seed}", xlabel="passes over the training tracks")
+        _mark(axis, _onset_of(own, onsets[onsets[by] == kind]))
+        axis.set(title=f"seed {kind}" if by == "seed" else "no cure" if kind == "none" else kind)
+        axis.set(xlabel="passes over the training tracks")
     axes[0].set_ylabel("cross-entropy")
     legend_below(figure, axes[0])
     return figure
@@ -118,6 +121,33 @@ def cures(table):
         axis.set(xlabel=label)
     axes[0].set_yticks(range(len(order)), order)
     legend_below(figure, axes[0])
+    return figure
+
+
+def regimes(table):
+    """Memory of a discriminator alone, by its segments and by the SDR of the estimates that it faces.
+
+    table: regimes.csv. Left: all cells after as many steps; right: after as many passes. The narrower width.
+    """
+    rows = table[table["width"] == table["width"].min()].assign(gap=table["bce_heldout"] - table["bce_train"])
+    ends = rows.groupby(["segments", "error", "seed"])[["step", "passes"]].max()
+    figure, axes = panels(2, 4.0, "When does a discriminator alone memorise?", sharex=True, sharey=True)
+    for axis, (column, word) in zip(axes, {"step": "steps", "passes": "passes"}.items(), strict=True):
+        last = ends[column].min()
+        near = rows[rows[column] <= last].groupby(["segments", "error", "seed"]).last()
+        cells = near.groupby(["segments", "error"])[["gap", "sdr"]].mean().reset_index()
+        options = {"c": cells["gap"], "cmap": "rocket_r", "vmin": 0, "vmax": 1.5, "marker": "s", "s": 700}
+        axis.scatter(cells["segments"], cells["sdr"], edgecolor="white", **options)
+        for segments, sdr, gap in cells[["segments", "sdr", "gap"]].itertuples(index=False):
+            axis.annotate(f"{gap:.1f}", (segments, sdr), ha="center", va="center", color="white" if gap > 0.7 else "k")
+        for sdr, label in ((cells["sdr"].min(), "this generator"), *KNOWN_SDR.items()):
+            axis.axhline(sdr, color="#666666", lw=1, ls=":", zorder=0)
+            axis.text(1.0, sdr, label, fontsize=7, va="bottom", ha="right", transform=axis.get_yaxis_transform())
+        ticks = sorted(cells["segments"])
+        axis.set(title=f"after {last:.0f} {word}", xscale="log", xlabel="training segments (count)", xlim=(5, 1500))
+        axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+        axis.xaxis.set_minor_locator(NullLocator())
+    axes[0].set_ylabel("SDR of the estimates (dB)")
     return figure
 
 

@@ -1,8 +1,4 @@
-"""Figures of training and of the D-probe: what the losses did, and whether the discriminator memorises."""
-
-import numpy as np
-import seaborn as sns
-from matplotlib.ticker import NullLocator
+"""Figures of training: what the losses did, and whether the discriminator memorises."""
 
 from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
 
@@ -95,51 +91,3 @@ def _run_curves(runs, title, contents):
         axis.axhline(0, color="#666666", lw=1)
         axis.set(title=panel, xlabel="step", ylabel=label)
     return figure, axes
-
-
-def probe_heatmap(table):
-    """Memorisation of every D-probe cell: cures × training segments, mean over seeds ± half their range.
-
-    table: `lib.evaluation.probe.run`'s. Panels: r_v; r_v + r_f, the share of the gap between real and generated that is
-    lost on held-out tracks; and the detection rate of real held-out stems. White: not run.
-    """
-    cures = list(dict.fromkeys(table["cure"]))
-    figure, axes = panels(3, 1.4 + 0.4 * len(cures), "What does memory cost, and what cures it?")
-    contents = {
-        "r_v_sigma": ("$r_v$: lost by real stems", "rocket_r", 0.8),
-        "memory": ("$r_v + r_f$: lost in all", "rocket_r", 0.8),
-        "tpr_heldout": ("TPR on held-out tracks", "mako", 1.0),
-    }
-    table = table.assign(memory=table["r_v_sigma"] + table["r_f"])
-    for axis, (name, (title, colours, top)) in zip(axes, contents.items(), strict=True):
-        cells = table.groupby(["cure", "segments"])[name].agg(["mean", "min", "max"])
-        mean = cells["mean"].unstack().loc[cures]
-        spread = ((cells["max"] - cells["min"]) / 2).unstack().loc[cures]
-        words = np.vectorize(lambda m, s: "" if np.isnan(m) else f"{m:.2f}\n± {s:.2f}")(mean, spread)
-        sns.heatmap(
-            mean, annot=words, fmt="", vmin=0, vmax=top, cmap=colours, ax=axis, cbar=False, linewidths=1,
-            linecolor="white", yticklabels=axis is axes[0], annot_kws={"fontsize": 7},
-        )  # fmt: skip
-        axis.set(title=title, xlabel="training segments (count)", ylabel="")
-        axis.grid(False)
-    return figure
-
-
-def probe_curves(table):
-    """r_v, r_f and held-out detection rates without a cure, over the number of training segments; dots are seeds."""
-    figure, axes = panels(2, 3.0, "How much data does a discriminator need before it stops memorising?")
-    rows = table[table["cure"] == "none"]
-    contents = {
-        "lost on held-out tracks (share)": {"r_v_sigma": "real ($r_v$)", "r_f": "generated ($r_f$)"},
-        "recognised, held-out (share)": {"tpr_heldout": "real (TPR)", "tnr_heldout": "generated (TNR)"},
-    }
-    for axis, (label, lines) in zip(axes, contents.items(), strict=True):
-        for (name, line), colour in zip(lines.items(), ("real", "generated"), strict=True):
-            axis.plot(rows["segments"], rows[name], "o", color=COLOURS[colour], ms=4, alpha=0.6)
-            means = rows.groupby("segments")[name].mean()
-            axis.plot(means.index, means, color=COLOURS[colour], label=line)
-        axis.set(xscale="log", xlabel="training segments (count)", ylabel=label)
-        axis.set_xticks(sorted(rows["segments"].unique()), sorted(rows["segments"].unique()), minor=False)
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.legend()
-    return figure

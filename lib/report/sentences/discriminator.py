@@ -1,4 +1,4 @@
-"""What the metrics of memorisation show of a discriminator: its verdict, the D-probe."""
+"""What the metrics of memorisation show of a discriminator: its verdict, the overfitting pair, the study."""
 
 import pandas as pd
 
@@ -7,8 +7,6 @@ from lib.common.words import join, plain
 from lib.evaluation.results import ARMS, read_metrics
 from lib.memorisation import PART_METRICS, verdict
 from lib.runs.folders import arm_and_seed, runs_in
-
-PERCENT = "{:.0%}".format
 
 
 def discriminator_metrics(folder):
@@ -49,93 +47,63 @@ def diagnoses(table):
         seeds = join(
             f"{count} of {len(rows)} seeds it {word}" for word, count in rows["verdict"].value_counts().items()
         )
-        r_v, tpr, tnr = (rows[name].astype(float) for name in ("r_v_sigma", "tpr_heldout", "tnr_heldout"))
-        sentences.append(
-            f"{ARMS.get(arm, arm)}: in {seeds}. r_v {_range(r_v)}; it recognises {_range(tpr, PERCENT)} of real and "
-            f"{_range(tnr, PERCENT)} of generated patches of held-out tracks."
-        )
+        sentences.append(f"{ARMS.get(arm, arm)}: in {seeds}, with an r_v of {_range(rows['r_v_sigma'].astype(float))}.")
     return sentences
 
 
-def _range(values, form=plain):
+def _range(values):
     low, high = round(values.min(), 2), round(values.max(), 2)
-    return form(low) if low == high else f"{form(low)} to {form(high)}"
+    return plain(low) if low == high else f"{plain(low)} to {plain(high)}"
 
 
-def probe(table):
-    """What the D-probe shows: how memory depends on the number of segments, and which cures reduce it.
+def pair(table, onsets):
+    """What the overfitting pair shows, a sentence for each training: the naive one first.
 
-    Memory is r_v + r_f, the share of the gap between real and generated that is lost on held-out tracks. A
-    discriminator that knows nothing has nothing to lose, so a cure counts only if its balanced accuracy on held-out
-    patches, (TPR + TNR) / 2, is at most 0.05 lower.
+    table, onsets: of `lib.studies.pair.run`.
     """
-    memory, accuracy = table["r_v_sigma"] + table["r_f"], (table["tpr_heldout"] + table["tnr_heldout"]) / 2
-    cells = table.assign(memory=memory, accuracy=accuracy).groupby(["segments", "cure"])
-    means = cells[["memory", "accuracy"]].mean()
-    bare = means.xs("none", level="cure")
-    lost = ", ".join(f"{plain(value)} at {segments}" for segments, value in bare["memory"].items())
-    text = f"Without a cure, the share of the gap lost on held-out tracks (r_v + r_f) is {lost} segments: "
-    if bare["memory"].iloc[0] > bare["memory"].iloc[-1] + 0.1:
-        text += "the fewer segments, the more a discriminator relies on memory."
-    else:
-        text += "memory plays no great part here, whatever the number of segments."
-    count = 16 if 16 in bare.index else bare["memory"].idxmax()
-    base, cured = bare.loc[count], means.xs(count, level="segments").drop("none").sort_values("memory")
-    if cured.empty:
-        return text
-    less = cured[cured["memory"] <= base["memory"] - 0.1]
-    worse = less["accuracy"] < base["accuracy"] - 0.05
-    helpful = list(less.index[~worse])
-    if not helpful:
-        return f"{text} At {count} segments no cure gains as much as 0.1 without discriminating worse."
-    best = plain(less.loc[helpful[0], "memory"])
-    text += f" At {count} segments the best cure is {helpful[0]}: {best} instead of {plain(base['memory'])}."
-    if helpful[1:]:
-        text += f" At least 0.1 is also gained by {join(helpful[1:])}."
-    if worse.any():
-        text += f" The same gain by {join(less.index[worse])} comes only from discriminating worse."
-    return text
+    sentences = []
+    for cure, rows in table.groupby("cure", sort=False):
+        start = onsets.set_index("cure").loc[cure, "onset_passes"]
+        gap = (rows["bce_heldout"] - rows["bce_train"]).tail(5).median()
+        who = "Without a cure" if cure == "none" else f"With {cure}"
+        does = "does not overfit" if pd.isna(start) else f"overfits from pass {start:.0f} on"
+        sentences.append(f"{who}, the discriminator {does}; at the end the gap is {plain(gap)}.")
+    return sentences
+
+
+def counts(onsets):
+    """How many of the study's trainings overfit, of those that play: DataFrame by tracks, length, width and remix."""
+    rows = onsets[onsets["mode"] == "play"].copy()
+    rows["seconds of each"] = (60 * rows["minutes"] / rows["tracks"]).round().astype(int)
+    found = rows.groupby(["tracks", "seconds of each", "width", "remix"])["onset_passes"].agg(["size", "count"])
+    return found.rename(columns={"size": "trainings", "count": "that overfit"})
 
 
 def study(table, onsets, fits):
-    """What the study of memorisation shows, a sentence each, with its scale.
+    """What the study of memorisation shows, a sentence each.
 
     table, onsets, fits: memorisation.csv, onsets.csv and law.csv of `lib.studies.tables`.
     """
     keys = ["tracks", "minutes", "remix", "width", "seed", "mode"]
     last = table.groupby(keys).tail(5).groupby(keys).median(numeric_only=True)
     last["gap"] = last["bce_heldout"] - last["bce_train"]
-    width = onsets["width"].min()
-    plain_runs = onsets[(onsets["mode"] == "play") & ~onsets["remix"] & (onsets["width"] == width)]
-    counts = plain_runs.groupby(["tracks", "minutes"])["onset_passes"].agg(["count", "size"])
-    words = [f"{row['count']:.0f} of {row['size']:.0f} on {_tracks(*key)}" for key, row in counts.iterrows()]
-    sentences = [f"Playing, a discriminator overfits in {join(words)}."]
-    shortest = onsets.loc[onsets["tracks"] == 2, "minutes"].min()
+    shortest, width = onsets.loc[onsets["tracks"] == 2, "minutes"].min(), onsets["width"].min()
     gaps = last.xs((2, shortest, False, width), level=["tracks", "minutes", "remix", "width"])["gap"]
+    gaps = gaps.groupby("mode").median()
     modes = {"play": "playing", "watch": "watching", "rest": "facing a generator at rest"}
-    found = [
-        f"{word} {_listed(gaps.xs(mode, level='mode'))}" for mode, word in modes.items() if mode in gaps.index.levels[1]
-    ]
-    sentences.append(f"At the end, the BCE gap on the same two tracks is, seed by seed: {join(found)}.")
+    found = join(f"{plain(gaps[mode])} {word}" for mode, word in modes.items() if mode in gaps)
+    sentences = [f"On the same two tracks, the gap at the end is {found} (medians of the seeds)."]
     known = last[onsets.set_index(keys)["onset_passes"].reindex(last.index).notna()]
     others, own = known["membership_auc"].median(), known["membership_tracks"].median()
     sentences.append(
-        f"Of those that overfit, the median AUC of training recordings is {plain(others)} against other tracks and "
-        f"{plain(own)} against unseen thirds of the same tracks (0.5: no difference)."
+        "A discriminator that overfits tells its training recordings from those of other tracks with a median AUC of "
+        f"{plain(others)}, and from unseen thirds of the same tracks with {plain(own)}."
     )
     if len(fits) and not fits["determined"].all():
         tracks = fits.set_index("by").loc["tracks"]
         sentences.append(
-            f"How many passes it takes as tracks grow is not determined: the exponent is {plain(tracks['b'])} "
-            f"({plain(tracks['b_low'])} to {plain(tracks['b_high'])}), and {tracks['censored']:.0f} of "
-            f"{tracks['runs']:.0f} trainings never overfitted within {onsets['censored_passes'].max():.0f} passes."
+            "How many passes it takes as tracks grow is not determined: "
+            f"{tracks['censored']:.0f} of {tracks['runs']:.0f} trainings never overfitted, and the exponent may lie "
+            f"anywhere from {plain(tracks['b_low'])} to {plain(tracks['b_high'])}."
         )
     return sentences
-
-
-def _tracks(count, minutes):
-    return f"{count} track{'s' if count > 1 else ''} of {60 * minutes / count:.0f} s"
-
-
-def _listed(values):
-    return join(plain(value) for value in values)

@@ -4,11 +4,10 @@ import numpy as np
 
 from lib.common.errors import UserError
 from lib.common.words import join
-from lib.evaluation.probe import read_probe
 from lib.evaluation.results import ARMS, arms_table
 from lib.report.sentences import arms
 from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
-from lib.report.sentences.discriminator import diagnoses, gan_runs, probe, verdicts
+from lib.report.sentences.discriminator import diagnoses, gan_runs, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
 
@@ -54,12 +53,10 @@ def tiles(run, table):
 
 
 def findings(run):
-    """Every finding of a run's folder: noise of seeds, each arm's effect, verdicts on discriminators, the D-probe."""
+    """Every finding of a run's folder: noise of seeds, each arm's effect, the verdicts on discriminators."""
     tracks, sentences = arms_table(run), [seed_noise()]
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", *arms.NO_ARM}:
         pairs = gan_helps(comparisons(tracks)).items()
         sentences += [f"By SDR against {ARMS.get(base, base)}, {words}." for (_, base), words in pairs]
         sentences += [f"The discriminator of {line}" for line in diagnoses(verdicts(gan_runs(run)))]
-    if (cells := read_probe(run)) is not None:
-        sentences.append(f"A discriminator alone: {probe(cells)}")
     return sentences
