@@ -20,7 +20,7 @@ from lib.common.processes import workers
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.config import ABOVE_0, Config, one_of, require
-from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data.tracks import SAMPLERATE, Excerpts, read_index, stems_of
 from lib.demucs import center_trim
 from lib.evaluation.score import check_current, is_current
 from lib.gan import Adversary
@@ -132,7 +132,7 @@ def segments(tracks, generator, count, seconds):
     Tensors (count, sources, channels, samples), normalised as in training; the stems have the generator's context.
     """
     excerpts = _excerpts(tracks, generator, count, seconds)
-    stems = torch.empty(count, len(SOURCES), 2, excerpts.samples)
+    stems = torch.empty(count, len(excerpts.sources), 2, excerpts.samples)
     for k, s in np.ndindex(stems.shape[:2]):
         excerpts.read(k * len(excerpts) // count, stems[k, s].numpy(), s)
     with torch.no_grad():
@@ -149,7 +149,7 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
     settings = dict(CURES[cure])
     remix, stop = settings.pop("remix", False), settings.pop("early_stop", False)
     width = round(width * settings.pop("discriminator_width", 1))
-    adversary = build_adversary(seed, batch, width, lr, **settings)
+    adversary = build_adversary(seed, batch, width, lr, stems=[*stems_of(sets)], **settings)
     train = segments(_tracks(sets["train"], count), generator, count, seconds)
     unseen = tuple(sets["valid"])
     heldout = segments(unseen, generator, min(HELD_OUT, len(_excerpts(unseen, generator, 1, seconds))), seconds)
@@ -172,7 +172,7 @@ def cell(sets, generator, *, count, cure, seed, steps, seconds, batch=8, width=1
 
 
 def build_adversary(seed, batch, width, lr, **settings):
-    """The patch discriminator with its optimizer; settings: cures, as parameters of `Config`."""
+    """The patch discriminator with its optimizer; settings: stems and cures, as parameters of `Config`."""
     settings |= dict(seed=seed, batch=batch, discriminator_width=width, discriminator_lr=lr)
     config = Config(data="", adversarial_weight=1.0, evaluate_every=MEASURED_EVERY, **settings)
     return Adversary(config, build_discriminator(config))
