@@ -28,7 +28,8 @@ import torch
 from lib.common.files import write_bytes
 from lib.common.provenance import made_by
 from lib.data.batches import Batches
-from lib.data.musdb import decode, list_musdb
+from lib.data.decode import decode
+from lib.data.musdb import list_musdb
 from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts
 
 LENGTH, SHIFT, BATCH = 11 * SAMPLERATE, SAMPLERATE, 4  # samples, samples, excerpts

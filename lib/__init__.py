@@ -11,7 +11,7 @@ The modules at the top are the method: start reading there. The packages support
     train.py          the trainer:                    python -m lib.train FOLDER name=value …
     pipeline.py       the whole report:               python -m lib.pipeline quick name=value …
 
-    data/             musdb folders, tracks and their index, batches with augmentation, songs in any format
+    data/             folders of tracks, their decoding and index, batches with augmentation, songs in any format
     models/           all generators, their weights, the original checkpoints, fast CPU inference
     runs/             folders of runs, launch, checkpoints, the ranks of a distributed training
     separate/         separation of whole songs:      python -m lib.separate SONG --out FOLDER

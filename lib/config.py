@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib.common.errors import UserError
 from lib.common.files import read_json
-from lib.data.tracks import SAMPLERATE
+from lib.data.tracks import SAMPLERATE, SOURCES, check_stems
 from lib.discriminator import DISCRIMINATORS
 from lib.losses import GAN_LOSSES
 from lib.models.generators import GENERATORS
@@ -108,6 +108,7 @@ class Config:
     )  # which weights are kept: the last, or the lowest held-out L1
     keep_states: int = parameter(1, ABOVE_0)  # checkpoints kept; with 2 or more, also as state-<step>.pt
     # filled in by the trainer
+    stems: list = dataclasses.field(default_factory=lambda: [*SOURCES])  # names of the stems of `data`
     data_digest: str = ""  # digest of what `data` held
     start_digest: str = ""  # digest of model.safetensors in `start_from`
 
@@ -123,6 +124,7 @@ class Config:
             elif not isinstance(value, field.type) or (isinstance(value, bool) and field.type is not bool):
                 raise UserError(f"{field.name} = {value!r} must be of type {field.type.__name__}.")
             require(field.name, value, *field.metadata.get("rules", ()))
+        check_stems(self.stems)
         if self.feature_matching_share and not self.adversarial_share:
             raise UserError("feature_matching_share is a part of adversarial_share; give that too.")
 
@@ -171,6 +173,8 @@ def parse(pairs, folder):
         name, equals, text = pair.partition("=")
         if not equals or name not in kinds:
             raise UserError(f"{pair!r} is not a parameter; write name=value, with a name of lib/config.py's Config.")
+        if name == "stems":
+            raise UserError(f"{pair!r} cannot be chosen here: stems are those of the index data; leave it out.")
         try:
             values[name] = {"true": True, "false": False}[text.lower()] if kinds[name] is bool else kinds[name](text)
         except (ValueError, KeyError) as error:

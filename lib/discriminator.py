@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 
-SOURCES, CHANNELS = 4, 2
+CHANNELS = 2
 # kernel size, stride, padding and widths (in units of `width`) of the patch discriminator's strided convolutions
 KERNELS = {
     "wide": (16, 4, 6, (1, 2, 4, 8, 8)),  # a logit sees 11,260 samples (255 ms); one logit per 1,024 samples
@@ -88,10 +88,10 @@ class PatchDiscriminator(nn.Module):
     3.2.2 and appendix 6.1.2), in one dimension.
     """
 
-    def __init__(self, width=64, dropout=0.0, kernel="wide"):
+    def __init__(self, width=64, dropout=0.0, sources=4, kernel="wide"):
         super().__init__()
         size, stride, padding, growth = KERNELS[kernel]
-        widths = [(1 + SOURCES) * CHANNELS, *(factor * width for factor in growth)]
+        widths = [(1 + sources) * CHANNELS, *(factor * width for factor in growth)]
         layers = [nn.Conv1d(a, b, size, stride, padding) for a, b in pairwise(widths)]
         layers += [nn.Conv1d(widths[-1], 8 * width, 4, padding=1), nn.Conv1d(8 * width, 1, 4, padding=1)]
         self.patch = _Convolutions([*map(_initialised, layers)], dropout)
@@ -109,7 +109,7 @@ class _PerStem(nn.Module):
     `_layers(width)`, and `_images(mixture, stems, size)`, what they convolve, of all items and of all their stems.
     """
 
-    def __init__(self, width, dropout=0.0):
+    def __init__(self, width, dropout=0.0, sources=4):
         super().__init__()
         self.parts, self.mixtures, self.names = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
         for name in self.sizes:
@@ -118,7 +118,7 @@ class _PerStem(nn.Module):
             self.parts[name] = _Convolutions([first, *map(parametrizations.weight_norm, others)], dropout)
             self.mixtures[name] = _initialised(self._layers(width)[0])
             self.mixtures[name].bias = None
-            self.names[name] = nn.Embedding(SOURCES, first.out_channels)
+            self.names[name] = nn.Embedding(sources, first.out_channels)
             nn.init.zeros_(self.names[name].weight)
 
     def forward(self, mixture, *stems):
@@ -131,7 +131,7 @@ class _PerStem(nn.Module):
             context = around[:, None] + self.names[name].weight[..., None, None]  # (batch, sources, …)
             context = context[:, None].expand(-1, sets.shape[1], *context.shape[1:]).flatten(0, 2)
             features, logits = part(images[1], context)
-            outputs[name] = features, logits.reshape(-1, SOURCES, logits[0].numel())
+            outputs[name] = features, logits.reshape(-1, sets.shape[2], logits[0].numel())
         return outputs
 
 

@@ -30,7 +30,8 @@ from lib.common.errors import UserError
 from lib.common.files import atomic, locked, write_bytes
 from lib.common.processes import command
 from lib.common.provenance import ROOT
-from lib.data.musdb import fingerprint, list_musdb, list_test_sets
+from lib.data.musdb import PROVIDED, fingerprint, list_musdb, list_test_sets
+from lib.data.tracks import SOURCES
 from lib.report import profile
 from lib.report.guard import code_cells, notebook_parameters
 from lib.report.pages import check_figures, settle, write_index, write_page
@@ -105,14 +106,15 @@ def _update(folder, parameters):
         source, notebook, page = NOTEBOOKS / f"{step}.ipynb", folder / f"{step}.ipynb", folder / f"{step}.html"
         own = {name: parameters[name] for name in notebook_parameters(source) if name in parameters}
         root = own.get("musdb_root", "embedded")
-        tracks = {} if root in ("embedded", "sample") else list_musdb(root, litter=[])
-        tracks |= list_test_sets(own.get("test_sets", {}), litter=[])
+        how = {"stems": own.get("stems", SOURCES), "litter": [], "refused": {}}
+        tracks = {} if root in PROVIDED else list_musdb(root, **how)
+        tracks |= list_test_sets(own.get("test_sets", {}), **how)
         modules = _imports("\n".join(code_cells(source)))
         keys[step] = _hash(
             source.read_bytes(),
             json.dumps(own, sort_keys=True),
             _module_hash(*modules),
-            fingerprint(tracks),
+            fingerprint(tracks, how["stems"]),
             *(keys[need] for need in needs),
         )
         executed = _make(notebook, keys[step], partial(_execute, source, notebook, own))

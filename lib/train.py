@@ -35,7 +35,7 @@ from lib.common.processes import end_with_parent, keep_buffers, use_utf8
 from lib.common.provenance import ROOT
 from lib.config import Config, parse
 from lib.data.batches import StemAugmentation
-from lib.data.tracks import CHANNELS, SOURCES
+from lib.data.tracks import CHANNELS
 from lib.demucs import center_trim
 from lib.gan import Adversary, mean_over_ranks, total_norm
 from lib.losses import Balancer, item_norm, reconstruction_loss, spectral_loss
@@ -209,13 +209,13 @@ class Trainer:
                 sets[f"{kind}_{part}"] = {sub: torch.stack([item[sub][k] for item in pairs]) for sub in pairs[0]}
         self.kept.train()
         if self.adversary:
-            metrics |= measure_all(sets, SOURCES) | {"p": self.adversary.p}
+            metrics |= measure_all(sets, self.config.stems) | {"p": self.adversary.p}
             self.adversary.observe(metrics)
         return metrics
 
     def _evaluate_excerpt(self, excerpts, index):
-        stems = torch.empty(1, len(SOURCES), 2, excerpts.samples)
-        for s in range(len(SOURCES)):
+        stems = torch.empty(1, len(excerpts.sources), 2, excerpts.samples)
+        for s in range(len(excerpts.sources)):
             excerpts.read(index, stems.numpy()[0, s], s)
         stems = stems.to(self.device)
         estimates = self._estimate(stems.sum(1))

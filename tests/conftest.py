@@ -77,7 +77,8 @@ def _setup(validation):
 @pytest.fixture(scope="session")
 def index(musdb_folder, tmp_path_factory):
     """The data index of `musdb_folder`."""
-    from lib.data.musdb import decode, list_musdb
+    from lib.data.decode import decode
+    from lib.data.musdb import list_musdb
     from lib.data.tracks import write_index
 
     cache = tmp_path_factory.mktemp("cache")
@@ -130,6 +131,21 @@ def report(musdb_folder, tmp_path_factory):
         yield folder, words
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def report_of(tmp_path):
+    """Make the smallest report of a folder of tracks: `report_of(root, **parameters)` returns the run's folder."""
+    from lib import pipeline
+
+    folder = ROOT / "results" / f"test-report-{tmp_path.name}"
+
+    def make(root, **parameters):
+        values = SMALLEST_REPORT | {"run": folder.name, "musdb_root": root} | parameters
+        return pipeline.run("quick", [f"{name}={value}" for name, value in values.items()])
+
+    yield make
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- browsers ---

@@ -20,6 +20,7 @@ import nbformat
 import numpy as np
 import psutil
 import soundfile
+import soxr
 import typed
 
 from lib.common.errors import UserError
@@ -63,6 +64,48 @@ def write_flac(folder, stems):
     folder.mkdir(parents=True)
     for name, audio in zip(SOURCES, stems, strict=True):
         soundfile.write(folder / f"{name}.flac", audio, RATE, subtype="PCM_16")
+
+
+def write_own(folder, stems, names, rate=RATE, kind="flac"):
+    """Write int16 stems (n, samples, 2 or 1) as <name>.flac, or of another kind that ffmpeg writes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, audio in zip(names, stems, strict=True):
+        soundfile.write(folder / f"{name}.flac", audio, rate, subtype="PCM_16")
+        if kind != "flac":
+            path = folder / f"{name}.flac"
+            command = ["ffmpeg", "-v", "error", "-i", path, "-b:a", "256k", path.with_suffix(f".{kind}")]
+            subprocess.run(command, check=True)
+            path.unlink()
+
+
+def own_folder(root, seconds):
+    """A folder of tracks as a person may have them: nine that can be used, each in its own way, and four that cannot.
+
+    All hold the same music, in `SOURCES`.
+    """
+    stems = synthetic_stems(1, seconds)
+    whole = np.concatenate([stems.sum(0, dtype=np.int16)[None], stems])
+    names = ("mixture", *SOURCES)
+    write_own(root / "Plain", whole, names)
+    fast = soxr.resample(whole.transpose(1, 0, 2).reshape(whole.shape[1], -1).astype(np.float32), RATE, 48_000)
+    fast = np.rint(fast).astype(np.int16).reshape(-1, 5, 2).transpose(1, 0, 2)
+    write_own(root / "At 48 kHz", fast, names, 48_000)
+    write_own(root / "No mixture", stems, SOURCES)
+    write_own(root / "No vocals", stems[:3], SOURCES[:3])
+    write_own(root / "Mono", whole[..., :1], names)
+    write_own(root / "Unequal", whole, names)
+    soundfile.write(root / "Unequal" / "bass.flac", stems[1, : -RATE // 10], RATE)
+    for kind in ("mp3", "ogg", "m4a"):
+        write_own(root / f"As {kind}", stems, SOURCES, kind=kind)
+    for name in ("Damaged", "Empty"):
+        write_own(root / name, stems, SOURCES)
+    bass = root / "Damaged" / "bass.flac"
+    bass.write_bytes(bass.read_bytes()[: bass.stat().st_size // 2])
+    (root / "Empty" / "bass.flac").write_bytes(b"")
+    write_own(root / "Silent", stems * 0, SOURCES)
+    (root / "Notes").mkdir()
+    (root / "Notes" / "read me.txt").write_text("no track")
+    return root
 
 
 # --- trainings ---

@@ -23,8 +23,8 @@ from lib.common.provenance import ROOT
 PRELOADED = ("typed", "lib.separate.__main__", "safetensors.torch", "torch._dynamo")
 COMMANDS = ("lib.pipeline", "lib.train", "lib.runs.launch", "lib.separate", "lib.draw_audio", "lib.evaluation.bundle")
 CALLED = {  # by the notebooks
-    "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.musdb", "folders": "lib.runs.folders",
-    "launch": "lib.runs.launch",
+    "config": "lib.config", "data": "lib.data.tracks", "decode": "lib.data.decode", "musdb": "lib.data.musdb",
+    "folders": "lib.runs.folders", "launch": "lib.runs.launch",
     "listen": "lib.report.listen", "sentences": "lib.report.sentences", "report": "lib.report.tables",
     "results": "lib.evaluation.results",
 }  # fmt: skip

@@ -82,7 +82,7 @@ def compose(split, seed, k, seconds):
 def write(root, split, seed, k, seconds, font, arrays):
     """Render a track into a temporary place of `root` and move it to its own: wav files, or one array.
 
-    The array is what `lib.data.musdb.read_track` returns of the wav files. Raises `UserError` if it cannot be written.
+    The array is what `lib.data.decode.read_track` returns of the wav files. Raises `UserError` if it cannot be written.
     """
     stems = mix(*compose(split, seed, k, seconds), load(font), generator(seed, split, k, 5))
     mixture = sum(stem.astype(np.int32) for stem in stems.values()).astype(np.int16)

@@ -1,1 +1,1 @@
-"""Audio files and what training and separation read of them: musdb folders, decoded tracks, batches, songs."""
+"""Audio files and what training and separation read of them: folders of tracks, decoded tracks, batches, songs."""

@@ -19,7 +19,7 @@ import torch
 
 from lib.common import streams
 from lib.common.errors import UserError
-from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES
+from lib.data.tracks import CHANNELS, SAMPLERATE
 
 
 class Batches:
@@ -40,7 +40,7 @@ class Batches:
             raise UserError(f"The training tracks hold {len(excerpts)} excerpts, fewer than a batch of {batch}.")
         self.excerpts, self.batch, self.shift, self.remix_group, self.seed = excerpts, batch, shift, remix_group, seed
         self.first, self.local = rank * batch // world_size, batch // world_size
-        self.shape = (len(SOURCES), CHANNELS, excerpts.samples - shift)
+        self.shape = (len(excerpts.sources), CHANNELS, excerpts.samples - shift)
         self._thread = ThreadPoolExecutor(1) if prefetch else None
         self._prepared = {}  # step: Future
 
@@ -60,7 +60,7 @@ class Batches:
 
     def _fill(self, step, out):
         random = np.random.RandomState([*self.seed, streams.BATCH, step])
-        shape = (self.batch, len(SOURCES))
+        shape = (self.batch, self.shape[0])
         offsets = random.randint(self.shift, size=shape) if self.shift else np.zeros(shape, int)
         orders = random.rand(*shape, CHANNELS).argsort(-1)
         signs = random.randint(2, size=shape) * 2.0 - 1
@@ -79,8 +79,8 @@ class Batches:
     def _remix(self, random):
         """The index of the item that each item's stems come from: (batch, sources)."""
         if not self.remix_group:
-            return np.arange(self.batch)[:, None].repeat(len(SOURCES), 1)
-        groups = random.rand(self.batch // self.remix_group, self.remix_group, len(SOURCES)).argsort(1)
+            return np.arange(self.batch)[:, None].repeat(self.shape[0], 1)
+        groups = random.rand(self.batch // self.remix_group, self.remix_group, self.shape[0]).argsort(1)
         return (groups + np.arange(0, self.batch, self.remix_group)[:, None, None]).reshape(self.batch, -1)
 
     def _indices(self, step):
@@ -121,7 +121,7 @@ class StemAugmentation:
         if not (self.gain_db or self.eq_db):
             return stems
         random = np.random.RandomState([self.seed, streams.STEMS, step])
-        draws = random.uniform(-1, 1, (self.batch, len(SOURCES), 1 + EQ_POINTS)).astype(np.float32)
+        draws = random.uniform(-1, 1, (self.batch, stems.shape[1], 1 + EQ_POINTS)).astype(np.float32)
         draws = torch.from_numpy(draws[self.rank * len(stems) :][: len(stems)]).to(stems.device)
         if self.gain_db:
             stems = stems * 10 ** (self.gain_db * draws[..., :1, None] / 20)

@@ -1,11 +1,13 @@
 """Decoded tracks, their index, and excerpts of them.
 
-`lib.data.musdb` decodes each track into an int16 array (sources + 1, channels, samples) on disk, which is mapped here.
+`lib.data.decode` decodes each track into an int16 array (sources + 1, channels, samples) on disk, which is mapped here.
 """
 
 import hashlib
 import json
 import math
+import re
+import reprlib
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -17,10 +19,28 @@ from lib.common.files import read_json, write_json
 from lib.common.provenance import ROOT
 from lib.common.untrusted import regular_file
 
-SOURCES = ("drums", "bass", "other", "vocals")
+SOURCES = ("drums", "bass", "other", "vocals")  # the stems, unless the parameter `stems` names others
+# Words with a meaning of their own in files and tables
+NO_STEMS = ("mixture", "all", "section", "system", "tracks", "seeds", "aggregation", "data", "computed from", "metric")
 SAMPLERATE = 44_100
 CHANNELS = 2
 FULL_SCALE = 32_768  # int16 full scale
+
+
+def check_stems(stems):
+    """Raise `UserError` unless `stems` are two or more names of stems, which differ and can name files."""
+    for name in stems:
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w +-]{0,60}", name) or name.casefold() in NO_STEMS:
+            raise UserError(
+                f"stems = {reprlib.repr(stems)}: {name!r} cannot name a stem; take letters, digits, spaces, '+' and "
+                f"'-', and none of {', '.join(NO_STEMS)}."
+            )
+    if len({name.casefold() for name in stems}) < len(stems):
+        raise UserError(f"stems = {reprlib.repr(stems)} holds a name twice; each stem needs a name of its own.")
+    if len(stems) < 2:
+        raise UserError(
+            f"stems = {reprlib.repr(stems)} must hold at least two names: a mixture is the sum of its stems."
+        )
 
 
 @dataclass(frozen=True)
@@ -34,12 +54,24 @@ class Track:
     std: float
     source: str  # fingerprint of the files it was decoded from
     scale: float = 1.0  # amplitude of int16 full scale: above 1 if the files hold samples above 1
+    remarks: tuple = ()  # sentences: what decoding did to the track
+    sources: tuple = SOURCES  # names of the stems, as rows 1, 2, … of the array hold them
+
+    @classmethod
+    def from_dict(cls, facts, sources):
+        """The track of `facts`, as `to_dict` returns them."""
+        return cls(**facts | {"remarks": tuple(facts.get("remarks", ())), "sources": tuple(sources)})
+
+    def to_dict(self):
+        """What JSON holds of the track: no names of stems, which are its data set's, and no absent remarks."""
+        facts = asdict(self) | {"remarks": list(self.remarks)}
+        return {name: value for name, value in facts.items() if name != "sources" and value != []}
 
     def audio(self):
         """Memory map, int16, (sources + 1, channels, samples); row 0 is the mixture. Raises `UserError` if damaged."""
         try:
             audio = np.load(regular_file(ROOT / self.path), mmap_mode="r")
-            if audio.dtype != np.int16 or audio.shape != (len(SOURCES) + 1, CHANNELS, self.samples):
+            if audio.dtype != np.int16 or audio.shape != (len(self.sources) + 1, CHANNELS, self.samples):
                 raise ValueError("wrong type or shape")
             return audio
         except Exception as error:  # numpy parses the header as Python, which may raise anything
@@ -55,12 +87,21 @@ class Track:
 
 
 def write_index(path, sets, **facts):
-    """Write the index of tracks that training and evaluation read: {"digest", facts, "sets": {name: [Track, ...]}}."""
-    sets = {name: [asdict(track) for track in tracks] for name, tracks in sets.items()}
+    """Write the index of tracks that training and evaluation read.
+
+    It holds {"digest", "stems": their names, facts, "sets": {name: [Track, ...]}}.
+    """
     # The digest covers what results depend on, but not where this machine keeps the files.
-    content = {name: [[t["name"], t["samples"], t["mean"], t["std"]] for t in tracks] for name, tracks in sets.items()}
-    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-    write_json(path, {"digest": digest, **facts, "sets": sets})
+    content = {name: [[t.name, t.samples, t.mean, t.std] for t in tracks] for name, tracks in sets.items()}
+    stems = stems_of(sets)
+    digest = hashlib.sha256(json.dumps(content if stems == SOURCES else [stems, content]).encode()).hexdigest()[:16]
+    sets = {name: [track.to_dict() for track in tracks] for name, tracks in sets.items()}
+    write_json(path, {"digest": digest, "stems": stems, **facts, "sets": sets})
+
+
+def stems_of(sets):
+    """Names of the stems of all tracks of `sets`, {name: [Track, ...]}."""
+    return next((track.sources for tracks in sets.values() for track in tracks), SOURCES)
 
 
 def read_index(path):
@@ -69,7 +110,8 @@ def read_index(path):
         raise UserError(f"{path} is missing; run the notebook 01-data first.")
     index = read_json(path)
     try:
-        sets = {name: [Track(**track) for track in tracks] for name, tracks in index["sets"].items()}
+        check_stems(stems := index.get("stems", list(SOURCES)))
+        sets = {name: [Track.from_dict(t, stems) for t in tracks] for name, tracks in index["sets"].items()}
         if not all(_is_sound(track) for tracks in sets.values() for track in tracks):
             raise TypeError("a malformed track")
         if odd := [t.name for tracks in sets.values() for t in tracks if Path(t.name).name != t.name]:
@@ -87,11 +129,14 @@ def _is_sound(track):
 class Excerpts:
     """All excerpts of `samples` samples, one every `stride`: `excerpts[index]` is (track, start).
 
+    `sources`: names of the tracks' stems.
+
     Raises `UserError` if a track is shorter than one excerpt.
     """
 
     def __init__(self, tracks, samples, stride):
         self.tracks, self.samples, self.stride = list(tracks), samples, stride
+        self.sources = stems_of({"": self.tracks})
         if short := [track for track in self.tracks if track.samples < samples]:
             raise UserError(
                 f"Track {short[0].name} lasts {short[0].samples / SAMPLERATE:.1f} s, less than one excerpt "
@@ -111,7 +156,7 @@ class Excerpts:
     def read(self, index, out, source, offset=0, order=(0, 1), sign=1.0):
         """Copy one stem of an excerpt into `out` (channels, time), float32, normalised by its track's mean and std.
 
-        source: index in `SOURCES`, -1 for the mixture; offset: first sample; order: of the channels; sign: ±1.
+        source: index in `sources`, -1 for the mixture; offset: first sample; order: of the channels; sign: ±1.
         """
         track, start = self[index]
         row = self._map(track)[source + 1, :, start + offset : start + offset + out.shape[-1]]

@@ -21,7 +21,7 @@ from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
 from lib.common.processes import command, keep_buffers
 from lib.common.progress import progress
-from lib.data.tracks import SAMPLERATE, SOURCES, read_index
+from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation.measures import MEASURES, measure
 from lib.evaluation.results import HIGHER, METRICS
 from lib.evaluation.score import score, versions
@@ -65,9 +65,8 @@ def cells(tracks):
             for k in range(len(stems)):
                 if stems[k].any():
                     medians = dict(zip(METRICS, np.nanmedian(ratios[:, k], axis=-1), strict=True))
-                    rows.append(
-                        {"track": track.name, "target": SOURCES[k], "estimate": name, "counts": counts[k]} | medians
-                    )
+                    facts = {"track": track.name, "target": track.sources[k], "estimate": name, "counts": counts[k]}
+                    rows.append(facts | medians)
         measured = [row for estimate in estimates.values() for row in measure(stems, estimate, mixture)]
         sounding = [
             row for row, k in zip(measured, [*range(len(stems))] * len(ESTIMATES), strict=True) if stems[k].any()

@@ -10,7 +10,7 @@ from lib.common.errors import UserError
 from lib.common.files import write_json
 from lib.common.progress import progress
 from lib.common.provenance import made_by
-from lib.data.tracks import SAMPLERATE
+from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation.probe import batches, build_adversary, pooled_logits
 from lib.evaluation.score import estimate, identity, is_current, rounded
 from lib.memorisation import auc
@@ -41,17 +41,17 @@ def detectability(tracks, folder, *, weights=None, shifts=0):
         start = max(0, (track.samples - samples) // 2)
         part = slice(start, start + samples)
         stems, mixture = track.stems()[..., part], track.mixture()[..., part]
-        pairs[track.name] = stems, estimate(model, mixture, shifts)
-    values = {track: rounded(value) for track, value in fresh_auc(pairs).items()}
+        pairs[track.name] = stems, estimate(model, mixture, shifts, len(stems))
+    values = {track: rounded(value) for track, value in fresh_auc(pairs, tracks[0].sources).items()}
     write_json(path, wanted | {"auc": values, "made_by": made_by()})
 
 
-def fresh_auc(pairs):
+def fresh_auc(pairs, names=SOURCES):
     """{track: AUC} of a freshly trained discriminator; 0.5: real and generated stems look alike to it, 1: never.
 
-    pairs: {track: (stems, estimates)}, arrays (sources, channels, samples). A discriminator judges each track after
-    training, with joint augmentation, on the other folds' tracks. Raises `UserError` for fewer tracks than folds, or a
-    track below one segment.
+    pairs: {track: (stems, estimates)}, arrays (sources, channels, samples); names: of the stems. A discriminator judges
+    each track after training, with joint augmentation, on the other folds' tracks. Raises `UserError` for fewer tracks
+    than folds, or a track below one segment.
     """
     if len(pairs) < FOLDS:
         raise UserError(f"Tracks for a fresh discriminator: {len(pairs)}, fewer than its {FOLDS} folds; evaluate more.")
@@ -63,7 +63,7 @@ def fresh_auc(pairs):
         unseen = list(pairs)[fold::FOLDS]
         seen = [segments[name] for name in pairs if name not in unseen]
         stems, estimates = (torch.cat(parts) for parts in zip(*seen, strict=True))
-        adversary = build_adversary(SEED, BATCH, WIDTH, LR, augment_p=0.5)
+        adversary = build_adversary(SEED, BATCH, WIDTH, LR, stems=[*names], augment_p=0.5)
         for step, chosen in enumerate(itertools.islice(batches(len(stems), BATCH, SEED), STEPS)):
             adversary.discriminator_step(step, adversary.inputs(step, stems[chosen], estimates[chosen]))
         for name in unseen:

@@ -86,15 +86,15 @@ def measure(stem, drums, mixture):
 
 
 def table(tracks, name):
-    """Measures of `tracks`, {song: path}, as of `lib.data.musdb.list_tracks`; `name`: of the set.
+    """Measures of `tracks`, {song: path}, as of `lib.data.musdb.list_tracks` with `SOURCES`; `name`: of the set.
 
     Returns a DataFrame with the columns set, song, stem, measure, value and unit.
     """
-    from lib.data.musdb import read_track  # only here: the measures themselves need no decoder
+    from lib.data.decode import read_track  # only here: the measures themselves need no decoder
 
     rows = []
     for song, path in progress("measure", len(tracks), tracks.items(), unit="songs"):
-        audio, scale = read_track(path)
+        audio, scale, _ = read_track(path)
         mixture, *stems = audio.astype(np.float32) / np.float32(FULL_SCALE / scale)
         for source, stem in zip(SOURCES, stems, strict=True):
             for key, value in measure(stem, stems[0], mixture).items():

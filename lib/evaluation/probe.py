@@ -22,7 +22,7 @@ from lib.common.processes import workers
 from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.config import ABOVE_0, Config, require
-from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data.tracks import SAMPLERATE, Excerpts, read_index, stems_of
 from lib.demucs import center_trim
 from lib.evaluation.score import is_current
 from lib.gan import Adversary
@@ -107,7 +107,7 @@ def segments_of(tracks, generator, count, seconds):
     Tensors (count, sources, channels, samples), normalised as in training; the stems have the generator's context.
     """
     excerpts = _excerpts(tracks, generator, count, seconds)
-    stems = torch.empty(count, len(SOURCES), 2, excerpts.samples)
+    stems = torch.empty(count, len(excerpts.sources), 2, excerpts.samples)
     for k, s in np.ndindex(stems.shape[:2]):
         excerpts.read(k * len(excerpts) // count, stems[k, s].numpy(), s)
     with torch.no_grad():
@@ -121,7 +121,7 @@ def cell(sets, generator, *, segments, error, width, seed, steps, passes, second
     sets: {"train": tracks, "valid": tracks}; segments: number of training segments; error: share of the generator's
     error that stays in its estimates; below 1 the discriminator meets a better generator.
     """
-    adversary = build_adversary(seed, batch, width, lr)
+    adversary = build_adversary(seed, batch, width, lr, stems=[*stems_of(sets)])
     train = segments_of(_tracks(sets["train"], segments), generator, segments, seconds)
     unseen = tuple(sets["valid"])
     held_out = segments_of(unseen, generator, min(HELD_OUT, len(_excerpts(unseen, generator, 1, seconds))), seconds)
@@ -147,7 +147,7 @@ def _sdr(stems, estimates):
 
 
 def build_adversary(seed, batch, width, lr, **settings):
-    """The patch discriminator with its optimizer; settings: cures, as parameters of `Config`."""
+    """The patch discriminator with its optimizer; settings: stems and cures, as parameters of `Config`."""
     settings |= dict(seed=seed, batch=batch, discriminator_width=width, discriminator_lr=lr)
     config = Config(data="", adversarial_weight=1.0, **settings)
     return Adversary(config, build_discriminator(config))

@@ -2,7 +2,7 @@
 
 results/<run>/<arm>-<seed>/metrics.jsonl        the log of a training
 results/<run>/<arm>-<seed>/eval/<test set>/     the files of `lib.evaluation.score` and `detectability`
-results/<run>/mixture/eval/<test set>/          the same, with the mixture ÷ 4 as every estimate
+results/<run>/mixture/eval/<test set>/          the same, with the mixture ÷ its stems as every estimate
 results/reference/                              published values, with source
 
 A new column of the arms' table: per stem, an entry in a family of `lib.evaluation.measures`; per track, an entry in
@@ -61,6 +61,11 @@ ARMS = {  # names in the report; another arm has its folder's name
 CELLS = 2**24  # largest table of a log, 128 MB; 75,000 steps evaluated every 313 make 240 lines of 60 metrics
 TEST_SETS = ("test", "shifted", "real excerpt")
 NOT_SCORED = ("train", "valid", "heldout-a", "heldout-b")  # the other sets of the index
+
+
+def arm_names(stems):
+    """`ARMS`, with the number of `stems` in the name of the mixture."""
+    return ARMS | {"mixture": ARMS["mixture"].replace("4", str(len(stems)))}
 
 
 def read_museval(folder):

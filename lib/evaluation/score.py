@@ -25,7 +25,8 @@ from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import bsseval, measures
 from lib.models.cpu.prepare import prepare
-from lib.models.weights import load_weights
+from lib.models.weights import load_weights, read_stems
+from lib.runs.folders import check_same_stems
 from lib.separate import separate
 
 METRICS = ("fast", "museval")
@@ -34,16 +35,18 @@ METRICS = ("fast", "museval")
 def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, most_workers=None):
     """Score `tracks` (a list of `lib.data.tracks.Track`) into `folder`.
 
-    weights: a model.safetensors, or None for the mixture ÷ 4 as every estimate. metric: "fast"
+    weights: a model.safetensors, or None for an equal share of the mixture as every estimate. metric: "fast"
     (`lib.evaluation.bsseval`) or "museval". most_workers: processes at most; None: one per core. Finished files of the
     same inputs and versions are kept, others replaced.
-    Raises `UserError` for a test set without tracks or an unknown metric.
+    Raises `UserError` for a test set without tracks, an unknown metric, or weights for other stems than the tracks'.
     """
     folder = Path(folder)
     if metric not in METRICS:
         raise UserError(f"metric = {metric!r} is unknown; choose one of {', '.join(METRICS)}.")
     if not tracks:
         raise UserError(f"There is no track to evaluate for {folder}; the data index holds none in this set.")
+    if weights:
+        check_same_stems(read_stems(weights), tracks[0].sources, weights, f"the test set {folder.name}")
     estimates = identity(tracks, weights, shifts)
     about = {"metric": metric} | versions() | estimates
     for kind, names in (("tracks", ["metric", "scores_version"]), ("spectral", ["spectral_version"])):
@@ -88,8 +91,9 @@ def check_current(path, versions, notebook):
 
 def identity(tracks, weights, shifts):
     """The inputs that determine the estimates, as the files of results hold them."""
+    model = hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if weights else None
     return {
-        "weights": hashlib.sha256(Path(weights).read_bytes()).hexdigest()[:16] if weights else "mixture / 4",
+        "weights": model or f"mixture / {len(tracks[0].sources)}",
         "shifts": shifts,
         "tracks": [track.name for track in tracks],
         "sources": [track.source for track in tracks],
@@ -112,19 +116,19 @@ def _initialise():
 def _evaluate_track(job):
     track, museval_file, spectral_file, weights, metric, shifts = job
     references, mixture = track.stems(), track.mixture()
-    estimates = estimate(load_weights(weights) if weights else None, mixture, shifts)
+    estimates = estimate(load_weights(weights) if weights else None, mixture, shifts, len(references))
     if not spectral_file.exists():
         measured = measures.measure(references, estimates, mixture)
         rows = [{name: rounded(value) for name, value in values.items()} for values in measured]
-        write_json(spectral_file, dict(zip(SOURCES, rows, strict=True)))
+        write_json(spectral_file, dict(zip(track.sources, rows, strict=True)))
     if not museval_file.exists():
-        write_bytes(museval_file, museval_json(*score(references, estimates, metric)).encode())
+        write_bytes(museval_file, museval_json(*score(references, estimates, metric), track.sources).encode())
 
 
-def estimate(model, mixture, shifts):
-    """Estimates (sources, channels, samples) of `mixture`; without a model, the mixture ÷ 4 as every one."""
+def estimate(model, mixture, shifts, sources=4):
+    """Estimates (sources, channels, samples) of `mixture`; without a model, the mixture ÷ sources as every one."""
     if model is None:
-        return np.repeat(mixture[None] / len(SOURCES), len(SOURCES), axis=0)
+        return np.repeat(mixture[None] / sources, sources, axis=0)
     return separate(prepare(model), mixture, shifts=shifts).numpy()
 
 
@@ -152,10 +156,10 @@ def score(references, estimates, metric="fast"):
     return result
 
 
-def museval_json(sdr, isr, sir, sar):
-    """The text of a museval result file."""
+def museval_json(sdr, isr, sir, sar, sources=SOURCES):
+    """The text of a museval result file; sources: names of the stems."""
     targets = []
-    for s, source in enumerate(SOURCES):
+    for s, source in enumerate(sources):
         columns = {"SDR": sdr[s], "SIR": sir[s], "SAR": sar[s], "ISR": isr[s]}
         rows = [{name: rounded(column[t]) for name, column in columns.items()} for t in range(len(sdr[s]))]
         frames = [{"time": float(t), "duration": 1.0, "metrics": row} for t, row in enumerate(rows)]

@@ -16,8 +16,9 @@ from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
 from lib.common.processes import command, keep_buffers
 from lib.common.progress import progress
-from lib.common.words import literal, plain
-from lib.data.musdb import list_tracks, read_track
+from lib.common.words import join, literal, plain
+from lib.data.decode import read_track
+from lib.data.musdb import list_tracks
 from lib.data.tracks import FULL_SCALE, SAMPLERATE, SOURCES
 from lib.evaluation.score import estimate
 from lib.models.weights import load_generator
@@ -45,19 +46,22 @@ def _mean_squares(x, size):
 def measure(model, folder):
     """The scores of `model`, a generator, on the songs of `folder` (as of `lib.data.musdb.list_tracks`).
 
-    Returns a DataFrame, a row per song and stem: song, stem, sdr and mixture (the SDR of the mixture ÷ 4), both in dB
-    and the median over the seconds in which the stem sounds, and seconds, their number. Raises `UserError` if the
-    folder holds no song.
+    Returns a DataFrame, a row per song and stem: song, stem, sdr and mixture (the SDR of the mixture in equal parts),
+    both in dB and the median over the seconds in which the stem sounds, and seconds, their number. Raises `UserError`
+    if the folder holds no song.
     """
-    songs, tables = list_tracks(Path(folder)), []
+    names = getattr(model, "stems", SOURCES)
+    songs, tables = list_tracks(Path(folder), names), []
     if not songs:
-        raise UserError(f"{folder} holds no songs; give a folder with one folder per song, each with its four stems.")
+        raise UserError(f"{folder} holds no songs; give a folder with one folder per song, each with {join(names)}.")
     for name, path in progress("separate", len(songs), songs.items(), unit="songs"):
-        audio, scale = read_track(path)
+        audio, scale, remarks = read_track(path, names)
+        for remark in remarks:
+            print(remark)
         mixture, *stems = audio.astype(np.float32) / np.float32(FULL_SCALE / scale)
         estimates = estimate(model, mixture, shifts=0)
-        for source, stem, separated in zip(SOURCES, stems, estimates, strict=True):
-            floor = sdr_of_seconds(stem, mixture / len(SOURCES))
+        for source, stem, separated in zip(names, stems, estimates, strict=True):
+            floor = sdr_of_seconds(stem, mixture / len(stems))
             sdr = {"sdr": sdr_of_seconds(stem, separated), "mixture": floor}
             tables.append(pd.DataFrame({"song": name, "stem": source} | sdr))
     seconds = pd.concat(tables).groupby(["song", "stem"], sort=False)
@@ -65,14 +69,15 @@ def measure(model, folder):
 
 
 def markdown(scores):
-    """The result of `measure` as a Markdown table: songs, then the median over them; the mixture ÷ 4 in brackets."""
-    table = [f"| SDR in dB | {' | '.join(SOURCES)} |", "|---|" + "--:|" * len(SOURCES)]
+    """The result of `measure` as a Markdown table: songs, then the median over them; the mixture's in brackets."""
+    names = list(scores["stem"].unique())
+    table = [f"| SDR in dB | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
     groups = [
         (literal(song).replace("|", r"\|"), rows.set_index("stem")) for song, rows in scores.groupby("song", sort=False)
     ]
     medians = scores.groupby("stem")[["sdr", "mixture"]].median()
     for name, rows in [*groups, ("**median over songs**", medians)]:
-        pairs = rows.loc[list(SOURCES), ["sdr", "mixture"]].to_numpy()
+        pairs = rows.loc[names, ["sdr", "mixture"]].to_numpy()
         cells = [f"{plain(sdr)} ({plain(floor)})" if not np.isnan(sdr) else "rests" for sdr, floor in pairs]
         table.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(table)
@@ -83,9 +88,9 @@ def main(arguments=None):
     parser = Parser(
         prog="python -m lib.evaluation.songs",
         description="Separate songs whose stems are known and print the SDR of every stem: the median over the "
-        f"seconds in which it is above {QUIET:g} dB, in brackets that of the mixture divided by 4.",
-        epilog="FOLDER holds one folder per song with drums, bass, other and vocals as wav or flac files (44,100 Hz, "
-        "stereo), and a mixture unless it is their sum; or .stem.mp4 files.",
+        f"seconds in which it is above {QUIET:g} dB, in brackets that of the mixture divided equally.",
+        epilog="FOLDER holds one folder per song with the generator's stems (of the bundled model drums, bass, other "
+        "and vocals) as wav, flac, mp3, ogg or m4a files, and a mixture unless it is their sum; or .stem.mp4 files.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of songs")

@@ -16,7 +16,7 @@ from scipy import stats
 from lib.common.errors import UserError
 from lib.data.tracks import SOURCES as STEMS
 
-COLUMNS = (*STEMS, "all")
+COLUMNS = (*STEMS, "all")  # of the published results
 LEVEL, POWER = 0.95, 0.8  # of intervals and tests, and the chance that a test shows a true difference
 
 
@@ -46,17 +46,22 @@ def two_sided_p(value, seeds):
     return pd.Series(2 * stats.t.sf(t.abs(), n - 1), index=interval.index, name="p")
 
 
-def stem_table(tracks, expected_tracks=None, metric="SDR"):
-    """One table row: the median over tracks of each stem, NaN left out, and "all", the stems' mean.
+def stems_in(tracks):
+    """Names of the stems that a table of a run's scores holds in its column `target`, in their order."""
+    return list(tracks["target"].unique())
+
+
+def stem_table(tracks, expected_tracks=None, metric="SDR", stems=STEMS):
+    """One table row: the median over tracks of each of the `stems`, NaN left out, and "all", the stems' mean.
 
     tracks: DataFrame with `track`, `target` and `metric` (any column). Raises `UserError`, which names the tracks,
-    unless the rows are exactly `expected_tracks` (default: those that occur) × the four stems.
+    unless the rows are exactly `expected_tracks` (default: those that occur) × the stems.
     """
-    tracks = tracks[tracks["target"].isin(STEMS)]
+    tracks = tracks[tracks["target"].isin(stems)]
     grid = tracks.pivot(index="track", columns="target", values=metric)
     expected = set(grid.index if expected_tracks is None else expected_tracks)
     scored = tracks.groupby("track")["target"].nunique()
-    missing = sorted(expected - set(scored.index[scored == len(STEMS)]))
+    missing = sorted(expected - set(scored.index[scored == len(stems)]))
     if missing or not expected:
         raise UserError(
             f"The row is incomplete: {len(missing)} of {len(expected)} tracks lack a result for every stem "
@@ -67,7 +72,7 @@ def stem_table(tracks, expected_tracks=None, metric="SDR"):
             f"The row holds {len(others)} tracks that are not in its test set ({_names(others)}); "
             "remove their result files or evaluate again."
         )
-    row = grid[list(STEMS)].median()
+    row = grid[list(stems)].median()
     row["all"] = row.mean()
     return row.rename_axis(None)
 
@@ -75,7 +80,8 @@ def stem_table(tracks, expected_tracks=None, metric="SDR"):
 def arm_means(tracks, metrics=("SDR",)):
     """`stem_table`'s "all", a column per metric and a row per (arm, seed) of `tracks`, in their order."""
     groups = tracks.groupby(["arm", "seed"], sort=False, dropna=False)
-    rows = [(*key, *(stem_table(group, metric=metric)["all"] for metric in metrics)) for key, group in groups]
+    stems = stems_in(tracks)
+    rows = [(*key, *(stem_table(group, None, metric, stems)["all"] for metric in metrics)) for key, group in groups]
     return pd.DataFrame(rows, columns=["arm", "seed", *metrics]).set_index(["arm", "seed"])
 
 
@@ -85,15 +91,15 @@ def paired_interval(baseline, arm, metric="SDR"):
     baseline, arm: rows of `lib.evaluation.results.measured` for one arm each, paired by (seed, track). The interval is
     Student's t over the seeds: how much other pre-trainings would change the difference on these test tracks. A
     bootstrap over two or three seeds is too narrow (`coverage`). With one seed there is no interval: `low`, `high` and
-    `p` are NaN. Returns a DataFrame indexed by drums … all: `difference`, `low`, `high` (in the metric's unit), `p` (of
-    the t test, two-sided), `seeds`, `tracks`.
+    `p` are NaN. Returns a DataFrame indexed by the stems and "all": `difference`, `low`, `high` (in the metric's unit),
+    `p` (of the t test, two-sided), `seeds`, `tracks`.
     """
     before, after = _paired(baseline, arm, metric)  # (stems, seeds, tracks)
     gains = _nanmedian(after) - _nanmedian(before)  # (stems, seeds)
     mean, low, high, p = t_interval(np.vstack([gains, gains.mean(axis=0)]))
     _, seeds, tracks = before.shape
     table = {"difference": mean, "low": low, "high": high, "p": p, "seeds": seeds, "tracks": tracks}
-    return pd.DataFrame(table, index=list(COLUMNS))
+    return pd.DataFrame(table, index=[*stems_in(baseline), "all"])
 
 
 def t_interval(values):
@@ -131,7 +137,7 @@ def wilcoxon(baseline, arm, metric="SDR"):
     It ignores the variance over seeds. Arguments as of `paired_interval`; returns a Series.
     """
     before, after = _paired(baseline, arm, metric)
-    differences = pd.DataFrame((after - before).mean(axis=1), index=list(STEMS))
+    differences = pd.DataFrame((after - before).mean(axis=1), index=stems_in(baseline))
     # scipy returns NaN without a difference to rank
     p = [stats.wilcoxon(row.dropna()).pvalue if row.any() else 1.0 for _, row in differences.iterrows()]
     return pd.Series(p, differences.index, name="p")
@@ -182,7 +188,8 @@ def _paired(baseline, arm, metric):
     if not seeds:
         raise UserError("The two arms share no seed, so they cannot be compared in pairs; train a common seed.")
     tracks = sorted(set(baseline["track"]) | set(arm["track"]))
-    cells = pd.MultiIndex.from_product([STEMS, seeds, tracks], names=["target", "seed", "track"])
+    stems = list(dict.fromkeys([*stems_in(baseline), *stems_in(arm)]))
+    cells = pd.MultiIndex.from_product([stems, seeds, tracks], names=["target", "seed", "track"])
     grids = []
     for rows in (baseline, arm):
         values = rows.set_index(["target", "seed", "track"])[metric]
@@ -190,7 +197,7 @@ def _paired(baseline, arm, metric):
             raise UserError(
                 f"The two arms cannot be paired: one lacks a result for {_names(missing)}; evaluate it again."
             )
-        grids.append(values[cells].to_numpy(float).reshape(len(STEMS), len(seeds), len(tracks)))
+        grids.append(values[cells].to_numpy(float).reshape(len(stems), len(seeds), len(tracks)))
     return grids
 
 

@@ -2,6 +2,7 @@
 
     model = GENERATORS["hdemucs"](channels=48, depth=6, lstm_layers=2)
     estimates = model(mixture)  # (batch, 2, time) -> (batch, 4, 2, time or a little less), the middle of the mixture
+    model.sources               # number of stems, 4 unless the argument `sources` says otherwise
     model.valid_length(n)       # shortest input for n samples of estimate
     model.margin                # samples at either end of an estimate that lack part of their context
 
@@ -16,18 +17,18 @@ import torch
 from torch import nn
 
 from lib.common.errors import UserError
-from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES
+from lib.data.tracks import CHANNELS, SAMPLERATE
 from lib.demucs import Demucs, center_trim
 
 
 class _Peer(nn.Module):
     """A network that pads its input: estimates are as long as the mixture, cut to a multiple of `unit` samples."""
 
-    sources, audio_channels, samplerate = len(SOURCES), CHANNELS, SAMPLERATE
+    audio_channels, samplerate = CHANNELS, SAMPLERATE
 
     def __init__(self, **arguments):
         super().__init__()
-        self.arguments, self.projection = arguments, arguments["projection"]
+        self.arguments, self.sources, self.projection = arguments, arguments["sources"], arguments["projection"]
 
     def valid_length(self, length):
         return max(math.ceil(length / self.unit), 1) * self.unit
@@ -51,8 +52,9 @@ class ConvTasNet(_Peer):
 
     kernel_size, unit = 20, 10
 
-    def __init__(self, *, channels, depth, lstm_layers, projection=False):
-        super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
+    def __init__(self, *, channels, depth, lstm_layers, sources=4, projection=False):
+        sizes = dict(channels=channels, depth=depth, lstm_layers=lstm_layers)
+        super().__init__(**sizes, sources=sources, projection=projection)
         from torchaudio.models import ConvTasNet as Network
 
         if lstm_layers:
@@ -81,8 +83,9 @@ class HDemucs(_Peer):
 
     windows = {5: 1024, 6: 4096}  # by depth
 
-    def __init__(self, *, channels, depth, lstm_layers, projection=False):
-        super().__init__(channels=channels, depth=depth, lstm_layers=lstm_layers, projection=projection)
+    def __init__(self, *, channels, depth, lstm_layers, sources=4, projection=False):
+        sizes = dict(channels=channels, depth=depth, lstm_layers=lstm_layers)
+        super().__init__(**sizes, sources=sources, projection=projection)
         from torchaudio.models import HDemucs as Network
 
         if depth not in self.windows:
@@ -93,9 +96,8 @@ class HDemucs(_Peer):
             raise UserError(f"channels = {channels} must be at least 4 for hdemucs, whose branches have a quarter.")
         window = self.windows[depth]
         self.unit, self.margin = window // 2, 2 * window  # two hops, which the inner layers merge
-        self.network = Network(
-            [*SOURCES], channels=channels, depth=depth, nfft=window, dconv_lstm=4 if lstm_layers else depth
-        )
+        options = dict(channels=channels, depth=depth, nfft=window, dconv_lstm=4 if lstm_layers else depth)
+        self.network = Network([*map(str, range(sources))], **options)
         # torchaudio never uses this layer; DistributedDataParallel would wait for its gradient.
         self.network.time_encoder[-1].norm1.requires_grad_(False)
 

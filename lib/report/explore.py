@@ -14,7 +14,7 @@ from ipywidgets import Dropdown, FloatLogSlider, FloatSlider, IntSlider, Label, 
 
 from lib.common.words import plain
 from lib.data.batches import JointAugmentation
-from lib.data.tracks import SAMPLERATE, SOURCES, read_index
+from lib.data.tracks import SAMPLERATE, read_index
 from lib.draw_audio.render import own_song
 from lib.evaluation.results import ARMS, read_metrics
 from lib.report.audio import NO_MATH, players
@@ -100,7 +100,7 @@ def separation(run, seconds, audible):
         show,
         track=choice("track", {track.name: number for number, track in enumerate(tracks)}, 0),
         arm=choice("arm", {ARMS.get(arm, arm): arm for arm in arms}, list(arms)[min(1, len(arms) - 1)]),
-        stem=choice("stem", SOURCES, "vocals"),
+        stem=choice("stem", tracks[0].sources, tracks[0].sources[-1]),
         start=slider("from second", begin, 0.0, latest, 0.25),
     )
 
@@ -120,7 +120,7 @@ def augmentation(run, seconds, audible):
 
     return controls(
         show,
-        stem=choice("stem", SOURCES, "vocals"),
+        stem=choice("stem", tracks[0].sources, tracks[0].sources[-1]),
         p=slider("p", 0.3, 0.0, 1.0, 0.05),
         draw=slider("first draw", 0, 0, 50, 1),
     )
@@ -183,7 +183,10 @@ def pull(ratios, λ, share):
 
 
 def drawn(run, drawing, seconds):
-    """Choose the stem that the wave of a `DrawAudio` plays in a song; show how every arm separates the song."""
+    """Choose the stem that the wave of a `DrawAudio` plays in a song; show how every arm separates the song.
+
+    Where an arm separates other stems than the song's, all of its estimates are shown.
+    """
 
     def show(stem):
         stems = own_song(drawing.wave, stem, envelope=drawing.envelope, seconds=seconds)
@@ -191,6 +194,9 @@ def drawn(run, drawing, seconds):
         estimates = separate_all(run, mixture)
         part = Excerpt("your sound in a song", 0, mixture, stems, estimates)
         rows = {part.name: {"mixture": mixture, "your sound alone": stems[stem]}}
+        if any(sounds.keys() != stems.keys() for sounds in estimates.values()):
+            display(players(rows | {ARMS.get(arm, arm): x for arm, x in estimates.items()}, SAMPLERATE, seconds))
+            return
         rows["estimates of your sound"] = {ARMS.get(arm, arm): sounds[stem] for arm, sounds in estimates.items()}
         display(players(rows, SAMPLERATE, seconds))
         display(spectrograms(part, [stem]))

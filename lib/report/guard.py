@@ -17,7 +17,8 @@ from lib.common.errors import UserError
 from lib.common.files import tidy
 from lib.common.provenance import ROOT
 from lib.config import ABOVE_0, NOT_NEGATIVE, Config, one_of, require
-from lib.data.tracks import SAMPLERATE, SOURCES, Track
+from lib.data.musdb import PROVIDED
+from lib.data.tracks import SAMPLERATE, SOURCES, Track, check_stems
 from lib.evaluation.results import NOT_SCORED, TEST_SETS
 from lib.evaluation.score import METRICS
 from lib.runs.arms import ARMS
@@ -37,7 +38,7 @@ def _between(low, high):
 
 # For everything but seeds: more is a typing error, and beyond torch's counters.
 AT_MOST = (lambda value: not (isinstance(value, int | float) and value > 1e9)), "must be at most 1e+09"
-SEEDS = "seed corpus_seed seeds pair_seed"
+SEEDS = "seed corpus_seed split_seed seeds pair_seed"
 RULES = (
     (ABOVE_0, "listen_seconds pretrain_steps arm_steps lr_branch song_seconds explore_seconds pair_seconds pair_steps"),
     (NOT_NEGATIVE, "show_track arm_tracks shifts pair_tracks listen_tracks song_start"),
@@ -47,9 +48,8 @@ RULES = (
     (_between(*corpus.SEEDS), SEEDS),
     (one_of(ARMS), "arms arms_once"),
     (one_of(METRICS), "metric"),
-    (one_of(SOURCES), "listen_stems detail_stem"),
 )
-NOT_EMPTY = "seeds arms listen_tracks listen_stems"
+NOT_EMPTY = "seeds arms listen_tracks"
 
 
 def check_parameters(history, notebooks_folder):
@@ -160,9 +160,24 @@ def check_values(parameters):
     for name in NOT_EMPTY.split():
         if parameters.get(name) == []:
             raise UserError(f"{name} = [] must hold at least one value.")
+    _check_stems(parameters)
     _check_places(parameters)
     _check_training(parameters)
     _check_order(parameters)
+
+
+def _check_stems(p):
+    if "stems" not in p:  # another notebook's parameters
+        return
+    check_stems(p["stems"])
+    if p.get("musdb_root") in PROVIDED and p["stems"] != [*SOURCES]:
+        raise UserError(
+            f"stems = {p['stems']} must be {', '.join(SOURCES)} for musdb_root = {p['musdb_root']}, which holds no "
+            "others; give the folder of your tracks, or leave stems out."
+        )
+    for name in ("listen_stems", "detail_stem"):
+        if p.get(name):
+            require(name, p[name], one_of(p["stems"]))
 
 
 def _check_places(p):

@@ -12,8 +12,9 @@ from scipy import signal
 from lib.common.errors import UserError
 from lib.common.files import read_json
 from lib.common.provenance import ROOT
+from lib.config import one_of, require
 from lib.data.songs import Song
-from lib.data.tracks import SAMPLERATE, SOURCES, read_index
+from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation.results import ARMS, METRICS, check_versions
 from lib.evaluation.spectral import spectral_measures
 from lib.models.weights import load_weights
@@ -62,7 +63,7 @@ def pick_track(run, number):
 def excerpt(run, track, start, seconds, shifts=0, arms=None):
     """Return an `Excerpt` of a test track; the arms of `run` separate the whole track, as for their scores.
 
-    start: in seconds; None chooses a place where all four stems sound. shifts: see `lib.separate.separate`.
+    start: in seconds; None chooses a place where all stems sound. shifts: see `lib.separate.separate`.
     arms: {arm: <arm>-<seed>}, by default `heard_arms`.
     """
     stems, length = track.stems(), min(round(seconds * SAMPLERATE), track.samples)
@@ -70,12 +71,17 @@ def excerpt(run, track, start, seconds, shifts=0, arms=None):
     begin = max(0, min(begin, track.samples - length))
     part = slice(begin, begin + length)
     arms = heard_arms(run) if arms is None else arms
-    estimates = {arm: _by_stem(estimate(run / name, track, shifts)[..., part]) for arm, name in arms.items()}
-    return Excerpt(track.name, begin, track.mixture()[:, part], _by_stem(stems[..., part]), estimates)
+    found = {arm: estimate(run / name, track, shifts)[..., part] for arm, name in arms.items()}
+    estimates = {arm: dict(zip(track.sources, sounds, strict=True)) for arm, sounds in found.items()}
+    references = dict(zip(track.sources, stems[..., part], strict=True))
+    return Excerpt(track.name, begin, track.mixture()[:, part], references, estimates)
 
 
-def _by_stem(sounds):
-    return dict(zip(SOURCES, sounds, strict=True))
+def pick_stems(track, names=()):
+    """The `names`, or without any the first and the last stem of `track`; raises `UserError` for an unknown one."""
+    for name in names:
+        require("listen_stems, detail_stem", name, one_of(track.sources))
+    return list(names) or [track.sources[0], track.sources[-1]]
 
 
 def liveliest(stems, length):
@@ -84,7 +90,8 @@ def liveliest(stems, length):
     stems: (sources, channels, time). Loudness is relative to each stem's energy over the whole track.
     """
     length = min(length, stems.shape[-1])
-    power = np.square(stems).mean(axis=1)
+    sounding = stems[stems.any((1, 2))] if stems.any() else stems  # a stem that never sounds is quiet everywhere
+    power = np.square(sounding).mean(axis=1)
     energy = (power / power.sum(axis=-1, keepdims=True).clip(1e-12)).cumsum(axis=-1)
     starts = np.arange(0, max(1, stems.shape[-1] - length), SAMPLERATE // 4)
     corners = np.linspace(starts, starts + length - 1, 5).astype(int)  # (5, starts)
@@ -101,7 +108,7 @@ def estimate(arm_folder, track, shifts):
 def separate_all(run, mixture):
     """{arm: {stem: audio}}: the estimates of every heard arm for a `mixture` (channels, samples)."""
     models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run).items()}
-    return {arm: _by_stem(separate(model, mixture).numpy()) for arm, model in models.items()}
+    return {arm: dict(zip(m.stems, separate(m, mixture).numpy(), strict=True)) for arm, m in models.items()}
 
 
 def scores(run, track):

@@ -15,10 +15,11 @@ from lib.common.errors import UserError
 from lib.common.files import atomic, read_json
 from lib.common.provenance import portable
 from lib.common.words import plain, signed
-from lib.data.tracks import SOURCES
+from lib.data.musdb import PROVIDED
+from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation import results
-from lib.evaluation.results import ARMS, PRIMARY_DETAIL
-from lib.evaluation.stats import COLUMNS, prediction_interval, stem_table
+from lib.evaluation.results import PRIMARY_DETAIL
+from lib.evaluation.stats import COLUMNS, prediction_interval, stem_table, stems_in
 from lib.report.audio import NO_MATH
 
 DEMUCS, GAN = "Demucs v1", "Demucs v1 + GAN (first report)"  # names in published_sdr.csv
@@ -36,20 +37,31 @@ def sdr_table(run, museval_folders=None):
     """SDR per stem (dB) of the published systems and of everything evaluated in `run`.
 
     museval_folders: {label: folder} of other systems' museval files; each adds a row to the section whose tracks it
-    shares. Returns a DataFrame with the columns section, system, drums, bass, other, vocals, all, tracks, seeds,
-    aggregation, data (trained on), computed from and metric (the program that computed the frames). Raises `UserError`,
-    naming the tracks, where a row is incomplete.
+    shares. Returns a DataFrame with the columns section, system, the names of the stems, all, tracks, seeds,
+    aggregation, data (trained on), computed from and metric (the program that computed the frames). Published systems
+    and museval_folders are left out of a run whose stems are not theirs. Raises `UserError`, naming the tracks, where a
+    row is incomplete.
     """
-    rows = {PUBLISHED: _published_rows(), OTHERS: _other_rows()}
-    sections = {OTHERS: set(results.published_tracks()["track"])}  # section → its tracks
-    for test_set in results.evaluated_sets(run):
+    scores = {test_set: results.measured(run, test_set) for test_set in results.evaluated_sets(run)}
+    stems = stems_in(pd.concat(scores.values())) if scores else list(SOURCES)
+    rows, sections = {}, {}  # section → its rows, its tracks
+    if set(stems) == set(SOURCES):
+        rows = {PUBLISHED: _published_rows(), OTHERS: _other_rows()}
+        sections = {OTHERS: set(results.published_tracks()["track"])}
+    for test_set, found in scores.items():
         section = f"Measured here, on: {test_set}"
-        rows[section], sections[section] = _measured_rows(run, test_set)
+        rows[section], sections[section] = _measured_rows(run, test_set, found, stems)
     for label, folder in (museval_folders or {}).items():
-        section, row = _folder_row(label, Path(folder), sections)
-        rows[section].append(row)
+        if OTHERS in rows:
+            section, row = _folder_row(label, Path(folder), sections)
+            rows[section].append(row)
     table = pd.DataFrame([{"section": section, **row} for section in rows for row in rows[section]])
-    return table[["section", "system", *COLUMNS, *FACTS]]
+    return table[["section", "system", *stems, "all", *FACTS]]
+
+
+def value_columns(table):
+    """The columns of `sdr_table` that hold an SDR: the stems, and all."""
+    return [name for name in table if name not in ("section", "system", *FACTS)]
 
 
 def _published_rows():
@@ -96,21 +108,24 @@ def _other_rows():
     return rows
 
 
-def _measured_rows(run, test_set):
-    """The rows of one test set, and its tracks: those that any arm was to be evaluated on."""
+def _measured_rows(run, test_set, scores, stems):
+    """The rows of one test set, and its tracks: those that any arm was to be evaluated on.
+
+    scores: `lib.evaluation.results.measured` of it.
+    """
     folders = pd.DataFrame(results.evaluated(run, test_set), columns=["arm", "seed", "folder"])
     abouts = [read_json(folder / "about.json") for folder in folders["folder"]]
     folders["metric"] = [METRIC_NAMES.get(about["metric"], about["metric"]) for about in abouts]
     folders["commit"] = [about["made_by"]["commit"] for about in abouts]
     tracks = {track for about in abouts for track in about["tracks"]}
 
-    rows, per_seed, scores = [], {}, results.measured(run, test_set)
+    rows, per_seed, names = [], {}, results.arm_names(stems)
     for arm, group in folders.groupby("arm", sort=False):
         found = scores[scores["arm"] == arm]
         by_seed = found.groupby("seed", dropna=False)
-        per_seed[arm] = pd.DataFrame({seed: stem_table(r, expected_tracks=tracks) for seed, r in by_seed}).T
+        per_seed[arm] = pd.DataFrame({seed: stem_table(r, tracks, stems=stems) for seed, r in by_seed}).T
         rows.append({
-            "system": ARMS.get(arm, arm),
+            "system": names.get(arm, arm),
             **per_seed[arm].mean(),
             "tracks": len(tracks),
             "seeds": _seeds(group["seed"].dropna()),
@@ -173,19 +188,19 @@ def dose_table(tracks):
     """SDR and the primary measure of detail by the discriminator's share of the gradient, on the test tracks.
 
     tracks: `lib.evaluation.results.arms_table`. A share is the number at the end of an arm's name, as of gan-share-0.1;
-    l1 has 0. Returns a DataFrame with the columns share, arm, seed, stem (drums … all), SDR and `PRIMARY_DETAIL`: the
+    l1 has 0. Returns a DataFrame with the columns share, arm, seed, stem (the last: all), SDR and `PRIMARY_DETAIL`: the
     values of the table's row. It is empty without such an arm.
     """
     names = tracks["arm"].unique()
     shares = {arm: float(match[1]) for arm in names if (match := re.fullmatch(r"gan-share-(\d*\.?\d+)", arm))}
     shares = {"l1": 0.0} | shares if shares else {}
-    rows, found = [], tracks[(tracks["test_set"] == "test") & tracks["arm"].isin(shares)]
+    rows, stems, found = [], stems_in(tracks), tracks[(tracks["test_set"] == "test") & tracks["arm"].isin(shares)]
     for (arm, seed), group in found.groupby(["arm", "seed"]):
-        measured = {metric: stem_table(group, metric=metric) for metric in DOSE_METRICS}
+        measured = {metric: stem_table(group, None, metric, stems) for metric in DOSE_METRICS}
         rows += [
             {"share": shares[arm], "arm": arm, "seed": seed, "stem": stem}
             | {m: row[stem] for m, row in measured.items()}
-            for stem in COLUMNS
+            for stem in (*stems, "all")
         ]
     columns = ["share", "arm", "seed", "stem", *DOSE_METRICS]
     return pd.DataFrame(rows, columns=columns).sort_values(["share", "seed"], kind="stable", ignore_index=True)
@@ -203,7 +218,7 @@ def write_tables(run, museval_folders=None):
         with atomic(Path(run) / "dose.csv") as file:
             dose.to_csv(file, index=False, float_format="%.5f")
     with atomic(Path(run) / "sdr_table.csv") as file:
-        table[["system", *COLUMNS, "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
+        table[["system", *value_columns(table), "section", *FACTS]].to_csv(file, index=False, float_format="%.6f")
     with atomic(Path(run) / "arms.csv") as file:
         arms.to_csv(file, index=False, float_format="%.5f")
     return table, arms
@@ -226,21 +241,22 @@ def style_table(table):
     No colour marks a sign: whether a difference means something is said by its interval, not here. Oracles,
     differences and half-widths are never in bold.
     """
-    stems = "".join(f"<th>{column.capitalize()}</th>" for column in COLUMNS)
+    columns = value_columns(table)
+    stems = "".join(f"<th>{escape(column.capitalize())}</th>" for column in columns)
     lines = [f"<th class=t>SDR in dB</th>{stems}<th>Tracks</th><th class=t>Seeds</th><th class=t>How</th>"]
     for section, rows in table.groupby("section", sort=False):
-        lines.append(f"<td class=h colspan={len(COLUMNS) + 4}>{escape(section)}</td>")
+        lines.append(f"<td class=h colspan={len(columns) + 4}>{escape(section)}</td>")
         competing = ~rows["system"].str.contains(f"^{DIFFERENCE}|^{HALF_WIDTH}|oracle")
-        best = rows.loc[competing, list(COLUMNS)].round(2).max()
+        best = rows.loc[competing, columns].round(2).max()
         for index, row in rows.iterrows():
-            lines.append(_html_cells(row, best if competing[index] else {}))
+            lines.append(_html_cells(row, columns, best if competing[index] else {}))
     return HTML(f"{CSS}<table class='sdr {NO_MATH}'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
 
 
-def _html_cells(row, best):
+def _html_cells(row, columns, best):
     """The cells of one row; `best`: {column: the value to print in bold}."""
     cells = [f"<td class=t>{escape(row['system'])}</td>"]
-    for column in COLUMNS:
+    for column in columns:
         value, text = round(row[column], 2), shown(row, column)
         text = "± " * (row["system"] == HALF_WIDTH) + text
         cells.append(f"<td><b>{text}</b></td>" if value == best.get(column) else f"<td>{text}</td>")
@@ -255,9 +271,25 @@ def shown(row, column):
     return (signed if row["system"].startswith(DIFFERENCE) else plain)(row[column])
 
 
+def found_tracks(index):
+    """What 01-data found and did, from its data.json: DataFrame set, track, seconds, what was done.
+
+    Every track of a folder, of other data those to which something was done; then what was left out, with the reason.
+    """
+    content, rows = read_json(index), []
+    for name, tracks in content["sets"].items():
+        for track in tracks:
+            if content["root"] not in PROVIDED or track.get("remarks"):
+                seconds = f"{track['samples'] / SAMPLERATE:.1f}"
+                rows.append((name, track["name"], seconds, " ".join(track.get("remarks", ["nothing"]))))
+    rows += [("left out", Path(path).name, "", sentence) for path, sentence in content.get("refused", {}).items()]
+    return pd.DataFrame(rows, columns=["set", "track", "seconds", "what was done"])
+
+
 def plain_table(table):
     """A DataFrame as `IPython.display.HTML` that shows names as they are; pandas' own would set $x$ as a formula."""
-    return HTML(table.to_html(classes=NO_MATH))
+    with pd.option_context("display.max_colwidth", None):  # sentences are shown whole
+        return HTML(table.to_html(classes=NO_MATH))
 
 
 def transfer(table, variants, songs=True):

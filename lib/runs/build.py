@@ -10,7 +10,7 @@ from lib.common.machine import total_memory
 from lib.common.provenance import ROOT
 from lib.common.words import join
 from lib.data.batches import Batches
-from lib.data.tracks import CHANNELS, SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data.tracks import CHANNELS, SAMPLERATE, Excerpts, read_index
 from lib.models.cpu.prepare import check_supported, prepare_discriminator
 from lib.models.generators import GENERATORS
 
@@ -18,16 +18,18 @@ from lib.models.generators import GENERATORS
 def build_generator(config):
     """The generator of a configuration; raises `UserError` when it is too large for this machine."""
     names = ("channels", "depth", "lstm_layers", "projection")
-    make = partial(GENERATORS[config.generator], **{name: getattr(config, name) for name in names})
-    return _made(make, config, "generator", *names[:-1])
+    options = {name: getattr(config, name) for name in names} | {"sources": len(config.stems)}
+    model = _made(partial(GENERATORS[config.generator], **options), config, "generator", *names[:-1])
+    model.stems = tuple(config.stems)
+    return model
 
 
 def build_discriminator(config):
     """The discriminator of a configuration; raises `UserError` when it is too large for this machine."""
     c = config
     torch.manual_seed(c.seed + 1)  # initial weights do not depend on the generator's size
-    options = dict(width=c.discriminator_width, dropout=c.dropout, spectral_norm=c.spectral_norm)
-    make = partial(discriminator.build, c.discriminator, **options)
+    options = dict(width=c.discriminator_width, dropout=c.dropout, sources=len(c.stems))
+    make = partial(discriminator.build, c.discriminator, spectral_norm=c.spectral_norm, **options)
     return prepare_discriminator(_made(make, c, "discriminator", "discriminator_width"))
 
 
@@ -92,7 +94,7 @@ def build_on_meta(config):
     with torch.device("meta"):
         if config.adversarial:
             model = build_discriminator(config)
-            stems = torch.empty(1, len(SOURCES), CHANNELS, round(config.seconds * SAMPLERATE))
+            stems = torch.empty(1, len(config.stems), CHANNELS, round(config.seconds * SAMPLERATE))
             try:
                 model(stems.sum(1), stems)
             except RuntimeError as error:

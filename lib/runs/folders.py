@@ -16,8 +16,9 @@ from pathlib import Path
 from lib.common.errors import UserError
 from lib.common.files import tidy, write_json
 from lib.common.provenance import ROOT, made_by
+from lib.common.words import join
 from lib.config import Config, read_note
-from lib.data.tracks import read_index
+from lib.data.tracks import read_index, stems_of
 from lib.models.weights import load_weights
 from lib.runs.build import check_trainable
 
@@ -64,17 +65,19 @@ def trained(run):
 def claim(config, folder, world_size=1):
     """Make `folder` the run of `config` on `world_size` ranks.
 
-    Returns `config` with its digests filled in, and whether this run is finished already. A run with other parameters
-    or of another `VERSION` is set aside as `folder~digest`, with the runs that branched from it, and comes back when
-    it is asked for again. Raises `UserError`, and changes nothing, when `config` cannot be trained.
+    Returns `config` with its digests and stems filled in, and whether this run is finished already. A run with other
+    parameters or of another `VERSION` is set aside as `folder~digest`, with the runs that branched from it, and comes
+    back when it is asked for again. Raises `UserError`, and changes nothing, when `config` cannot be trained.
     """
     folder, start = Path(folder), None
     if folder.is_file():
         raise UserError(f"{folder} is a file; choose another folder.")
-    config = dataclasses.replace(config, data_digest=read_index(ROOT / config.data)[1])
+    sets, digest = read_index(ROOT / config.data)
+    config = dataclasses.replace(config, data_digest=digest, stems=[*stems_of(sets)])
     if config.start_from:
         weights = ROOT / config.start_from / "model.safetensors"
         start = load_weights(weights)
+        check_same_stems(start.stems, config.stems, f"start_from = {config.start_from}", config.data)
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
     wanted, present = {"config": dataclasses.asdict(config), "version": VERSION}, read_note(folder)
     if not present or _identity(present) != _identity(wanted):
@@ -88,6 +91,15 @@ def claim(config, folder, world_size=1):
     if not note:
         write_json(folder / "config.json", wanted | {"made_by": made_by()})
     return config, bool(note.get("finished")) and (folder / "model.safetensors").exists()
+
+
+def check_same_stems(separated, stems, place, data):
+    """Raise `UserError` unless what the generator in `place` separates is the `stems` of `data`, in their order."""
+    if tuple(separated) != tuple(stems):
+        raise UserError(
+            f"{place} separates {join(separated)}, but the tracks of {data} hold {join(stems)}; choose another, or "
+            "train one on these tracks."
+        )
 
 
 def _identity(note):

@@ -8,7 +8,7 @@ import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.processes import command
-from lib.data.tracks import SOURCES
+from lib.models.weights import read_stems
 from lib.separate.names import PATTERN, STDIN, check_pattern, find_songs, name_files
 from lib.separate.songs import separate_all, stem_names
 from lib.separate.stems import BITS
@@ -17,8 +17,9 @@ from lib.separate.stems import BITS
 def _parser():
     parser = Parser(
         prog="python -m lib.separate",
-        description="Separate songs into drums, bass, other and vocals: one file each, with the song's level, length, "
-        "sample rate and number of channels (more than two are mixed down to stereo).",
+        description="Separate songs into drums, bass, other and vocals, or the stems that the checkpoint was trained "
+        "on: one file each, with the song's level, length, sample rate and number of channels (more than two are mixed "
+        "down to stereo).",
         epilog="""examples:
   python -m lib.separate song.mp3
   python -m lib.separate album/ *.flac -o stems --format flac -j 2
@@ -42,7 +43,7 @@ real music separates real music better.""",
     add("--name", default=PATTERN, metavar="PATTERN", help="file of each stem in that folder (default: %(default)s); "
         "the track of a folder's song is its path in the folder")  # fmt: skip
     add("--overwrite", action="store_true", help="separate songs again whose stems are there, and replace these")
-    add("--two-stems", choices=SOURCES, metavar="STEM", help="write STEM, and the sum of the other three as no_STEM")
+    add("--two-stems", metavar="STEM", help="write STEM, one of the model's, and the sum of the others as no_STEM")
     add("--sum-to-song", action="store_true", help="give each stem an equal share of what their sum lacks of the "
         "song: files of 16 or 24 bits then add up to the song (rounded to these bits) in every sample, floats to the "
         "rounding of 32 bits")  # fmt: skip
@@ -86,7 +87,7 @@ def _check(options):
     options.device = "cuda" if gpu and options.device == "auto" else options.device.replace("auto", "cpu")
 
 
-def _plan(options):
+def _plan(options, stems):
     """([(song, {stem: file})] to separate, the number of finished songs, [the sentence of each that cannot be])."""
     jobs, finished, failures, taken = [], 0, [], {}
     for word in options.songs:
@@ -97,7 +98,7 @@ def _plan(options):
             continue
         for song, folder in found:
             try:
-                files = name_files(song, folder, stem_names(options.two_stems), options.format, options.name)
+                files = name_files(song, folder, stems, options.format, options.name)
                 keys = [str(file).casefold() for file in files.values()]
                 if other := next((taken[key] for key in keys if key in taken), None):
                     raise UserError(
@@ -129,7 +130,7 @@ def main(arguments=None):
     """Run the command; returns its exit status: 1 if a song could not be separated (the others were), else 0."""
     options = _parser().parse_args(arguments)
     _check(options)
-    jobs, finished, failures = _plan(options)
+    jobs, finished, failures = _plan(options, stem_names(read_stems(options.checkpoint), options.two_stems))
     for sentence in failures:
         print(sentence, file=sys.stderr)
     ended = []

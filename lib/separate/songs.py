@@ -15,7 +15,7 @@ from lib.common.machine import cores
 from lib.common.processes import can_share, keep_buffers, workers
 from lib.common.progress import progress
 from lib.data.songs import Song, decibels, scratch_folder, song_name
-from lib.data.tracks import SAMPLERATE, SOURCES
+from lib.data.tracks import SAMPLERATE
 from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_generator
 from lib.separate import measure, stream
@@ -23,9 +23,14 @@ from lib.separate.names import PATTERN, STDIN, name_files
 from lib.separate.stems import WAV, Form, write_stems
 
 
-def stem_names(two=None):
-    """The names of the stems that are written: all four, or `two` and the rest."""
-    return (two, f"no_{two}") if two else SOURCES
+def stem_names(stems, two=None):
+    """The names of the stems that are written: all of a model's `stems`, or `two` and the rest.
+
+    Raises `UserError` if `two` is none of them.
+    """
+    if two and two not in stems:
+        raise UserError(f"--two-stems {two} is no stem of this model; choose one of {', '.join(stems)}.")
+    return (two, f"no_{two}") if two else stems
 
 
 def separate_song(
@@ -47,7 +52,7 @@ def separate_song(
     the others; form, exact: as in `lib.separate.stems.write_stems`; watch: a generator through which the estimates
     pass, such as `bar`; say: called with each remark; options: of `lib.separate.stream`.
     """
-    stems = stem_names(two)
+    stems = stem_names(model.stems, two)
     files = files or name_files(Path(path), Path(), stems, form.kind, PATTERN)
     files = {stem: Path(out) / file for stem, file in files.items()}
     with scratch_folder(out) as scratch:
@@ -59,7 +64,7 @@ def separate_song(
             say(remark)
         estimates = _finite(stream(model, song.blocks(), level, **options), name)
         if two:
-            estimates = map(partial(_in_two, SOURCES.index(two)), estimates)
+            estimates = map(partial(_in_two, model.stems.index(two)), estimates)
         if watch:
             estimates = watch(estimates, name, level.samples)
         peaks, gain = write_stems(song, estimates, files, scratch, form, exact)
@@ -67,7 +72,7 @@ def separate_song(
     say(f"{place}: peaks of " + ", ".join(f"{stem} {decibels(peak):.1f} dB" for stem, peak in peaks.items()))
     if gain < 1:
         say(
-            f"{place}: all {'two' if two else 'four'} stems are {-decibels(gain):.2g} dB quieter than in the song, "
+            f"{place}: all {len(stems)} stems are {-decibels(gain):.2g} dB quieter than in the song, "
             f"because the loudest would clip{'; so is their sum' if exact else ''}; their balance is kept, and --bits "
             "float keeps the level too."
         )

@@ -24,7 +24,7 @@ import torch
 from lib import train
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data.tracks import SAMPLERATE, SOURCES, Excerpts, read_index
+from lib.data.tracks import SAMPLERATE, Excerpts, read_index
 from lib.demucs import center_trim
 from lib.memorisation import SETS, auc, measure
 
@@ -49,7 +49,7 @@ def spread(tracks, samples, stride, count):
 
 def read_stems(excerpts, indices):
     """Stems (excerpts, sources, channels, samples) of `indices`."""
-    stems = torch.empty(len(indices), len(SOURCES), 2, excerpts.samples)
+    stems = torch.empty(len(indices), len(excerpts.sources), 2, excerpts.samples)
     for k, s in np.ndindex(stems.shape[:2]):
         excerpts.read(indices[k], stems[k, s].numpy(), s)
     return stems

@@ -12,7 +12,8 @@ import soundfile
 from lib.common.errors import UserError
 from lib.corpus import default_soundfont, effects, generate, render, soundfont, sounds, styles, track, voice
 from lib.corpus.notes import Grid, hits
-from lib.data.musdb import decode, list_musdb, list_tracks, read_track
+from lib.data.decode import decode, read_track
+from lib.data.musdb import list_musdb, list_tracks
 
 SMALL = {"train": 3, "valid": 1, "test": 2, "shifted": 1, "seconds": 6.0, "seed": 5}
 SOURCES = ("drums", "bass", "other", "vocals")

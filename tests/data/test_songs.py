@@ -112,7 +112,7 @@ def test_clipping_is_avoided_by_one_factor_and_said(exact, tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "float"), "--bits", "float"]) == 0
     assert "quieter" not in capsys.readouterr().out
     assert main([*arguments, "--out", str(tmp_path / "24")]) == 0
-    said = float(re.search(r"all four stems are (\S+) dB quieter", capsys.readouterr().out)[1])
+    said = float(re.search(r"all 4 stems are (\S+) dB quieter", capsys.readouterr().out)[1])
     floats, integers = (stems(tmp_path / form / "song")[0] for form in ("float", "24"))
     peak = np.abs(floats).max()
     assert peak > 1 and np.abs(integers).max() == pytest.approx(1, abs=2**-22)

@@ -16,7 +16,8 @@ from support import synthetic_stems, write_flac, write_track
 from lib.common.errors import UserError
 from lib.common.files import read_json, tidy, write_json
 from lib.common.provenance import ROOT
-from lib.data.musdb import _quantised, decode, fingerprint, list_musdb, list_test_sets, list_tracks, read_track
+from lib.data.decode import _quantised, decode, read_track
+from lib.data.musdb import fingerprint, list_musdb, list_test_sets, list_tracks
 from lib.data.tracks import SOURCES, Excerpts, read_index, write_index
 
 
@@ -92,14 +93,14 @@ def test_an_interrupted_decode_leaves_no_half_file_and_resumes(three, tmp_path, 
         save(file, audio)
 
     monkeypatch.setattr(np, "save", interrupted)
-    monkeypatch.setattr("lib.data.musdb.cores", lambda: 1)
+    monkeypatch.setattr("lib.data.decode.cores", lambda: 1)
     with pytest.raises(KeyboardInterrupt):
         decode(three, tmp_path / "cache")
     assert files(tmp_path / "cache") == ["json", "npy"], "the first track, whole, and nothing of the second"
     monkeypatch.undo()
-    monkeypatch.setattr("lib.data.musdb.cores", lambda: 1)
+    monkeypatch.setattr("lib.data.decode.cores", lambda: 1)
     missing = []
-    monkeypatch.setattr("lib.data.musdb.read_track", lambda path: missing.append(path.name) or read(path))
+    monkeypatch.setattr("lib.data.decode.read_track", lambda path, stems: missing.append(path.name) or read(path))
     tracks = decode(three, tmp_path / "cache")
     assert missing == ["Track 1", "Track 2"], "the first is not decoded again"
     assert "3 of 3 tracks" in capsys.readouterr().out
@@ -113,7 +114,7 @@ def test_a_killed_decode_resumes(three, tmp_path):
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from lib.data import musdb
+from lib.data import decode
 
 def killed(file, audio, save=np.save, saved=[]):
     if saved:
@@ -124,8 +125,8 @@ def killed(file, audio, save=np.save, saved=[]):
 
 np.save = killed
 folder, cache = map(Path, sys.argv[1:])
-musdb.cores = lambda: 1
-musdb.decode({path.name: path for path in sorted(folder.iterdir())}, cache)
+decode.cores = lambda: 1
+decode.decode({path.name: path for path in sorted(folder.iterdir())}, cache)
 """
     folder = three["Track 0"].parent
     done = subprocess.run([sys.executable, "-c", program, str(folder), str(tmp_path / "cache")], cwd=ROOT)
@@ -137,8 +138,8 @@ musdb.decode({path.name: path for path in sorted(folder.iterdir())}, cache)
 
 def test_tracks_are_decoded_at_once(three, tmp_path, monkeypatch):
     together, read = threading.Barrier(3, timeout=60), read_track
-    monkeypatch.setattr("lib.data.musdb.cores", lambda: 3)
-    monkeypatch.setattr("lib.data.musdb.read_track", lambda path: together.wait() is None or read(path))
+    monkeypatch.setattr("lib.data.decode.cores", lambda: 3)
+    monkeypatch.setattr("lib.data.decode.read_track", lambda path, stems: together.wait() is None or read(path))
     assert [track.name for track in decode(three, tmp_path / "cache")] == list(three)
 
 
@@ -232,7 +233,7 @@ def test_wav_files_of_unknown_length_are_read_in_a_data_folder(tmp_path):
     for options in (["-f", "wav"], ["-f", "flac"]):
         command = ["ffmpeg", "-v", "error", "-i", tmp_path / "A - B" / "bass.wav", *options, "-"]
         bass.write_bytes(subprocess.run(command, check=True, capture_output=True).stdout)
-        audio, scale = read_track(tmp_path / "A - B")
+        audio, scale, _ = read_track(tmp_path / "A - B")
         np.testing.assert_array_equal(audio[1:], stems.transpose(0, 2, 1))
         assert scale == 1
     bass.write_bytes(bass.read_bytes()[:-2000])
@@ -252,7 +253,7 @@ def test_flac_stems_without_a_mixture_are_the_same_track_as_wav_files_with_one(t
     write_track(tmp_path / "in" / "Wav", stems)
     tracks = list_tracks(tmp_path / "in")
     assert list(tracks) == ["Flac", "Wav"]
-    (flac, _), (wav, _) = map(read_track, tracks.values())
+    flac, wav = (read_track(path).audio for path in tracks.values())
     np.testing.assert_array_equal(flac, wav)
 
 
@@ -274,7 +275,7 @@ def test_a_sum_of_stems_beyond_full_scale_is_kept(tmp_path, peak, wanted):
     stems = np.rint(synthetic_stems(1, 0.2) * 0.2)
     stems[:, 100] = peak  # in all stems at once
     write_flac(tmp_path / "Loud", stems.astype(np.int16))
-    audio, scale = read_track(tmp_path / "Loud")
+    audio, scale, _ = read_track(tmp_path / "Loud")
     mixture, *found = audio.astype(int)
     assert scale == wanted
     np.testing.assert_array_equal(mixture, sum(found))

@@ -101,7 +101,7 @@ def weights(folder, name):
 def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkeypatch):
     tracks, calls = data.read_index(index)[0]["test"], []
 
-    def fresh_auc(pairs):
+    def fresh_auc(pairs, names):
         calls.append({name: (stems.copy(), np.array(estimates)) for name, (stems, estimates) in pairs.items()})
         return {name: 0.75 + 0.1 * k for k, name in enumerate(pairs)}
 

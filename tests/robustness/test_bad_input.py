@@ -23,7 +23,7 @@ from bad_case import MINE, MINE_RUN
 from support import RATE, synthetic_stems, write_track
 
 from lib.common.files import write_bytes
-from lib.data import musdb as decode
+from lib.data import decode, musdb
 from lib.data import tracks as data
 from lib.evaluation.score import museval_json
 from lib.models.weights import BUNDLED
@@ -44,10 +44,10 @@ def place(tmp_path_factory):
     place = base / "place"
     for k, name in enumerate(("train/A - B", "train/C - D", "train/E - F", "train/G - H", "test/I - J")):
         write_track(place / "musdb" / name, synthetic_stems(k, 0.5))
-    sets = {name: decode.decode(files, place / "cache-1") for name, files in decode.list_musdb(place / "musdb").items()}
+    sets = {name: decode.decode(files, place / "cache-1") for name, files in musdb.list_musdb(place / "musdb").items()}
     data.write_index(place / "data.json", sets)
     soundfile.write(place / "song.wav", synthetic_stems(9, 0.5).sum(0, dtype=np.int16), RATE)
-    shutil.copy(decode.real_excerpt().popitem()[1], place / "excerpt.stem.mp4")
+    shutil.copy(musdb.real_excerpt().popitem()[1], place / "excerpt.stem.mp4")
     (place / "locked").mkdir(mode=0o500)
     with typed.server():
         start = f"start_from={place}/study/pretrain-1"

@@ -26,7 +26,8 @@ from support import RATE, SOURCES, count_samples, legacy
 from lib import config, pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data.musdb import list_musdb, read_track
+from lib.data.decode import read_track
+from lib.data.musdb import list_musdb
 from lib.data.tracks import Track, read_index
 from lib.demucs import Demucs
 from lib.evaluation import results

@@ -19,7 +19,7 @@ from support import tiny
 from lib import corpus, pipeline
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
-from lib.data import musdb as decode
+from lib.data import decode
 from lib.data import tracks as data
 from lib.demucs import Demucs
 from lib.evaluation import probe

@@ -3,8 +3,8 @@
 import numpy as np
 
 from lib.evaluation.results import HIGHER, METRICS, PRIMARY_DETAIL
-from lib.evaluation.stats import COLUMNS, STEMS, arm_means, prediction_interval, t_interval
-from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels
+from lib.evaluation.stats import COLUMNS, arm_means, prediction_interval, t_interval
+from lib.report.figures.style import COLOURS, arm_colour, arm_label, legend_below, panels, stem_colours
 from lib.report.sentences.arms import NEGLIGIBLE, NO_ARM, verdict
 
 SHORT = {"SDR": "SDR", PRIMARY_DETAIL: "distance of levels"}  # on axes; of levels from 2 to 16 kHz
@@ -41,9 +41,9 @@ def measure_differences(differences):
 
     differences: `lib.report.sentences.arms.arm_differences` of the four metrics.
     """
-    arms = differences.index.unique("arm")
-    figure, axes = panels(len(STEMS), 3.2, "Which differences from L1 are larger than chance?", sharey=True)
-    for axis, stem in zip(axes, STEMS, strict=True):
+    arms, stems = differences.index.unique("arm"), _stems(differences)
+    figure, axes = panels(len(stems), 3.2, "Which differences from L1 are larger than chance?", sharey=True)
+    for axis, stem in zip(axes, stems, strict=True):
         for number, arm in enumerate(arms):
             table = differences.xs((arm, stem), level=("arm", "stem")).loc[list(METRICS)]
             x = np.arange(len(METRICS)) + (number - (len(arms) - 1) / 2) * 0.24
@@ -65,20 +65,25 @@ def measure_differences(differences):
     return figure
 
 
+def _stems(differences):
+    """Names of the stems of a table of differences, without the mean "all"."""
+    return [stem for stem in differences.index.unique("stem") if stem != "all"]
+
+
 def forest(differences, metric="SDR"):
     """Every comparison of arms, stem by stem, with its 95 % interval, the zone that is negligible, and the verdict.
 
     differences: `lib.report.sentences.arms.comparisons` with `metric`, one of `NEGLIGIBLE`. An interval may leave the
     panel: the scale follows the differences.
     """
-    rows = differences.loc[metric].drop("all", level="stem")
+    rows, stems = differences.loc[metric].drop("all", level="stem"), _stems(differences)
     pairs, least = list(rows.index.droplevel("stem").unique()), NEGLIGIBLE[metric]
     title = "Which arm is better than which?" if metric == "SDR" else "Which arm has the truer detail?"
-    figure, axes = panels(len(STEMS), 1.5 + 0.27 * len(pairs), title, sharex=True, sharey=True)
+    figure, axes = panels(len(stems), 1.5 + 0.27 * len(pairs), title, sharex=True, sharey=True)
     reach = max(
         3 * least, 1.2 * rows["difference"].abs().max(), min(5 * least, rows[["low", "high"]].abs().max().max())
     )
-    for axis, stem in zip(axes, STEMS, strict=True):
+    for axis, stem in zip(axes, stems, strict=True):
         axis.axvspan(-least, least, color="#DDDDDD", lw=0, zorder=0)
         axis.axvline(0, color="#666666", lw=1)
         for y, (arm, base) in enumerate(pairs):
@@ -104,11 +109,12 @@ def dose_response(dose):
     dose: `lib.report.tables.dose_table`. Coloured lines are the means of single stems.
     """
     shares = sorted(dose["share"].unique())
+    colours = stem_colours([stem for stem in dose["stem"].unique() if stem != "all"])
     figure, axes = panels(2, 3.6, "How much discriminator is good?")
     for axis, metric in zip(axes, ("SDR", PRIMARY_DETAIL), strict=True):
-        for stem in STEMS:
+        for stem, colour in colours.items():
             means = dose[dose["stem"] == stem].groupby("share")[metric].mean()
-            axis.plot(range(len(shares)), means[shares], color=COLOURS[stem], lw=1, alpha=0.8, label=stem)
+            axis.plot(range(len(shares)), means[shares], color=colour, lw=1, alpha=0.8, label=stem)
         rows = dose[dose["stem"] == "all"].groupby("share")[metric]
         mean, low, high = np.transpose([t_interval(rows.get_group(share).to_numpy())[:3] for share in shares])
         bottom, top = axis.get_ylim()  # of the stems: a band from two seeds may be wider than the panel

@@ -6,9 +6,8 @@ from matplotlib.ticker import NullLocator
 from scipy import signal
 
 from lib.data.tracks import SAMPLERATE
-from lib.evaluation.stats import STEMS
 from lib.report.figures.listen import log_levels, paint
-from lib.report.figures.style import COLOURS, hertz_axis, legend_below, panels
+from lib.report.figures.style import COLOURS, hertz_axis, legend_below, panels, stem_colours
 
 
 def stem_spectrograms(audio):
@@ -18,8 +17,11 @@ def stem_spectrograms(audio):
     """
     spectra = {stem: log_levels(samples) for stem, samples in audio.items()}
     top = max(level.max() for level, *_ in spectra.values())
-    figure, axes = panels(2, 5.2, "Where does each stem have its energy?", rows=2, sharex=True, sharey=True)
-    for axis, (stem, (level, seconds, hertz)) in zip(axes, spectra.items(), strict=True):
+    rows = -(-len(audio) // 2)
+    figure, axes = panels(2, 2.6 * rows, "Where does each stem have its energy?", rows, sharex=True, sharey=True)
+    for axis in axes[len(spectra) :]:
+        axis.set_visible(False)
+    for axis, (stem, (level, seconds, hertz)) in zip(axes, spectra.items(), strict=False):
         mesh = paint(axis, seconds, hertz, level - top, "magma", -80, 0)
         axis.set(yscale="log", title=stem.capitalize())
         hertz_axis(axis.yaxis)
@@ -34,13 +36,14 @@ def stem_spectrograms(audio):
 def long_term_spectra(audio, reference):
     """Long-term average spectrum of each stem in third-octave bands, dB re full scale.
 
-    audio: {stem: list of arrays (channels, time)}, drawn solid; reference: the same, drawn dashed.
+    audio: {stem: list of arrays (channels, time)}, drawn solid; reference: the same, drawn dashed, or {}.
     """
+    colours = stem_colours(audio | reference)
     edges = 1000 * 2 ** (np.arange(-14, 14) / 3)
     figure, (axis,) = panels(1, 3.4, "How is each stem's energy spread over frequency?")
     for stems, style in ((audio, "-"), (reference, "--")):
         for stem, tracks in stems.items():
-            line = {"ls": style, "color": COLOURS[stem], "label": stem if style == "-" else None}
+            line = {"ls": style, "color": colours[stem], "label": stem if style == "-" else None}
             axis.plot(np.sqrt(edges[1:] * edges[:-1]), _third_octaves(tracks, edges), **line)
     axis.set(xscale="log", xlabel="frequency (Hz)", ylabel="band level (dBFS)")
     axis.set_ylim(bottom=max(axis.get_ylim()[0], axis.get_ylim()[1] - 90))  # a filtered stem has no floor
@@ -61,10 +64,10 @@ def _third_octaves(tracks, edges):
 def levels(table):
     """Loudness of every track, per stem. table: RMS in dBFS, a row per track, a column per stem."""
     figure, (axis,) = panels(1, 2.6, "How loud is each stem, from track to track?")
-    long = table[list(STEMS)].replace(-np.inf, np.nan).melt(var_name="stem", value_name="level")
-    options = {"data": long, "x": "level", "y": "stem", "hue": "stem", "palette": COLOURS, "ax": axis, "legend": False}
-    sns.boxplot(**options, width=0.55, fliersize=0, boxprops={"alpha": 0.25}, linewidth=1)
-    sns.stripplot(**options, size=4, jitter=0.16, alpha=0.8)
+    long = table.replace(-np.inf, np.nan).melt(var_name="stem", value_name="level")
+    options = {"data": long, "x": "level", "y": "stem", "hue": "stem", "palette": stem_colours(table), "legend": False}
+    sns.boxplot(**options, ax=axis, width=0.55, fliersize=0, boxprops={"alpha": 0.25}, linewidth=1)
+    sns.stripplot(**options, ax=axis, size=4, jitter=0.16, alpha=0.8)
     axis.set(xlabel="RMS level (dBFS)", ylabel="")
     return figure
 
@@ -77,8 +80,9 @@ def likeness(old, new, real):
     """
     measures = dict.fromkeys(real.loc[~real["measure"].str.endswith(" Hz"), ["measure", "unit"]].apply(tuple, axis=1))
     sets = (("version 1", old, "#BBBBBB"), ("version 2", new, COLOURS["gan-cures"]))
+    stems = list(real["stem"].unique())
     figure, axes = panels(4, 7.6, "How like real music is the corpus?", rows=1 + -(-len(measures) // 4))
-    for axis, stem in zip(axes, STEMS, strict=False):
+    for axis, stem in zip(axes, stems, strict=False):
         for label, table, colour in sets:
             bands = _spectra(table, stem)
             low, middle, high = np.nanpercentile(bands, (10, 50, 90), axis=0)
@@ -92,18 +96,18 @@ def likeness(old, new, real):
     axes[0].set_ylabel("third octave (dB re stem)")
     for axis, (measure, unit) in zip(axes[4:], measures, strict=False):
         for shift, (_, table, colour) in zip((-0.2, 0.2), sets, strict=True):
-            values = [_values(table, stem, measure) for stem in STEMS]
-            boxes = axis.boxplot(values, positions=np.arange(len(STEMS)) + shift, widths=0.32, patch_artist=True,
+            values = [_values(table, stem, measure) for stem in stems]
+            boxes = axis.boxplot(values, positions=np.arange(len(stems)) + shift, widths=0.32, patch_artist=True,
                                  showfliers=False, medianprops={"color": "#333333"})  # fmt: skip
             for box in boxes["boxes"]:
                 box.set(facecolor=colour, edgecolor="#666666", alpha=0.8)
-        for place, stem in enumerate(STEMS):
+        for place, stem in enumerate(stems):
             marks = _values(real, stem, measure)
             axis.plot(np.full(len(marks), place), marks, "kx", ms=5)
         axis.set(title=measure.capitalize(), ylabel="" if unit == "1" else unit)
         if measure == "width":
             axis.set_ylim(bottom=-60)  # a mono stem has no sides
-        axis.set_xticks(range(len(STEMS)), STEMS)
+        axis.set_xticks(range(len(stems)), stems)
     for axis in axes[4 + len(measures) :]:
         axis.set_visible(False)
     handles, labels = axes[0].get_legend_handles_labels()

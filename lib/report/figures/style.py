@@ -1,11 +1,14 @@
 """The style of the report's figures: one theme, one colour per stem and per arm, one way to lay out panels."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import seaborn as sns
 from IPython import get_ipython
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+from lib.data.tracks import SOURCES
 from lib.evaluation.results import ARMS
 
 # Okabe & Ito's colour-blind-safe palette: the same colour for a stem and for an arm in every figure. What the
@@ -17,6 +20,7 @@ COLOURS = {
     "spectral-gan": "#882255", "frozen": "#B8A03A", "gan-share": "#E8A27C",
     "real": "#22408C", "generated": "#94660F",
 }  # fmt: skip
+FURTHER = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#117733")  # of other stems
 WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
 
 
@@ -54,6 +58,13 @@ def hertz_axis(axis):
     axis.set_major_formatter(EngFormatter(sep=""))
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
+
+
+def stem_colours(stems):
+    """{stem: colour} of all stems of a run: those of `COLOURS`, and for others what these leave of `FURTHER`."""
+    known = {stem: COLOURS[stem] for stem in stems if stem in SOURCES}
+    left = itertools.cycle([colour for colour in FURTHER if colour not in known.values()])
+    return {stem: known[stem] if stem in known else next(left) for stem in stems}
 
 
 def arm_colour(arm):

@@ -118,7 +118,8 @@ def verdict_table(differences):
     """
     shown = [metric for metric in NEGLIGIBLE if metric in differences.index.unique("metric")]
     words = pd.concat({metric: verdicts(differences, metric) for metric in shown}, names=["measure"])
-    table = words.unstack("stem")[list(STEMS)].reindex(words.index.droplevel("stem").unique())
+    stems = words.index.unique("stem")
+    table = words.unstack("stem")[list(stems)].reindex(words.index.droplevel("stem").unique())
     pairs = [f"{ARMS.get(arm, arm)} − {ARMS.get(base, base)}" for _, arm, base in table.index]
     index = [pairs, [PERCEPTION.get(metric, metric) for metric, *_ in table.index]]
     return table.set_axis(pd.MultiIndex.from_arrays(index, names=["difference", "measure"]))

@@ -42,7 +42,7 @@ def tiles(run, table):
     found = []
     for name, sdr in rows.items():
         arm = names.get(name, name)
-        if name.startswith(DIFFERENCE) or arm in (ARMS["mixture"], ARMS["pretrain"]):
+        if name.startswith((DIFFERENCE, "Mixture")) or arm == ARMS["pretrain"]:
             continue
         if len(differences) and arm in differences.index.unique("arm"):
             row = differences.loc[(arm, "all")]
