@@ -32,6 +32,8 @@ from lib.studies.pieces import pool, write_pieces
 from lib.studies.plans import LONG, PLANS, cells, plan, ranking, shared
 from lib.studies.tables import RUNS, gather, minutes_of, onset, read_runs
 
+DEFAULTS = dataclasses.asdict(Config(data=""))  # of parameters that an earlier version did not know
+
 
 def main(words=None):
     """Command line; see the module's docstring."""
@@ -135,7 +137,7 @@ def is_finished(folder, run, config, minutes):
     path = folder / run.name
     note, study = read_note(path), path / "study.json"
     known = study.exists() and read_json(study) == _study(run, minutes)
-    return known and bool(note.get("finished")) and note["config"] == dataclasses.asdict(config)
+    return known and bool(note.get("finished")) and DEFAULTS | note["config"] == dataclasses.asdict(config)
 
 
 def _study(run, minutes):

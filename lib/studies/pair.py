@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.machine import cores
 from lib.common.provenance import portable
 from lib.config import Config, read_note
-from lib.data.tracks import SAMPLERATE, read_index, write_index
+from lib.data.tracks import SAMPLERATE, read_index, stems_of, write_index
 from lib.runs.cures import changes_of
 from lib.studies import pieces, plans, queue, tables
 from lib.studies.overfitting import is_finished, train
@@ -36,18 +36,22 @@ def run(folder, start, cure, *, tracks, seconds, steps, seed):
 
     folder: of a report, with data.json; start: folder of its pre-training; cure: of `lib.runs.cures`; tracks: their
     number; seconds: the length to which they are cut. table: an evaluation a row, also written to
-    `folder`/memorisation.csv; onsets: a training a row. Finished trainings are kept. Raises `UserError` for an unknown
-    cure or too few tracks, before the first step, and when a training fails.
+    `folder`/memorisation.csv; onsets: a training a row. With tracks=0, or where validation tracks are too few, both are
+    None. Finished trainings are kept. Raises `UserError` for an unknown cure, and when a training fails.
     """
     changes_of(cure)
-    own, other = _write_tracks(folder, tracks, seconds, seed)
+    written = _write_tracks(folder, tracks, seconds, seed) if tracks else None
+    if not written:
+        return None, None
+    own, other = written
     settings = plans.shared(Config.from_dict(read_note(start)["config"]), SETTINGS)
     started = hashlib.sha256((start / "model.safetensors").read_bytes()).hexdigest()[:16]
     planned = []
     for index, its_seed, name in ((own, seed, "none"), (own, seed, cure), (other, seed + 1, "none")):
         one = plans.make(settings, tracks, seconds, its_seed, every=EVERY, steps=steps, cure=name)
-        digests = {"data_digest": read_index(index)[1], "start_digest": started}
-        config = dataclasses.replace(one.config(settings, portable(index), portable(start)), **digests)
+        sets, digest = read_index(index)
+        known = {"data_digest": digest, "start_digest": started, "stems": [*stems_of(sets)]}
+        config = dataclasses.replace(one.config(settings, portable(index), portable(start)), **known)
         planned.append((one, config, tables.minutes_of(index)))
     missing = [job for job in planned if not is_finished(folder / RUNS, *job)]
     jobs = [queue.Job(job[0].name, partial(train, folder / RUNS, *job, beside=2)) for job in missing]
@@ -63,13 +67,14 @@ def run(folder, start, cure, *, tracks, seconds, steps, seed):
 
 
 def _write_tracks(folder, count, seconds, seed):
-    """The indices of the pair and of the null, on tracks of their own, with the same held-out tracks."""
+    """The indices of the pair and of the null, on other tracks, with the same held-out ones; None for too few."""
     tracks = [track for track in read_index(folder / "data.json")[0]["valid"] if track.samples >= seconds * SAMPLERATE]
-    if len(tracks) < needed(count):
-        raise UserError(
-            f"The overfitting pair needs {needed(count)} validation tracks of {seconds:g} s, but {len(tracks)} are "
-            "there; lower pair_tracks or pair_seconds, or set pair_tracks=0."
+    if len(tracks) < (needed := 2 * count + 2):
+        print(
+            f"The overfitting pair is left out: it needs {needed} validation tracks of {seconds:g} s, and "
+            f"{len(tracks)} are there; lower pair_tracks or pair_seconds."
         )
+        return None
     order = np.random.RandomState([seed, streams.STUDY_TRACKS]).permutation(len(tracks))
     tracks = [tracks[k] for k in order]
     place = folder / RUNS / "pieces"
@@ -82,11 +87,6 @@ def _write_tracks(folder, count, seconds, seed):
     write_index(paths[0], own | held_out)
     write_index(paths[1], other | held_out | {f"others-{seed}": own["train"]})
     return paths
-
-
-def needed(count):
-    """The validation tracks that a pair on `count` tracks needs."""
-    return 2 * count + 2
 
 
 def _key(found):
