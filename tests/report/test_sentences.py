@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from support import crowded
 
 from lib.common.errors import UserError
 from lib.evaluation import stats
@@ -13,7 +14,7 @@ from lib.evaluation.measures import MEASURES
 from lib.evaluation.results import METRICS, PRIMARY_DETAIL, published_seeds
 from lib.evaluation.stats import STEMS
 from lib.memorisation import PART_METRICS
-from lib.report.sentences import arms, discriminator, headline
+from lib.report.sentences import answers, arms, discriminator, headline
 
 
 def tracks(seeds=(0, 1, 2), arms_of=("mixture", "l1", "gan"), **gains):
@@ -172,6 +173,32 @@ def test_the_headline_follows_the_verdicts(tmp_path, monkeypatch):
     for table in (undecided, tracks(seeds=(7,))):
         monkeypatch.setattr(headline, "arms_table", lambda run, table=table: table)
         assert headline.headline(tmp_path) == "Whether a discriminator raises the SDR is not decided here."
+
+
+def test_an_answer_says_what_has_not_been_run_and_follows_what_has(tmp_path):
+    without = arms.comparisons(tracks())
+    assert answers._worth(without).answer.endswith(
+        "with noise and R1 it was not run yet. A spectral discriminator: not run yet."
+    )
+    both = arms.comparisons(tracks(arms_of=ALL, SDR={"drums": 1.0}))
+    said = answers._worth(both).answer
+    assert said.startswith("At pix2pix's weight it helps drums and changes bass, other and vocals by less than 0.1 dB;")
+    assert "A spectral discriminator: beside a spectral loss it changes drums" in said
+    assert answers._cures(tmp_path).answer == "Not run yet."
+    rows = [("cures", "none", 3.0), ("cures", "R1", 1.0), ("cures", "dropout", 2.0), ("cures", "remix", 1.5)]
+    table = pd.DataFrame(rows, columns=["plan", "cure", "score"])
+    table.to_csv(tmp_path / "cures.csv", index=False)
+    row = answers._cures(tmp_path)
+    assert row.answer == "Of 3 tried on two tracks, R1 and remix left the least memory."
+    assert row.sure.endswith("repeating it: not run yet.")
+    pd.concat([table, table.assign(plan="confirm")]).to_csv(tmp_path / "cures.csv", index=False)
+    assert answers._cures(tmp_path).sure == "Chosen on one pair of tracks; repeated on others."
+
+
+def test_the_abstract_has_five_sentences_with_few_numbers():
+    sentences = answers.abstract()
+    assert len(sentences) == 5 and crowded(" ".join(sentences)) == []
+    assert [len(answers.answers()), answers.scale()] == [4, ["12", "16"]]
 
 
 def test_naturalness_is_nearer_to_the_ideal_not_lower():

@@ -49,12 +49,13 @@ def abstract(run=STUDY):
         "In 2021 an unpublished report added a pix2pix-style discriminator to Demucs v1, which separates a song into "
         "drums, bass, other and vocals; it reported no gain, suspected that the discriminator overfits, and promised "
         "an update: this one.",
-        "Its figures do not decide, since it does not say what they are: if one run, chance between seeds "
+        "Its numbers do not decide, since it does not say what they are: if one run, chance between seeds "
         f"{_explains(one)}; if a mean of five, chance {_explains(mean)}.",
-        f"Everything measured here is a miniature: networks of {join(scale())} channels, trained for minutes on "
-        "composed songs.",
+        f"Everything measured here is a miniature: networks of {join(scale())} channels (the paper: 100), trained for "
+        "minutes on composed songs.",
         f"There, the discriminator overfitted in {few} of {trainings} trainings on few tracks and in "
-        f"{'some' if many else 'none'} on many; by SDR, at pix2pix's weight, it {_does(differences, 'gan')}.",
+        f"{'some' if many else 'none'} on many; by SDR, the field's score, "
+        f"at pix2pix's weight it {_does(differences, 'gan')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
 
@@ -73,7 +74,7 @@ def summary(run=STUDY):
 
 def _explains(outside):
     """What chance explains, given the stems that lie outside it."""
-    return f"does not explain {join(outside)}" if outside else "could explain every difference"
+    return f"does not explain those of {join(outside)}" if outside else "could explain every difference"
 
 
 def scale():
