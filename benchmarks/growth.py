@@ -45,7 +45,8 @@ def decode(folder, count):
     """Decode `count` tracks of wav files."""
     import soundfile
 
-    from lib.data.musdb import decode, list_tracks
+    from lib.data.decode import decode
+    from lib.data.musdb import list_tracks
 
     noise = np.random.default_rng(0).integers(-8000, 8000, (15 * 44_100, 2)).astype(np.int16)
     first = folder / "first" / "0"

@@ -209,9 +209,9 @@ def _heard(notebooks):
     for output in (output for cell in cells for output in cell.get("outputs", [])):
         for element in re.findall(r"<audio [^>]+></audio>", output.get("data", {}).get("text/html", "")):
             row, _, name = re.search(r'aria-label="([^"]*)"', element)[1].rpartition(": ")
-            found.setdefault((row.partition(":")[0], name), element)
+            found.setdefault(("mixture", "") if row == "mixture" else (row.partition(":")[0], name), element)
     wanted = {"mixture": "The mixture", "true stem": f"True {STEM}", ARMS["l1"]: "by L1", ARMS["gan"]: "by L1 + GAN"}
-    keys = {name: ("mixture", "all four stems") if name == "mixture" else (STEM, name) for name in wanted}
+    keys = {name: ("mixture", "") if name == "mixture" else (STEM, name) for name in wanted}
     if not set(keys.values()) <= set(found):
         return ""
     cards = "".join(f"<div><span>{text}</span>{found[keys[name]]}</div>" for name, text in wanted.items())
