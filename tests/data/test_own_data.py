@@ -54,7 +54,8 @@ def test_the_audio_is_what_was_in_the_files(own):
     for name, track in tracks.items():
         audio = np.asarray(track.audio(), int)
         assert audio.shape == (5, 2, track.samples) and track.sources == SOURCES
-        assert abs(audio[0] - audio[1:].sum(0)).max() <= 4, "the mixture is the sum, but for the rounding of each"
+        if name != "Unequal":  # its mixture holds all of the bass
+            assert abs(audio[0] - audio[1:].sum(0)).max() <= 4, "the mixture is the sum, but for the rounding of each"
         if name != "Mono":
             length = min(track.samples, 44_100 - 4_410)
             for k in range(1, 5) if name != "No vocals" else (1, 2, 3):
