@@ -280,14 +280,7 @@ def test_figures_of_a_page_have_names_of_their_own(path):
     assert drawn and committed == {f"{path.stem}-{slug}.png" for slug in drawn} and set(drawn) <= set(slugs)
 
 
-BEING_REWRITTEN = pytest.mark.xfail(reason="the sentences of this page still list numbers", strict=False)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(p, marks=[BEING_REWRITTEN] * (p.stem == "04-discriminator")) for p in NOTEBOOKS],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_sentences_of_a_page_hold_few_numbers(path):
     """What a person wrote and what a program computed, in the executed notebook."""
     cells = nbformat.read(ROOT / "results" / "quick" / path.name, as_version=4).cells
