@@ -25,7 +25,7 @@ from lib.common.files import atomic, locked, read_json, write_json
 from lib.common.processes import command
 from lib.common.provenance import made_by, portable
 from lib.config import Config, parse, read_note
-from lib.data.tracks import SAMPLERATE, read_index
+from lib.data.tracks import SAMPLERATE, read_index, stems_of
 from lib.runs.launch import launch
 from lib.studies import cues, queue
 from lib.studies.pieces import pool, write_pieces
@@ -95,10 +95,11 @@ def prepare_runs(folder, options):
         key = run.tracks, run.seconds, run.seed
         if key not in indices:
             path = write_pieces(sets, long_enough[run.seconds], *key, pieces)
-            indices[key] = portable(path), minutes_of(path), read_index(path)[1]
-        index, minutes, digest = indices[key]
+            known = {"data_digest": read_index(path)[1], "start_digest": started, "stems": [*stems_of(sets)]}
+            indices[key] = portable(path), minutes_of(path), known
+        index, minutes, known = indices[key]
         config = run.config(settings, index, portable(options.start))
-        found.append((run, dataclasses.replace(config, data_digest=digest, start_digest=started), minutes))
+        found.append((run, dataclasses.replace(config, **known), minutes))
     write_json(folder / RUNS / f"plan-{options.plan}.json", {"runs": [run.name for run in runs]})
     return found
 
