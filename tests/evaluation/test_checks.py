@@ -17,7 +17,7 @@ RATE = 44_100
 class Song:
     """Two seconds of a track: rumbling stems but for hissing drums; the vocals rest."""
 
-    name = "Song"
+    name, sources = "Song", ("drums", "bass", "other", "vocals")
 
     def stems(self):
         random = np.random.RandomState(0)
