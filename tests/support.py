@@ -162,7 +162,7 @@ def start_training(folder, nproc, **options):
         "OMP_NUM_THREADS": "1",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
-    command = launcher._command(Path(folder), nproc, 1, "")
+    command = launcher._command(Path(folder), nproc, 1, "", "lib.train")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=ROOT, env=environment, **pipes, **options)
 

@@ -69,6 +69,8 @@ def _read_parts(path, stems, scale):
         parts[name] = _quantised(audio, scale)
         for what in said:
             done.setdefault(what, []).append(name)
+    if not parts:
+        raise UserError(f"{path} holds none of the stems {join(stems)}; remove the folder, or name its files so.")
     length = max(part.shape[1] for part in parts.values())
     for name in [name for name in stems if name not in parts]:
         parts[name] = np.zeros((CHANNELS, length), np.int16)

@@ -287,8 +287,6 @@ def _figures(run, step, notebook):
     The slug is the cell's metadata "figure", the caption its first line, a comment; a second figure of a cell is
     <step>-<slug>-2.png. The page holds the figures itself; the files are for other pages, such as README.md.
     """
-    for stale in run.glob(f"{step}-*.png"):
-        stale.unlink()
     shown = {}
     for cell in notebook.cells:
         if not (slug := cell.metadata.get("figure")):
@@ -301,6 +299,8 @@ def _figures(run, step, notebook):
             source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
             picture = f'<a href="{step}.html"><img alt="{caption}" src="{source}"></a>'
             shown[name] = f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+    for stale in {*run.glob(f"{step}-*.png")} - {run / f"{step}-{name}.png" for name in shown}:
+        stale.unlink()  # at the end: on a full disk, what was there stays
     return shown
 
 

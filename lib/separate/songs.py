@@ -15,7 +15,7 @@ from lib.common.machine import cores
 from lib.common.processes import can_share, keep_buffers, workers
 from lib.common.progress import progress
 from lib.data.songs import Song, decibels, scratch_folder, song_name
-from lib.data.tracks import SAMPLERATE
+from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.models.cpu.prepare import prepare
 from lib.models.weights import load_generator
 from lib.separate import measure, stream
@@ -52,7 +52,8 @@ def separate_song(
     the others; form, exact: as in `lib.separate.stems.write_stems`; watch: a generator through which the estimates
     pass, such as `bar`; say: called with each remark; options: of `lib.separate.stream`.
     """
-    stems = stem_names(model.stems, two)
+    separated = getattr(model, "stems", SOURCES)
+    stems = stem_names(separated, two)
     files = files or name_files(Path(path), Path(), stems, form.kind, PATTERN)
     files = {stem: Path(out) / file for stem, file in files.items()}
     with scratch_folder(out) as scratch:
@@ -64,7 +65,7 @@ def separate_song(
             say(remark)
         estimates = _finite(stream(model, song.blocks(), level, **options), name)
         if two:
-            estimates = map(partial(_in_two, model.stems.index(two)), estimates)
+            estimates = map(partial(_in_two, separated.index(two)), estimates)
         if watch:
             estimates = watch(estimates, name, level.samples)
         peaks, gain = write_stems(song, estimates, files, scratch, form, exact)
