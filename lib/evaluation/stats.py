@@ -33,10 +33,15 @@ def prediction_interval(seeds):
     return pd.DataFrame({"mean": seeds.mean(), "sd": sd, "half_width": half_width})
 
 
-def equal_means_half_width(seeds):
-    """95 % half-width per column for the mean of as many other runs of equal spread: t(2n - 2) · sd · sqrt(2/n)."""
+def equal_means_half_width(seeds, alike=False):
+    """95 % half-width per column for the mean of as many other runs of equal spread: t · sd · sqrt(2/n).
+
+    t has n - 1 degrees of freedom, since the spread is known from `seeds` alone; with `alike`, 2n - 2, as if the other
+    runs had been seen, and had exactly the same standard deviation.
+    """
     n = len(seeds)
-    return stats.t.ppf((1 + LEVEL) / 2, 2 * n - 2) * prediction_interval(seeds)["sd"] * np.sqrt(2 / n)
+    freedom = (n - 1) * (2 if alike else 1)
+    return stats.t.ppf((1 + LEVEL) / 2, freedom) * prediction_interval(seeds)["sd"] * np.sqrt(2 / n)
 
 
 def two_sided_p(value, seeds):

@@ -178,7 +178,8 @@ def write_index(run, steps):
 <tr><th>Question</th><th>Answer</th><th>Evidence</th><th>How sure</th></tr>
 {"".join(map(_answer, answers.answers()))}</table></div>
 <h2 id="run">This run: “{escape(run.name)}”</h2>
-<p>{escape(headline(run))} SDR, mean over the stems, on the test tracks of this run.</p>
+<p>{escape(headline(run))} The answers above come from the larger study. SDR, mean over the stems, on the test tracks of
+this run:</p>
 <div class="tiles">{"".join(_tile(*tile) for tile in tiles(run, table))}</div>
 <details><summary>Every finding of this run</summary>
 <ul>{"".join(f"<li>{escape(sentence)}</li>" for sentence in findings(run))}</ul></details>

@@ -11,6 +11,7 @@ import pandas as pd
 from lib.common.files import read_json
 from lib.common.provenance import ROOT
 from lib.common.words import join
+from lib.data.tracks import SAMPLERATE
 from lib.evaluation.results import arms_table
 from lib.report.sentences import arms
 from lib.report.sentences.discriminator import gan_runs, verdicts
@@ -37,25 +38,25 @@ def answers(run=STUDY):
 
 def abstract(run=STUDY):
     """Five sentences: what was asked, what the first report can say, the scale, what was found, what is not shown."""
-    one, mean = arms.outside_noise()
-    few, trainings, _, many, _, _ = _memorised(run)
+    one, mean, alike = arms.outside_noise()
+    few, trainings, _, many, runs, _, passes = _memorised(run)
     differences = arms.comparisons(arms_table(run))
     missing = [
         "100 channels", "real music to learn from",
+        *(["a comparison of cures"] * (not (run / "cures.csv").exists())),
         *(["a spectral discriminator with feature matching"] * ("spectral-gan" not in differences.index.levels[1])),
-        *(["cures in the loop"] * (not (run / "cures.csv").exists())),
     ]  # fmt: skip
     return [
         "In 2021 an unpublished report added a pix2pix-style discriminator to Demucs v1, which separates a song into "
-        "drums, bass, other and vocals; it reported no gain, suspected that the discriminator overfits, and promised "
-        "an update: this one.",
+        "drums, bass, other and vocals; it reported no gain on average, suspected that the discriminator overfits, and "
+        "promised an update: this one.",
         "Its numbers do not decide, since it does not say what they are: if one run, chance between seeds "
-        f"{_explains(one)}; if a mean of five, chance {_explains(mean)}.",
+        f"{_explains(one)}; if a mean of five, {_edge(mean, alike)}.",
         f"Everything measured here is a miniature: networks of {join(scale())} channels (the paper: 100), trained for "
         "minutes on composed songs.",
-        f"There, the discriminator overfitted in {few} of {trainings} trainings on few tracks and in "
-        f"{'some' if many else 'none'} on many; by SDR, the field's score, "
-        f"at pix2pix's weight it {_does(differences, 'gan')}.",
+        f"There, the discriminator overfitted in {few} of {trainings} trainings on few tracks. On many tracks it did "
+        f"in {many} of {runs}, which heard each only {passes} times; by SDR, the field's score, at pix2pix's weight it "
+        f"{_does(differences, 'gan')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
 
@@ -84,25 +85,26 @@ def scale():
 
 
 def _chance():
-    one, mean = arms.outside_noise()
+    one, mean, alike = arms.outside_noise()
     return Answer(
         "Is the first report's difference more than chance?",
-        f"If its row is one run: {join(one) if one else 'in no stem'}. If it is a mean of five: "
-        f"{join(mean) if mean else 'in no stem'}.",
+        f"If its scores are one run: {join(one) if one else 'in no stem'}. If they are a mean of five: "
+        f"{_edge(mean, alike)}.",
         "03-sdr-table", "sdr_table.csv",
-        "The arithmetic is sure; which reading holds is not stated.",
+        "The arithmetic is sure; the report does not say which applies.",
     )  # fmt: skip
 
 
 def _memory(run):
-    few, trainings, most, many, runs, tracks = _memorised(run)
+    few, trainings, most, many, runs, tracks, passes = _memorised(run)
     law = pd.read_csv(run / "law.csv")
     return Answer(
         "Does a discriminator overfit?",
-        f"With 1 to {most} tracks in {few} of {trainings} trainings; with {tracks} in {many} of {runs}.",
+        f"With 1 to {most} tracks in {few} of {trainings} trainings; with {tracks} in {many} of {runs}, which heard "
+        f"each track only {passes} times.",
         "04-discriminator", "onsets.csv",
         ("Sure that it happens" if few else "It was not seen")
-        + ("." if law["determined"].all() else "; how soon, as tracks grow, is not determined."),
+        + ("." if law["determined"].all() else "; how the onset depends on the number of tracks is not known."),
     )  # fmt: skip
 
 
@@ -112,8 +114,8 @@ def _worth(differences):
     if "spectral-gan" in differences.index.levels[1]:
         spectral = f"beside a spectral loss it {_does(differences, 'spectral-gan', 'spectral')}"
     return Answer(
-        "What is it worth in SDR?",
-        f"At pix2pix's weight it {_does(differences, 'gan')}; with noise and R1 it "
+        "Does it raise the SDR?",
+        f"At pix2pix's weight (λ = 100) it {_does(differences, 'gan')}; with noise and R1 it "
         f"{_does(differences, 'gan-cures')}. A spectral discriminator: {spectral}.",
         "03-sdr-table", "arms.csv",
         f"{row['seeds']:.0f} pre-trainings and {row['tracks']:.0f} test tracks: wide intervals.",
@@ -123,7 +125,7 @@ def _worth(differences):
 def _cures(run):
     question, page = "Which cure works in the loop?", "04-discriminator"
     if not (run / "cures.csv").exists():
-        return Answer(question, f"{NOT_YET.capitalize()}.", page, "onsets.csv", "Nothing can be said.")
+        return Answer(question, "Not compared yet.", page, "onsets.csv", "One pair of tracks is shown: no verdict.")
     table = pd.read_csv(run / "cures.csv")
     tried = table[(table["plan"] == "cures") & table["score"].notna() & (table["cure"] != "none")]
     best = list(tried.sort_values("score")["cure"][:2])
@@ -139,14 +141,32 @@ def _memorised(run):
     """How often the first report's discriminator overfitted.
 
     Returns (trainings on few tracks in which it did, all of these, their most tracks; trainings of the arm `gan` in
-    which it did, all of these, their tracks).
+    which it did, all of these, their tracks, and how often each heard a track).
     """
     onsets = pd.read_csv(run / "onsets.csv")
     played = onsets[onsets["mode"] == "play"]
     words = verdicts({name: metrics for name, metrics in gan_runs(run).items() if arm_and_seed(name)[0] == "gan"})
     tracks = len(read_json(run / "data.json")["sets"]["train"])
     few = played["onset_passes"].notna().sum(), len(played), played["tracks"].max()
-    return *few, (words["verdict"] == "overfits").sum(), len(words), tracks
+    return *few, (words["verdict"] == "overfits").sum(), len(words), tracks, _passes(run, words.index)
+
+
+def _passes(run, names):
+    """How often the trainings `names` of a run drew as many excerpts as its tracks hold without overlap, at most."""
+    tracks, found = read_json(run / "data.json")["sets"]["train"], []
+    for name in names:
+        c = read_json(run / name / "config.json")["config"]
+        held = sum(track["samples"] / SAMPLERATE // c["seconds"] for track in tracks)
+        found.append(c["steps"] * c["batch"] / held)
+    return f"{max(found):.0f}"
+
+
+def _edge(mean, alike):
+    """Which stems chance does not explain in a mean of five, and which lie at its edge."""
+    edge = [stem for stem in alike if stem not in mean]
+    outside, at_edge = (join(stems) if stems else "" for stems in (mean, edge))
+    said = [f"{outside} lie outside chance"] * bool(mean) + [f"{at_edge} lie at the edge of chance"] * bool(edge)
+    return " and ".join(said) or "chance could explain every difference"
 
 
 def _does(differences, arm, base="l1"):

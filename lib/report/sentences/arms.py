@@ -33,26 +33,28 @@ MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan",
 
 
 def outside_noise():
-    """The stems in which the reported GAN lies outside what chance explains: (as one run, as a mean of five).
+    """The stems in which the reported GAN lies outside what chance explains: three lists.
 
-    As one run, outside the 95 % interval of one more run of Demucs v1; as a mean, outside that of a mean of as many
-    runs that scatter alike.
+    As one run, outside the 95 % interval of one more run of Demucs v1; as a mean of as many runs, of which no spread is
+    reported; as such a mean, if these runs scattered exactly as the published ones did.
     """
     seeds = results.published_seeds()
     gan = results.published_systems().loc[GAN, list(COLUMNS)].astype(float)
     interval = stats.prediction_interval(seeds)
     distance = (gan - interval["mean"]).abs()[list(STEMS)]
-    widths = interval["half_width"], stats.equal_means_half_width(seeds)
+    widths = interval["half_width"], *(stats.equal_means_half_width(seeds, alike) for alike in (False, True))
     return tuple(list(distance.index[distance > width[list(STEMS)]]) for width in widths)
 
 
 def seed_noise():
     """Whether the reported GAN lies outside the spread of Demucs v1 runs in any stem, as one run and as a mean."""
-    one, mean = (f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}" for stems in outside_noise())
+    one, mean, alike = (
+        f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}" for stems in outside_noise()
+    )
     return (
         "The first report does not say whether its row of Demucs v1 + GAN is one run or a mean. As one run, of its "
-        f"differences {one} the 95 % interval of one more run of plain Demucs v1. As the mean of five runs that "
-        f"scatter alike, {mean} the interval of such a mean."
+        f"differences {one} the 95 % interval of one more run of plain Demucs v1. As the mean of five runs, "
+        f"{mean} that of such a mean; if these five scattered exactly as the published five, {alike} it."
     )
 
 
