@@ -38,7 +38,8 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 TEMPLATE = """{% extends "basic/index.html.j2" %}
 {% block input_group %}{% if cell.source %}{% set first = cell.source.split("\n")[0] %}
 <details class="code"><summary>{{ (first[2:] if first.startswith("# ") else "Code") | e }}</summary>
-{{ super() }}</details>{% endif %}{% endblock %}"""
+{{ super() }}</details>{% endif %}{% endblock %}
+{% block data_png %}<div class="output_png">{{ output.metadata["picture"] }}</div>{% endblock %}"""
 CSS = Path(__file__).with_name("pages.css")
 KEY_FIGURES = (("03-sdr-table", "seed-noise"), ("04-discriminator", "overfitting"), ("03-sdr-table", "forest-sdr"))
 STEM = "vocals"  # heard on the front page
@@ -70,7 +71,7 @@ def write_page(notebook, page, steps):
         elif cell.cell_type == "markdown":
             heading = (re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
         else:
-            _say_what_is_shown(cell, heading)
+            _show_pictures(cell, heading)
             _fold_log(cell)
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", lambda text: MarkdownWithMath(IPythonRenderer(escape=True)).render(text))
@@ -108,13 +109,22 @@ def _parameters(source, defaults, given):
     )
 
 
-def _say_what_is_shown(cell, heading):
-    """Give the pictures of a cell a text for those who do not see them: its caption, else the heading above it."""
+def _show_pictures(cell, heading):
+    """Make the HTML of a cell's pictures; their text for those who do not see them: its caption, else the heading."""
     first = cell.source.partition("\n")[0]
     text = first.removeprefix("# ") if first.startswith("# ") else heading
     for output in cell.outputs:
         if "image/png" in output.get("data", {}):
-            output.metadata["image/png"] = {"alt": text}
+            output.metadata["picture"] = _picture(output.data["image/png"], text)
+
+
+def _picture(png, text):
+    """The <img> of a base64 PNG, half the size of its pixels. A dark page inverts a figure on white and dims others."""
+    image = Image.open(io.BytesIO(base64.b64decode(png)))
+    white = sum(image.convert("L").histogram()[250:]) > image.width * image.height / 2
+    kind, source = "on-white" if white else "shades", "".join(png.split())
+    size = f'width="{image.width // 2}" height="{image.height // 2}"'
+    return f'<img class="{kind}" {size} alt="{escape(text)}" src="data:image/png;base64,{source}">'
 
 
 def _fold_log(cell):
@@ -292,14 +302,13 @@ def _figures(run, step, notebook):
     for cell in notebook.cells:
         if not (slug := cell.metadata.get("figure")):
             continue
-        caption = escape(cell.source.splitlines()[0].removeprefix("# "))
+        caption = cell.source.splitlines()[0].removeprefix("# ")
         images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-        for number, image in enumerate(map(base64.b64decode, images), 1):
+        for number, png in enumerate(images, 1):
             name = f"{slug}{f'-{number}' * (number > 1)}"
-            write_bytes(run / f"{step}-{name}.png", image)
-            source = f"data:image/png;base64,{base64.b64encode(image).decode()}"
-            picture = f'<a href="{step}.html"><img alt="{caption}" src="{source}"></a>'
-            shown[name] = f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
+            write_bytes(run / f"{step}-{name}.png", base64.b64decode(png))
+            link = f'<a href="{step}.html">{_picture(png, caption)}</a>'
+            shown[name] = f"<figure>{link}<figcaption>{escape(caption)}</figcaption></figure>"
     for stale in {*run.glob(f"{step}-*.png")} - {run / f"{step}-{name}.png" for name in shown}:
         stale.unlink()  # at the end: on a full disk, what was there stays
     return shown

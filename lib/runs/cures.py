@@ -23,6 +23,8 @@ CURES = {
     "dither": {"dither": 0.03},
     "joint augmentation, R1": {"augment_p": 0.5, "r1": 0.3},
 }
+ALL, L1 = "all tracks", "L1 alone"
+REFERENCES = ("none", ALL, L1)  # what a study of cures compares them with
 
 
 def changes_of(cure):

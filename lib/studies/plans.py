@@ -17,7 +17,7 @@ import pandas as pd
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.memorisation import ALLOWED
-from lib.runs.cures import CURES, changes_of
+from lib.runs.cures import CURES, REFERENCES, changes_of
 
 LR = 3e-4  # of both networks, constant
 TRACKS, SEEDS, FRESH = (1, 2, 4, 8, 16), (1, 2, 3), (4, 5, 6)
@@ -26,8 +26,6 @@ LONG = 4  # times the length
 PLANS = ("law", "game", "cures", "confirm", "cues", "regimes")
 # The cells of regimes: segments × shares of the generator's error, and the points at which a second width is tried
 SEGMENTS, ERRORS, WIDTHS, WIDER_AT = (8, 32, 128, 512), (1.0, 0.7, 0.4, 0.15), (16, 32), ((8, 0.15), (128, 0.4))
-ALL, L1 = "all tracks", "L1 alone"
-REFERENCES = ("none", ALL, L1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,9 @@ from lib.config import read_note
 from lib.data.tracks import read_index
 from lib.memorisation import diagnose
 from lib.runs.checkpoint import read_log
+from lib.runs.cures import ALL, L1
 from lib.studies import law
-from lib.studies.plans import ALL, L1, Run, score
+from lib.studies.plans import Run, score
 
 KEYS = ["tracks", "minutes", "remix", "width", "seed", "mode"]
 MEASURES = [

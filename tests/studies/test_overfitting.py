@@ -14,6 +14,7 @@ from lib.config import Config
 from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation import probe
 from lib.memorisation import auc
+from lib.runs.cures import ALL, L1
 from lib.runs.distributed import Ranks
 from lib.runs.folders import claim
 from lib.studies import cues, law, overfitting, pieces, plans
@@ -73,13 +74,13 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     assert len(onsets) == len(kinds) * 2 and (onsets["onset_passes"].isna() != onsets["censored_passes"].isna()).all()
     cured = table(tmp_path, "cures.csv")
     exploratory, fresh = (cured[cured["plan"] == name] for name in ("cures", "confirm"))
-    assert set(exploratory["cure"]) == {*plans.CURES, plans.ALL, plans.L1}
+    assert set(exploratory["cure"]) == {*plans.CURES, ALL, L1}
     assert set(exploratory.loc[exploratory["cure"] == "none", "pair"]) == {1, 2}
     best = plans.ranking(cured).index[:2].tolist()
     assert set(fresh["cure"]) == {"none", *best, " + ".join(best)} and set(fresh["pair"]) == {4, 5}
     assert fresh["membership_null"].notna().all()
     assert exploratory.loc[exploratory["cure"].isin(plans.CURES), "membership_null"].notna().all()
-    alone = exploratory.set_index("cure").loc[plans.L1]
+    alone = exploratory.set_index("cure").loc[L1]
     assert alone["l1_heldout"] > 0 and np.isnan(alone["auc_heldout"])
     overfitting.main([str(tmp_path), "--plan", "cues"])
     probed = table(tmp_path, "cues.csv")
@@ -96,6 +97,7 @@ def test_a_null_is_what_other_discriminators_say_of_the_same_tracks(noise, here,
     assert "others_2" not in lines[2][0] and {"others_1", "others_3"} <= lines[2][0].keys()
 
 
+@pytest.mark.whole
 def test_an_interrupted_study_gives_the_table_of_an_undisturbed_one(noise, here, tmp_path):
     for name in ("whole", "stopped"):
         if name == "stopped":

@@ -25,10 +25,13 @@ WIDTH = 9.0  # inches: 900 px of a notebook at 100 dpi
 
 
 def use():
-    """Set the theme of all later figures; a notebook shows them as PNG, whatever MPLBACKEND or a profile asks for."""
+    """Set the theme of all later figures; a notebook shows them as PNG, whatever MPLBACKEND or a profile asks for.
+
+    The PNG has twice the pixels of its size on the page, for sharp screens.
+    """
     if shell := get_ipython():
         shell.run_line_magic("matplotlib", "inline")
-        set_matplotlib_formats("png")
+        set_matplotlib_formats("retina")
     sns.set_theme(context="notebook", style="whitegrid", font_scale=0.8)
     plt.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 110, "figure.constrained_layout.use": True, "lines.linewidth": 1.6,

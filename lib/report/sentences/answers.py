@@ -15,6 +15,7 @@ from lib.data.tracks import SAMPLERATE
 from lib.evaluation.results import arms_table
 from lib.report.sentences import arms
 from lib.report.sentences.discriminator import gan_runs, verdicts
+from lib.runs.cures import REFERENCES
 from lib.runs.folders import arm_and_seed
 
 STUDY = ROOT / "results" / "study"
@@ -127,11 +128,11 @@ def _cures(run):
     if not (run / "cures.csv").exists():
         return Answer(question, "Not compared yet.", page, "onsets.csv", "One pair of tracks is shown: no verdict.")
     table = pd.read_csv(run / "cures.csv")
-    tried = table[(table["plan"] == "cures") & table["score"].notna() & (table["cure"] != "none")]
-    best = list(tried.sort_values("score")["cure"][:2])
+    tried = table[(table["plan"] == "cures") & ~table["cure"].isin(REFERENCES)]
+    scores = tried.set_index("cure")["score"].dropna().sort_values(kind="stable")
     confirmed = (table["plan"] == "confirm").any()
     return Answer(
-        question, f"Of {tried['cure'].nunique()} tried on two tracks, {join(best)} left the least memory.",
+        question, f"Of {len(scores)} tried on two tracks, {join(scores.index[:2])} left the least memory.",
         page, "cures.csv",
         "Chosen on one pair of tracks" + ("; repeated on others." if confirmed else f"; repeating it: {NOT_YET}."),
     )  # fmt: skip
