@@ -42,9 +42,9 @@ explore: .venv/ready ffmpeg  ## 06-explore with live controls on results/RUN, in
 
 # Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
 test: .venv/ready ffmpeg  ## what a change to the science can break (some 15 minutes)
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser"
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser and not whole"
 
-test-all: .venv/ready ffmpeg chromium  ## these, robustness, and the pages in a browser
+test-all: .venv/ready ffmpeg chromium  ## these, whole programs, robustness, and the pages in a browser
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow"
 
 test-slow: .venv/ready ffmpeg  ## what takes minutes each: thousands of steps, twenty kills, long fuzzing

@@ -39,8 +39,9 @@ def pytest_collection_modifyitems(items):
     """Mark the tests that attack the program and those that open a browser.
 
     Tests of one file that share a costly fixture form a group: pytest-xdist runs it in one process, which makes the
-    fixture once.
+    fixture once. The report, the costliest, is made first.
     """
+    items.sort(key=lambda item: "report" not in item.fixturenames)
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder == "robustness":

@@ -127,6 +127,17 @@ def gan(index, pretrained, **changes):
     return tiny(index, start_from=str(pretrained), adversarial_weight=0.01, adversarial_start=2, **changes)
 
 
+def cured(index, pretrained, **changes):
+    """The `Config` of a tiny GAN arm with every cure on."""
+    base = dict(
+        start_from=str(pretrained), adversarial_share=0.1, feature_matching_share=0.3, adversarial_start=2,
+        adversarial_ramp=4, discriminator_updates=0.8, augment_p=0.5, augment_target=0.3, augment_steps=50, r1=1.0,
+        r2=0.5, r1_every=4, lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2,
+        discriminator_patience=15, projection=True, ema=0.9, spectral_share=0.2, stem_gain_db=3.0,
+    )  # fmt: skip
+    return tiny(index, **(base | changes))
+
+
 def metrics(folder):
     """The lines of a run's log, without timings."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -81,6 +81,7 @@ def test_strange_names_are_shown_letter_by_letter(report, chromium):
             assert not page.locator(DANGERS).count(), name
 
 
+@pytest.mark.whole
 def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):
     _, words = report
     pipeline.run("quick", words)
@@ -103,6 +104,7 @@ def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report
     assert done.returncode and "did you mean 'shifts'?" in done.stderr
 
 
+@pytest.mark.whole
 def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
     folder, words = report
     before = (folder / "05-listen.ipynb").read_bytes()
@@ -112,6 +114,7 @@ def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
     assert (folder / "05-listen.failed.ipynb").exists()
 
 
+@pytest.mark.whole
 def test_notebooks_of_two_reports_run_side_by_side(tmp_path):
     """Their processes are reached by files: each has its own."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}

@@ -1,20 +1,14 @@
-"""The real trainer, through its real launcher, at a tiny size."""
+"""The real trainer at a tiny size: in forks of a process that has loaded torch, and through its launcher."""
 
 import dataclasses
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-from support import gan, metrics, tiny, weights
+from support import cured, gan, metrics, tiny, train, weights
 
 from lib.common.errors import UserError
-from lib.common.provenance import ROOT
 from lib.config import Config
 from lib.data.tracks import read_index
 from lib.models.weights import load_weights
@@ -45,10 +39,10 @@ def test_training_learns_and_leaves_what_it_promises(index, tmp_path):
 
 
 def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
-    launch(tiny(index), tmp_path / "again")
+    train(tiny(index), tmp_path / "again")
     assert metrics(tmp_path / "again") == metrics(pretrained)
     assert weights(tmp_path / "again") == weights(pretrained)
-    launch(tiny(index, seed=43), tmp_path / "other")
+    train(tiny(index, seed=43), tmp_path / "other")
     assert weights(tmp_path / "other") != weights(pretrained)
 
 
@@ -56,10 +50,10 @@ def test_same_seed_same_metrics_and_weights(index, pretrained, tmp_path):
 OLDER = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"}
 
 
+@pytest.mark.whole
 def test_other_threads_and_instructions_give_the_same_losses(index, pretrained, tmp_path, monkeypatch):
     config = gan(index, pretrained, steps=20, evaluate_every=5, lr=1e-3, discriminator_lr=1e-5)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    launch(config, tmp_path / "plain")
+    train(config, tmp_path / "plain")
     for name, other in {"threads": {"OMP_NUM_THREADS": "2"}, "instructions": OLDER}.items():
         with monkeypatch.context() as patch:
             for variable, value in other.items():
@@ -78,15 +72,19 @@ FIRST = 4  # steps in which rounding has not grown, and a mistake shows
 
 @pytest.mark.parametrize(
     ("arm", "rate", "bound"),
-    [("l1", 1e-5, 1e-5), ("gan", 1e-5, 1e-5), ("gan", 1e-4, 2e-3), ("relativistic", 1e-5, 1e-5)],
+    [
+        ("gan", 1e-5, 1e-5),
+        pytest.param("l1", 1e-5, 1e-5, marks=pytest.mark.whole),
+        pytest.param("gan", 1e-4, 2e-3, marks=pytest.mark.whole),
+        pytest.param("relativistic", 1e-5, 1e-5, marks=pytest.mark.whole),
+    ],
 )
-def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, monkeypatch, arm, rate, bound):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # of each process: else one would have the threads of both
+def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, rate, bound):
     make = (lambda index, _, **changes: tiny(index, **changes)) if arm == "l1" else gan
     loss = {"adversarial_loss": arm} if arm == "relativistic" else {}
     config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate, **loss)
     for nproc in (1, 2):
-        launch(config, tmp_path / str(nproc), nproc)
+        train(config, tmp_path / str(nproc), nproc)
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
     assert len(one) == len(two) == 20
     for a, b in zip(one, two, strict=True):
@@ -99,7 +97,7 @@ def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, monke
 @pytest.mark.parametrize("nproc", [1, 2])
 def test_bfloat16_trains_to_about_the_same_losses(index, tmp_path, nproc):
     for precision in ("fp32", "bf16"):
-        launch(tiny(index, precision=precision, steps=12, evaluate_every=12), tmp_path / precision, nproc)
+        train(tiny(index, precision=precision, steps=12, evaluate_every=12), tmp_path / precision, nproc)
     [plain], [half] = metrics(tmp_path / "fp32"), metrics(tmp_path / "bf16")
     assert half["l1_batches"] != plain["l1_batches"], "it was used"
     assert half["l1_heldout"] == pytest.approx(plain["l1_heldout"], rel=0.01)  # eight bits of mantissa: 0.4 % a product
@@ -120,17 +118,6 @@ LOSSES = {
 }
 
 
-def cured(index, pretrained, **changes):
-    """The GAN arm with every cure on."""
-    base = dict(
-        start_from=str(pretrained), adversarial_share=0.1, feature_matching_share=0.3, adversarial_start=2,
-        adversarial_ramp=4, discriminator_updates=0.8, augment_p=0.5, augment_target=0.3, augment_steps=50, r1=1.0,
-        r2=0.5, r1_every=4, lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2,
-        discriminator_patience=15, projection=True, ema=0.9, spectral_share=0.2, stem_gain_db=3.0,
-    )  # fmt: skip
-    return tiny(index, **(base | changes))
-
-
 def test_two_processes_give_the_losses_of_one_with_every_cure_on(index, pretrained, tmp_path):
     # Rounding differs between one and two processes, and Adam's steps amplify it, most where a gradient is near zero;
     # so the discriminator learns slowly, and from cross-entropy, which has no kinks.
@@ -139,7 +126,7 @@ def test_two_processes_give_the_losses_of_one_with_every_cure_on(index, pretrain
         adversarial_loss="bce",
     )  # fmt: skip
     for nproc in (1, 2):
-        launch(config, tmp_path / str(nproc), nproc)
+        train(config, tmp_path / str(nproc), nproc)
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
     assert len(one) == len(two) == 20
     seen = set()
@@ -152,59 +139,25 @@ def test_two_processes_give_the_losses_of_one_with_every_cure_on(index, pretrain
 
 
 def test_gan_arm_records_the_four_sets_and_plays_by_its_schedule(index, pretrained, tmp_path):
-    launch(gan(index, pretrained, steps=4, evaluate_every=1, adversarial_ramp=2), tmp_path / "gan-1")
+    train(gan(index, pretrained, steps=4, evaluate_every=1, adversarial_ramp=2), tmp_path / "gan-1")
     lines = metrics(tmp_path / "gan-1")
     assert ["adversarial" in line for line in lines] == [False, False, True, True]
     assert {"r_t", "r_v_sigma", "r_v_logit", "r_f", "p", "tpr_heldout", "real_heldout_histogram"} <= set(lines[-1])
 
 
-def start(folder):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-m", "lib.train", str(folder)], cwd=ROOT, env=environment)
-
-
-def kill_after(folder, lines):
-    """SIGKILL the run once its log holds `lines` evaluations, which is between two checkpoints."""
-    process, log = start(folder), folder / "metrics.jsonl"
-    for _ in range(600):
-        if process.poll() is not None or (log.exists() and len(log.read_text().splitlines()) >= lines):
-            break
-        time.sleep(0.05)
-    time.sleep(0.15)
-    assert process.poll() is None, "the run ended before it could be killed; make it longer"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-
-
-def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(index, pretrained, tmp_path):
-    config = cured(index, pretrained, steps=42, evaluate_every=6)
-    environment_threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    try:
-        for name in ("whole", "killed"):
-            claim(config, tmp_path / name)
-        assert start(tmp_path / "whole").wait() == 0
-        kill_after(tmp_path / "killed", 2)
-        kill_after(tmp_path / "killed", 4)
-        assert start(tmp_path / "killed").wait() == 0
-    finally:
-        os.environ.pop("OMP_NUM_THREADS") if environment_threads is None else None
-    assert weights(tmp_path / "killed") == weights(tmp_path / "whole")
-    assert metrics(tmp_path / "killed") == metrics(tmp_path / "whole")
-
-
 def test_finished_work_is_not_repeated_and_other_parameters_do_not_destroy_it(index, pretrained, tmp_path, capsys):
     folder = tmp_path / "l1-1"
-    launch(tiny(index), folder)
+    train(tiny(index), folder)
     launch(tiny(index), folder)
     assert "not repeated" in capsys.readouterr().out
     first = weights(folder)
-    launch(tiny(index, lr=1e-3), folder)
+    train(tiny(index, lr=1e-3), folder)
     assert weights(folder) != first
     _, finished = claim(tiny(index), folder)
     assert finished and weights(folder) == first, "the earlier result comes back"
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("nproc", [1, 2])
 def test_a_log_without_weights_is_written_anew(index, tmp_path, nproc):
     """As in a fresh clone, where config.json and metrics.jsonl are committed and the weights are not."""
@@ -223,22 +176,22 @@ def test_a_log_without_weights_is_written_anew(index, tmp_path, nproc):
 
 def test_an_arm_starts_anew_when_its_checkpoint_changed(index, pretrained, tmp_path):
     base, arm = tmp_path / "pretrain-1", tmp_path / "l1-1"
-    launch(tiny(index, steps=2), base)
+    train(tiny(index, steps=2), base)
     config, _ = claim(tiny(index, start_from=str(base)), arm)
-    launch(tiny(index, steps=3), base)
+    train(tiny(index, steps=3), base)
     changed, finished = claim(tiny(index, start_from=str(base)), arm)
     assert changed.start_digest != config.start_digest and not finished
 
 
 def test_branches_of_another_start_are_set_aside_with_it(index, tmp_path):
     base, arm, other = tmp_path / "pretrain-1", tmp_path / "gan-1", tmp_path / "l1-9"
-    launch(tiny(index, steps=2), base)
-    launch(tiny(index, steps=2, start_from=str(base)), arm)
-    launch(tiny(index, steps=2), other)
+    train(tiny(index, steps=2), base)
+    train(tiny(index, steps=2, start_from=str(base)), arm)
+    train(tiny(index, steps=2), other)
     first = weights(arm)
-    launch(tiny(index, steps=3), base)
+    train(tiny(index, steps=3), base)
     assert not arm.exists() and other.exists()
-    launch(tiny(index, steps=2), base)
+    train(tiny(index, steps=2), base)
     _, finished = claim(tiny(index, steps=2, start_from=str(base)), arm)
     assert finished and weights(arm) == first, "both come back"
 
@@ -253,7 +206,7 @@ def same_weights(folder, state, network="generator", prefix=""):
 def test_best_weights_are_those_of_the_lowest_heldout_loss(index, tmp_path):
     # A learning rate that wrecks the network after the first evaluations
     folder = tmp_path / "best"
-    launch(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best", keep_states=4), folder)
+    train(tiny(index, lr=3e-2, lr_final=3.0, steps=12, evaluate_every=3, keep="best", keep_states=4), folder)
     best = min(metrics(folder), key=lambda line: line["l1_heldout"])
     state = torch.load(folder / "state.pt", weights_only=True)
     assert state["best"] == best["l1_heldout"] and best["step"] < 12
@@ -375,7 +328,7 @@ def test_the_averaged_generator_is_evaluated_and_kept(index, tmp_path, keep):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, tmp_path):
     folder = tmp_path / "wild"
     with pytest.raises(UserError, match="became infinite or NaN"):
-        launch(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
+        train(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
     assert not (folder / "model.safetensors").exists()
     if (folder / "state.pt").exists():
         state = torch.load(folder / "state.pt", weights_only=True)["generator"]
@@ -384,10 +337,10 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(index, 
 
 def test_a_run_comes_back_after_one_that_failed_in_its_folder(index, tmp_path):
     folder = tmp_path / "l1-1"
-    launch(tiny(index, steps=2), folder)
+    train(tiny(index, steps=2), folder)
     first = weights(folder)
     with pytest.raises(UserError, match="became infinite or NaN"):
-        launch(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
+        train(tiny(index, lr=1e18, lr_final=1e18, steps=400), folder)
     assert not (folder / "state.pt").exists(), "it failed before its first checkpoint"
     _, finished = claim(tiny(index, steps=2), folder)
     assert finished and weights(folder) == first

@@ -33,6 +33,7 @@ def corpus(tmp_path_factory):
     return generate(tmp_path_factory.mktemp("corpus") / "one", workers=1, **SMALL)
 
 
+@pytest.mark.whole
 def test_same_bytes_for_any_number_of_workers(corpus, tmp_path):
     assert contents(generate(tmp_path / "two", workers=2, **SMALL)) == contents(corpus)
 

@@ -260,6 +260,7 @@ def test_full_disk(exact, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.whole
 def test_interruption_leaves_nothing(exact, tmp_path):
     soundfile.write(tmp_path / "song.flac", tone(300, 44_100, 1), 44_100)
     process = run(tmp_path / "song.flac", "--checkpoint", exact, "--out", tmp_path / "out")

@@ -8,7 +8,7 @@ from support import in_process
 from lib.common.errors import UserError
 from lib.data import tracks as data
 from lib.demucs import Demucs
-from lib.evaluation import detectability, score
+from lib.evaluation import bsseval, detectability, score
 from lib.evaluation.results import measured
 from lib.evaluation.score import evaluate_set
 from lib.gan import Adversary
@@ -107,6 +107,7 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
 
     monkeypatch.setattr(detectability, "fresh_auc", fresh_auc)
     monkeypatch.setattr(score, "processes", in_process)
+    monkeypatch.setattr(bsseval, "TAPS", 64)  # at 512 taps, these stems cost seconds
     folder = tmp_path / "run" / "l1-1" / "eval" / "test"
     mixture = tmp_path / "run" / "mixture" / "eval" / "test"
     torch.manual_seed(0)

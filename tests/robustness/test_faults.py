@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import family, gan, gone, metrics, start_training, tiny, weights
+from support import cured, family, gan, gone, metrics, start_training, tiny, train, weights
 
 from lib.common.errors import UserError
 from lib.common.provenance import ROOT
@@ -123,6 +123,21 @@ def test_a_training_whose_launcher_is_killed_saves_and_stops(undisturbed, tmp_pa
     assert 12 <= torch.load(folder / "state.pt", weights_only=True)["step"] < 60, "it was stopped on the way"
     launch(config, folder, 2)
     assert weights(folder) == weights(whole) and metrics(folder) == metrics(whole)
+
+
+def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(index, pretrained, tmp_path):
+    config, folder = cured(index, pretrained, steps=42, evaluate_every=6), tmp_path / "killed"
+    train(config, tmp_path / "whole")
+    claim(config, folder)
+    for evaluations in (2, 4):
+        with start_training(folder, 1) as process:
+            wait_for(lambda least=evaluations: lines_in(folder) >= least, f"{evaluations} evaluations")
+            time.sleep(0.15)  # into the steps between two checkpoints
+            assert process.poll() is None, "the run ended before it could be killed; make it longer"
+            process.kill()
+    train(config, folder)
+    assert weights(folder) == weights(tmp_path / "whole")
+    assert metrics(folder) == metrics(tmp_path / "whole")
 
 
 def test_one_process_saves_at_sigterm_too(index, tmp_path):

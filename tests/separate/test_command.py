@@ -233,6 +233,7 @@ def command(*words):
     return [sys.executable, "-m", "lib.separate", *map(str, words)]
 
 
+@pytest.mark.whole
 def test_several_songs_at_once_give_the_same_files(model, tmp_path):
     songs = [write(tmp_path / f"{k}.wav", seed=k) for k in range(3)]
     songs.append(tmp_path / "none.wav")
@@ -246,6 +247,7 @@ def test_several_songs_at_once_give_the_same_files(model, tmp_path):
     assert len(one) == 12 and one == two
 
 
+@pytest.mark.whole
 def test_interrupted_jobs_leave_nothing(model, tmp_path):
     songs = [tmp_path / f"{k}.flac" for k in range(3)]
     for song in songs:
@@ -265,6 +267,7 @@ def test_interrupted_jobs_leave_nothing(model, tmp_path):
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.whole
 def test_every_example_of_the_help_works_in_a_fresh_clone(tmp_path):
     """In a folder that holds the files which the repository has, and songs of the names that the examples give."""
     (tmp_path / "lib").symlink_to(ROOT / "lib")
