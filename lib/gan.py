@@ -151,17 +151,20 @@ class Adversary:
         pairs = self.logits_of(stems, estimates, [index])
         return {name: tuple(logits[0] for logits in pair) for name, pair in pairs.items()}
 
-    def logits_of(self, stems, estimates, indices):
-        """Return what `logits` returns, for the excerpts `indices`: (excerpts, judged, n) each."""
+    def logits_of(self, stems, estimates, indices, halves=(0, 1)):
+        """Return what `logits` returns, for the excerpts `indices`: (excerpts, judged, n) each.
+
+        halves: (0,) judges the stems alone, (1,) the estimates alone.
+        """
         inputs = stems.sum(1), stems, estimates
         if self.config.dither or self.config.instance_noise:
             pairs = zip(indices, stems, estimates, strict=True)
             noisy = [self._add_noise(streams.EVALUATION + k, x[None], y[None], range(1)) for k, x, y in pairs]
-            inputs = (torch.cat(part) for part in zip(*noisy, strict=True))
+            inputs = [torch.cat(part) for part in zip(*noisy, strict=True)]
         self.discriminator.eval()
-        pairs = _judge(self.discriminator, *inputs)
+        found = _judge(self.discriminator, inputs[0], *(inputs[1 + half] for half in halves))
         self.discriminator.train()
-        return {name: tuple(pick(logits.cpu()) for logits in pair) for name, pair in pairs.items()}
+        return {name: tuple(pick(logits.cpu()) for logits in judged) for name, judged in found.items()}
 
     def observe(self, metrics):
         """React to the metrics of an evaluation: drive p toward the target of r_v, and stop learning early."""
@@ -214,7 +217,7 @@ def _fixed(network):
         network.requires_grad_(True)
 
 
-def _judge(network, mixture, real, generated):
-    """Return {sub-discriminator: (logits of real, of generated)}, by one forward: two would synchronise ranks twice."""
-    outputs = network(mixture, real, generated)
-    return {name: logits.unflatten(0, (-1, 2)).unbind(1) for name, (_, logits) in outputs.items()}
+def _judge(network, mixture, *stems):
+    """Return {sub-discriminator: logits of each of `stems`}; by one forward, as two would synchronise ranks twice."""
+    outputs = network(mixture, *stems)
+    return {name: logits.unflatten(0, (-1, len(stems))).unbind(1) for name, (_, logits) in outputs.items()}

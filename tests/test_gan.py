@@ -417,6 +417,9 @@ def test_logits_of_a_batch_are_those_of_its_excerpts():
             one = adversary.logits(stems[k : k + 1], estimates[k : k + 1], 5 + k)["patch"]
             for a, b in zip(whole, one, strict=True):
                 torch.testing.assert_close(a[k], b, rtol=1e-4, atol=1e-5)
+        for half in (0, 1):  # with the same noise
+            [alone] = adversary.logits_of(stems, estimates, range(5, 9), (half,))["patch"]
+            torch.testing.assert_close(alone, whole[half], rtol=1e-4, atol=1e-5)
 
 
 def test_logits_for_the_evaluation_are_never_augmented():

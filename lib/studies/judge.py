@@ -103,7 +103,7 @@ class JudgingTrainer(train.Trainer):
         length = pairs["train"][0][0].shape[-1]
         for name in self.sets.keys() - pairs.keys():  # recordings alone
             stems = [center_trim(x, length) for x in self._stems(name)]
-            real[name] = self._logits(name, [(x, x) for x in stems])[0] - centre
+            real[name] = self._logits(name, [(x, x) for x in stems], (0,))[0] - centre
         if "unseen" in real:
             metrics["membership_tracks"] = float(auc(real["train"], real["unseen"]))
         for name in real:
@@ -111,7 +111,7 @@ class JudgingTrainer(train.Trainer):
                 metrics[name.replace("-", "_")] = float(auc(real[name], real["heldout"]))
         share = errors["train"] / max(errors["heldout"], 1e-12)
         scaled = [(x, x + share * (y - x)) for x, y in pairs["heldout"]]
-        metrics["auc_matched"] = float(auc(*self._logits("heldout", scaled)))
+        metrics["auc_matched"] = float(auc(real["heldout"], self._logits("heldout", scaled, (1,))[0] - centre))
         if "valid" in logits:
             self.adversary.observe(self._measure(logits, "valid"))
         return metrics
@@ -139,13 +139,13 @@ class JudgingTrainer(train.Trainer):
             found.append((center_trim(stems, estimates), estimates))
         return found
 
-    def _logits(self, name, pairs):
-        """(real, generated) logits of [(stems, estimates)], flat, over all sub-discriminators."""
+    def _logits(self, name, pairs, halves=(0, 1)):
+        """Logits of [(stems, estimates)], flat, over all sub-discriminators: one array for each of the halves."""
         numbers, found = iter(self.sets[name][1]), []
         for stems, estimates in pairs:
-            logits = self.adversary.logits_of(stems, estimates, [next(numbers) for _ in stems])
+            logits = self.adversary.logits_of(stems, estimates, [next(numbers) for _ in stems], halves)
             found.append(list(logits.values()))
-        return [np.concatenate([np.ravel(sub[half]) for subs in found for sub in subs]) for half in (0, 1)]
+        return [np.concatenate([np.ravel(sub[k]) for subs in found for sub in subs]) for k in range(len(halves))]
 
     def save(self):
         """Write state.pt when the run stops or ends, at a mark, and every `SAVE_EVERY` seconds.
