@@ -66,8 +66,9 @@ audit: .audit/ready  ## known vulnerabilities of the pinned packages; asks the p
 	@$(SYSTEM_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 		{ echo "Python 3.11 is needed; python3.11 was not found on the path."; exit 1; }
 	@echo "Installing Python packages into .venv (about two minutes, 6 GB)"
-	@$(SYSTEM_PYTHON) -m venv .venv || { .ci/apt python3.11-venv && $(SYSTEM_PYTHON) -m venv --clear .venv; } || \
+	@$(SYSTEM_PYTHON) -c 'import ensurepip' 2>/dev/null || .ci/apt python3.11-venv || \
 		{ echo "The venv module is missing: install python3.11-venv, or use conda env create -f environment.yml"; exit 1; }
+	@$(SYSTEM_PYTHON) -m venv .venv
 	@$(PYTHON) -m pip install --progress-bar off --disable-pip-version-check -r requirements.txt || \
 		{ echo "The packages could not be installed, for the reason that pip gives above; correct it and run make again."; exit 1; }
 	@touch $@
