@@ -36,7 +36,7 @@ COSTLY = {"chromium", "corpus", "place", "report", "scored", "undisturbed"}  # m
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
-    """Mark the tests that attack the program and those that open a browser.
+    """Mark the tests that attack the program, those that open a browser, and those of a whole report.
 
     Tests of one file that share a costly fixture form a group: pytest-xdist runs it in one process, which makes the
     fixture once. The report, the costliest, is made first.
@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker("robustness")
         if folder == "browser" or "chromium" in item.fixturenames:
             item.add_marker("browser")
+        if "report" in item.fixturenames:
+            item.add_marker("whole")
         if COSTLY & {*item.fixturenames}:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 

@@ -81,7 +81,6 @@ def test_strange_names_are_shown_letter_by_letter(report, chromium):
             assert not page.locator(DANGERS).count(), name
 
 
-@pytest.mark.whole
 def test_a_second_call_repeats_nothing_and_a_parameter_only_what_depends_on_it(report, capsys):
     _, words = report
     pipeline.run("quick", words)
@@ -104,7 +103,6 @@ def test_a_misspelt_parameter_is_refused_by_the_pipeline_and_by_papermill(report
     assert done.returncode and "did you mean 'shifts'?" in done.stderr
 
 
-@pytest.mark.whole
 def test_a_failing_step_ends_in_its_sentence_and_keeps_what_was_there(report):
     folder, words = report
     before = (folder / "05-listen.ipynb").read_bytes()

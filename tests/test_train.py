@@ -82,7 +82,9 @@ FIRST = 4  # steps in which rounding has not grown, and a mistake shows
 def test_two_processes_give_the_losses_of_one(index, pretrained, tmp_path, arm, rate, bound):
     make = (lambda index, _, **changes: tiny(index, **changes)) if arm == "l1" else gan
     loss = {"adversarial_loss": arm} if arm == "relativistic" else {}
-    config = make(index, pretrained, steps=20, evaluate_every=1, lr=1e-3, discriminator_lr=rate, **loss)
+    config = make(
+        index, pretrained, steps=20, evaluate_every=1, evaluation_excerpts=2, lr=1e-3, discriminator_lr=rate, **loss
+    )
     for nproc in (1, 2):
         train(config, tmp_path / str(nproc), nproc)
     one, two = metrics(tmp_path / "1"), metrics(tmp_path / "2")
@@ -122,8 +124,8 @@ def test_two_processes_give_the_losses_of_one_with_every_cure_on(index, pretrain
     # Rounding differs between one and two processes, and Adam's steps amplify it, most where a gradient is near zero;
     # so the discriminator learns slowly, and from cross-entropy, which has no kinks.
     config = cured(
-        index, pretrained, steps=20, evaluate_every=1, lr=1e-3, lr_final=1e-4, discriminator_lr=1e-5,
-        adversarial_loss="bce",
+        index, pretrained, steps=20, evaluate_every=1, evaluation_excerpts=2, lr=1e-3, lr_final=1e-4,
+        discriminator_lr=1e-5, adversarial_loss="bce",
     )  # fmt: skip
     for nproc in (1, 2):
         train(config, tmp_path / str(nproc), nproc)
