@@ -40,5 +40,5 @@ Who may import whom (tests/test_imports.py checks every import, also those insid
     evaluation                all above
     report                    all above
     studies                   all above
-    pipeline                  all above; no module imports pipeline, and only pipeline and the notebooks import report
+    pipeline                  all above; no module imports pipeline, and only studies, pipeline and notebooks report
 """

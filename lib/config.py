@@ -17,7 +17,7 @@ from lib.discriminator import DISCRIMINATORS
 from lib.losses import GAN_LOSSES
 from lib.models.generators import GENERATORS
 
-# A rule: whether a value is allowed, and the end of the sentence when it is not.
+# A rule: a test of the value, and how the error message ends if it fails.
 ABOVE_0 = (lambda value: value > 0, "must be above 0")
 NOT_NEGATIVE = (lambda value: value >= 0, "must not be negative")
 SHARE = (lambda value: 0 <= value <= 1, "must be at least 0 and at most 1")
@@ -56,7 +56,7 @@ class Config:
     micro_batch: int = parameter(0, NOT_NEGATIVE)  # excerpts per forward pass, to save memory; 0: all of a process
     precision: str = parameter("fp32", one_of(("fp32", "bf16")))  # fp32, or bf16 for the layers that pass a test
     compile: bool = False  # use torch.compile for the generator: minutes at the start, pays in long runs on GPUs
-    lr: float = parameter(3e-4, NOT_NEGATIVE)  # Adam's learning rate at the first step; with lr_final 0: at rest
+    lr: float = parameter(3e-4, NOT_NEGATIVE)  # learning rate at the first step; 0, with lr_final 0: G does not learn
     lr_final: float = parameter(3e-4, NOT_NEGATIVE)  # learning rate at the end of the cosine
     generator: str = parameter("demucs", one_of(GENERATORS))  # demucs, conv_tasnet or hdemucs (lib/models)
     channels: int = parameter(100, ABOVE_0)  # channels of the first layer; each further layer doubles them
@@ -71,19 +71,23 @@ class Config:
     stem_eq_db: float = parameter(0.0, NOT_NEGATIVE)  # largest random gain of a stem in a band, smooth over frequency
     projection: bool = False  # make the estimates sum to the mixture: each gets an equal share of the residual
     spectral_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight of the multi-resolution STFT loss, where L1 has 1
-    spectral_share: float = parameter(0.0, BELOW_1)  # above 0, instead: its share of the reconstruction's gradient
+    spectral_share: float = parameter(
+        0.0, BELOW_1
+    )  # replaces the weight if above 0: share of the reconstruction's gradient
     ema: float = parameter(0.0, BELOW_1)  # decay of the running mean of weights, which is evaluated and kept; 0: none
     # adversarial part: active when one of the first two is above 0
     adversarial_weight: float = parameter(0.0, NOT_NEGATIVE)  # weight, where L1 has 1; pix2pix has 0.01 (λ = 100)
-    adversarial_share: float = parameter(0.0, BELOW_1)  # above 0, instead: share of the whole gradient (balancer)
+    adversarial_share: float = parameter(
+        0.0, BELOW_1
+    )  # replaces the weight if above 0: share of the whole gradient (balancer)
     adversarial_loss: str = parameter("bce", one_of(GAN_LOSSES))  # bce, lsgan, hinge, relativistic
     feature_matching: float = parameter(0.0, NOT_NEGATIVE)  # weight of feature matching within the adversarial part
-    feature_matching_share: float = parameter(0.0, BELOW_1)  # above 0, instead: its share of the adversarial gradient
+    feature_matching_share: float = parameter(0.0, BELOW_1)  # replaces the weight if above 0: part of adversarial_share
     adversarial_start: int = parameter(0, NOT_NEGATIVE)  # steps before the adversarial loss; D trains from the start
     adversarial_ramp: int = parameter(0, NOT_NEGATIVE)  # steps over which the weight or share then grows to its value
     discriminator: str = parameter("patch", one_of(DISCRIMINATORS))  # patch, patch_pix2pix, stft, msstft or mpd
     discriminator_width: int = parameter(64, ABOVE_0)  # channels of the discriminator's first layer
-    discriminator_lr: float = parameter(3e-4, ABOVE_0)  # Adam's learning rate for the discriminator
+    discriminator_lr: float = parameter(3e-4, ABOVE_0)  # D's learning rate at the first step; follows lr's cosine
     discriminator_updates: float = parameter(1.0, SHARE)  # probability that a step updates the discriminator
     # cures of an overfitting or dominating discriminator
     augment_p: float = parameter(0.0, SHARE)  # probability of each joint augmentation; with a target, its first value
@@ -91,12 +95,12 @@ class Config:
     augment_steps: int = parameter(1000, ABOVE_0)  # steps in which p would go from 0 to 1 (its limit is 0.8)
     r1: float = parameter(0.0, NOT_NEGATIVE)  # γ of the penalty on the gradient with respect to real stems
     r2: float = parameter(0.0, NOT_NEGATIVE)  # the same with respect to generated stems
-    r1_every: int = parameter(16, ABOVE_0)  # compute R1 and R2 every so many steps, so many times as large (lazy)
+    r1_every: int = parameter(16, ABOVE_0)  # steps between penalties R1 and R2, each multiplied by this (lazy)
     lecam: float = parameter(0.0, NOT_NEGATIVE)  # weight of LeCam's regulariser
     instance_noise: float = parameter(0.0, NOT_NEGATIVE)  # noise on D's stems, relative to the mixture's deviation
     dither: float = parameter(
         0.0, NOT_NEGATIVE
-    )  # noise added alike to real and generated stems; its sum to the mixture
+    )  # noise, as before, alike on real and generated stems; the mixture gets its sum
     spectral_norm: bool = False  # normalise the discriminator's convolutions by their spectral norm
     dropout: float = parameter(0.0, BELOW_1)  # dropout of the discriminator's channels
     discriminator_patience: int = parameter(0, NOT_NEGATIVE)  # evaluations without a lower BCE until D stops; 0: never

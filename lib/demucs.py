@@ -105,7 +105,7 @@ class Demucs(nn.Module):
 
     @property
     def margin(self):
-        """Samples at either end of an estimate where a transposed convolution lacked a neighbour."""
+        """Samples at either end of an estimate where the innermost transposed convolution lacked a neighbour."""
         return self.stride**self.depth
 
     def valid_length(self, length):

@@ -26,7 +26,7 @@ KERNELS = {
     "wide": (16, 4, 6, (1, 2, 4, 8, 8)),  # a logit sees 11,260 samples (255 ms); one logit per 1,024 samples
     "pix2pix": (4, 2, 1, (1, 2, 4)),  # pix2pix's image kernel: a logit sees 70 samples (1.6 ms); one per 8 samples
 }
-SMOOTH, QUIETEST_BIN = 17, 1e-6  # bins over which the level of a frequency is averaged; its least power, −60 dB
+SMOOTH, QUIETEST_BIN = 17, 1e-6  # bins over which a spectrum's power is averaged; least power of a bin, −60 dB
 QUIETEST = 0.01  # least level, −40 dB in a normalised track: below, the slightest error would outweigh all others
 
 
@@ -55,7 +55,7 @@ class SharedDropout(nn.Module):
 
 
 def _initialised(layer):
-    """A convolution that keeps the size of signals: with pix2pix's N(0, 0.02), or torch's default, they would fade."""
+    """A convolution so initialised that signals keep their scale; with N(0, 0.02), pix2pix's, they fade."""
     nn.init.kaiming_normal_(layer.weight, 0.2)
     nn.init.zeros_(layer.bias)
     return layer
@@ -104,8 +104,8 @@ class PatchDiscriminator(nn.Module):
 class _PerStem(nn.Module):
     """Sub-discriminators that each judge one stem, beside the mixture and the name of the stem.
 
-    The first convolution covers stem and mixture: the sum of one of the stem, one of the mixture, which all stems of an
-    item share, and a learned bias that names the stem. A subclass has `sizes`, {sub-discriminator: size},
+    The first layer is a sum: a convolution of the stem, one of the mixture, computed once per item, and a learned bias
+    per stem. A subclass has `sizes`, {sub-discriminator: size},
     `_layers(width)`, and `_images(mixture, stems, size)`, what they convolve, of all items and of all their stems.
     """
 

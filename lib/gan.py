@@ -26,7 +26,7 @@ from lib.data.tracks import SAMPLERATE
 from lib.discriminator import level
 from lib.memorisation import pick
 
-HIGHEST_P = 0.8  # limit of the driven p: above, the generator learns traces of the augmentation (StyleGAN2-ADA)
+HIGHEST_P = 0.8  # limit of the adaptive p: above, the generator learns traces of the augmentation (StyleGAN2-ADA)
 ANCHOR_DECAY = 0.99  # of the running means of LeCam
 STATE = ("p", "frozen", "best", "since_best", "anchors")  # attributes that a checkpoint keeps
 
@@ -60,7 +60,7 @@ class Adversary:
         return self._add_noise(step, stems, estimates, self.items)
 
     def discriminator_step(self, step, inputs):
-        """Update the discriminator on `inputs` of the step, whose estimates get no gradient; return metrics."""
+        """Update the discriminator on `inputs`, without gradient to the estimates; return metrics, {} if it skips."""
         c = self.config
         if self.frozen or self._random(streams.UPDATE, step).rand() >= c.discriminator_updates:
             return {}
@@ -115,10 +115,10 @@ class Adversary:
         return min(max(step + 1 - c.adversarial_start, 0) / max(c.adversarial_ramp, 1), 1.0)
 
     def gradients(self, step, inputs, estimates):
-        """Return the gradients of the adversarial losses by `estimates`, {name: tensor}, and metrics; no weights yet.
+        """Return the unweighted gradients of the adversarial losses, {name: tensor}, and metrics.
 
-        estimates: a leaf that requires a gradient, of which `inputs` were made. "feature_matching" is a gradient of
-        its own where it has a share; where it has a weight, it is a part of "adversarial".
+        estimates: the leaf with respect to which they are taken; `inputs` were made of it. "feature_matching" is a
+        gradient of its own where it has a share; where it has a weight, it is a part of "adversarial".
         """
         c = self.config
         mixture, real, generated = inputs
@@ -146,15 +146,16 @@ class Adversary:
     def logits(self, stems, estimates, index):
         """Return {sub-discriminator: (real, generated)} for one excerpt, at most 64 logits each, (judged, n).
 
-        Inputs are noisy as in training, but not augmented. index: number of the excerpt, which seeds the noise.
+        stems, estimates: (1, sources, channels, time), made noisy as in training, but not augmented. index: number of
+        the excerpt, which seeds the noise.
         """
         pairs = self.logits_of(stems, estimates, [index])
         return {name: tuple(logits[0] for logits in pair) for name, pair in pairs.items()}
 
-    def logits_of(self, stems, estimates, indices, halves=(0, 1)):
+    def logits_of(self, stems, estimates, indices, kinds=(0, 1)):
         """Return what `logits` returns, for the excerpts `indices`: (excerpts, judged, n) each.
 
-        halves: (0,) judges the stems alone, (1,) the estimates alone.
+        stems, estimates: (excerpts, sources, channels, time). kinds: (0,) judges the stems alone, (1,) the estimates.
         """
         inputs = stems.sum(1), stems, estimates
         if self.config.dither or self.config.instance_noise:
@@ -162,12 +163,12 @@ class Adversary:
             noisy = [self._add_noise(streams.EVALUATION + k, x[None], y[None], range(1)) for k, x, y in pairs]
             inputs = [torch.cat(part) for part in zip(*noisy, strict=True)]
         self.discriminator.eval()
-        found = _judge(self.discriminator, inputs[0], *(inputs[1 + half] for half in halves))
+        found = _judge(self.discriminator, inputs[0], *(inputs[1 + kind] for kind in kinds))
         self.discriminator.train()
         return {name: tuple(pick(logits.cpu()) for logits in judged) for name, judged in found.items()}
 
     def observe(self, metrics):
-        """React to the metrics of an evaluation: drive p toward the target of r_v, and stop learning early."""
+        """Move p towards the target r_v; stop after `discriminator_patience` evaluations without a lower BCE."""
         c = self.config
         if c.augment_target and metrics["r_v_sigma"] is not None:
             change = math.copysign(c.evaluate_every / c.augment_steps, metrics["r_v_sigma"] - c.augment_target)
@@ -187,7 +188,7 @@ class Adversary:
             setattr(self, name, state[name])
 
     def _reseed_dropout(self, step):
-        """Reseed torch so that the next forward draws the same dropout mask in both halves of a step and every rank."""
+        """Reseed torch so that the next forward draws the same dropout mask for D and G and on every rank."""
         torch.manual_seed(int(self._random(streams.DROPOUT, step).randint(2**31)))
 
     def _random(self, stream, step):
@@ -209,7 +210,7 @@ def total_norm(network):
 
 @contextlib.contextmanager
 def _fixed(network):
-    """What is computed inside has no gradient by the weights of `network`, which would cost as much as the inputs'."""
+    """Inside, skip gradients with respect to the weights of `network`, which cost as much as those of the inputs."""
     network.requires_grad_(False)
     try:
         yield

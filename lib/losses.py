@@ -112,7 +112,8 @@ def lecam_penalty(pairs, anchors):
 class Balancer:
     """Sum gradients so that each has a share of one total norm: that of the first, which is the reconstruction's.
 
-    Norms are running means, bias-corrected. A dose changes the direction of the sum, not its size.
+    Norms are running means, bias-corrected. The weighted mean norms add up to that of the first
+    gradient; the sum is shorter where gradients point apart.
     Source: EnCodec's balancer (arXiv 2210.13438, equation 5), whose total is a constant.
     """
 

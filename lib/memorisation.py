@@ -1,10 +1,10 @@
 """Whether a discriminator has memorised its training tracks: metrics of four sets of logits, and what follows.
 
-Two metrics cannot be fooled by a generator that overfits its tracks too, which makes held-out estimates easier to
-detect than training ones, r_f negative, and r_v + r_f meaningless. `diagnose` judges a training by them:
+A generator that overfits its tracks too makes held-out estimates easier to detect than training ones: r_f turns
+negative, r_v + r_f means nothing, and bce_gap shrinks. membership_auc needs no estimates. `diagnose` uses these two:
 
 - membership_auc: the probability that the logit of a recorded training excerpt exceeds that of a recorded held-out one;
-  0.5 without memory. It needs no estimates. Its null is what the same tracks get from discriminators that never heard
+  0.5 without memory. Its null is what the same tracks get from discriminators that never heard
   them, since some tracks look more real than others to any discriminator;
 - bce_gap: cross-entropy of held-out tracks minus that of training tracks.
 
@@ -27,7 +27,8 @@ import numpy as np
 
 SETS = ("real_train", "real_heldout", "generated_train", "generated_heldout")
 PART_METRICS = ("r_t", "r_v_sigma", "r_v_logit", "r_f", "tpr_heldout", "tnr_heldout", "auc_heldout", "bce_heldout")
-ALLOWED = {"gap": 0.15, "memory": 0.05, "auc": 0.02}  # BCE gap, membership AUC over null, and AUC lost under a cure
+# What a claimed cure may leave: BCE gap, membership AUC above its null, loss of held-out AUC
+ALLOWED = {"gap": 0.15, "memory": 0.05, "auc": 0.02}
 HISTOGRAM_EDGES = np.linspace(-12, 12, 49)  # logits beyond are counted in the outer bins
 
 
@@ -52,7 +53,10 @@ def measure_all(sets, sources):
 
 
 def measure(logits):
-    """Return the metrics of four sets of logits {set: array}; a ratio over a gap of 0 is None."""
+    """Return the metrics of four sets of logits {set: array}; a ratio over a gap of 0 is None.
+
+    Beside those of the module's docstring: <set>_mean, _p10, _p90 and _histogram of the logits (`HISTOGRAM_EDGES`).
+    """
     logits = {name: np.asarray(logits[name], np.float64).ravel() for name in SETS}
     score = {name: 1 / (1 + np.exp(-values)) for name, values in logits.items()}
     metrics = {
@@ -94,7 +98,7 @@ def auc(positive, negative):
 
 
 OVERFITS_GAP, OVERFITS_MEMBERSHIP = 0.3, 0.1  # least BCE gap, and least membership AUC above its null
-DOMINATES, TOO_WEAK = 0.95, 0.6  # least balanced accuracy on held-out tracks, and below which on training tracks
+DOMINATES, TOO_WEAK = 0.95, 0.6  # balanced accuracy: at least, on held-out tracks; below, on training tracks
 IN_A_ROW = 3  # evaluations swing; a median over so many does not
 
 

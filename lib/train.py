@@ -274,7 +274,7 @@ class Trainer:
         if (bad := self.means.first_bad_step()) is not None:
             tracks = sorted(set(sum(self.ranks.all_gather(self.batches.tracks(bad)), [])))
             raise UserError(
-                f"The loss became infinite or NaN in step {bad + 1} of {self.folder}, on excerpts of "
+                f"A loss or gradient norm became infinite or NaN in step {bad + 1} of {self.folder}, on excerpts of "
                 f"{', '.join(tracks)}; the last checkpoint is kept. Lower lr or discriminator_lr."
             )
 

@@ -44,6 +44,13 @@ def equal_means_half_width(seeds, alike=False):
     return stats.t.ppf((1 + LEVEL) / 2, freedom) * prediction_interval(seeds)["sd"] * np.sqrt(2 / n)
 
 
+def equal_means_p(value, seeds, alike=False):
+    """Per column, two-sided p of `value` (Series, dB) as a mean of as many runs, as of `equal_means_half_width`."""
+    n = len(seeds)
+    t = (value[seeds.columns] - seeds.mean()) / (seeds.std(ddof=1) * np.sqrt(2 / n))
+    return pd.Series(2 * stats.t.sf(t.abs(), (n - 1) * (2 if alike else 1)), index=seeds.columns, name="p")
+
+
 def two_sided_p(value, seeds):
     """Per column, two-sided p of `value` (Series, dB) as one more run: below 0.05 outside the `prediction_interval`."""
     interval, n = prediction_interval(seeds), len(seeds)

@@ -208,8 +208,13 @@ separator has to find it.</p></main>
 
 
 def _answer(row):
-    page = f'<a href="{row.page}.html">{row.page}</a>, <a href="../study/{row.file}">{row.file}</a>'
-    cells = "".join(f"<td>{cell}</td>" for cell in (escape(row.answer), page, escape(row.sure)))
+    links = []
+    for path in map(Path, row.evidence):
+        page = path.suffix == ".ipynb"  # of this run
+        links.append(
+            f'<a href="{f"{path.stem}.html" if page else f"../../{path}"}">{path.stem if page else path.name}</a>'
+        )
+    cells = "".join(f"<td>{cell}</td>" for cell in (escape(row.answer), ", ".join(links), escape(row.sure)))
     return f"<tr><th>{escape(row.question)}</th>{cells}</tr>"
 
 
@@ -315,10 +320,11 @@ def _figures(run, step, notebook):
 
 
 def check_figures(notebook, name):
-    """Raise `UserError` if a cell with the metadata "figure" showed something, but no picture."""
+    """Raise `UserError` if a cell with the metadata "figure" showed neither a picture nor a sentence in place of it."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         slug = cell.metadata.get("figure")
-        if slug and cell.outputs and not any("image/png" in output.get("data", {}) for output in cell.outputs):
+        shown = {kind for output in cell.outputs for kind in output.get("data", {})} if slug else set()
+        if slug and cell.outputs and not shown & {"image/png", "text/markdown"}:
             raise UserError(
                 f"{name} has no PNG of its figure {slug}; remove what makes matplotlib draw elsewhere and run again."
             )

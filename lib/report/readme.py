@@ -7,6 +7,7 @@ two markers; a test says when one is out of date.
 """
 
 import textwrap
+from pathlib import Path
 
 import pandas as pd
 
@@ -53,8 +54,8 @@ def _answers():
     """The table of answers in Markdown."""
     lines = ["| question | answer | evidence | how sure |", "|---|---|---|---|"]
     for row in answers.answers():
-        page = f"[{row.page[:2]}](results/quick/{row.page}.ipynb), [{row.file}](results/study/{row.file})"
-        lines.append(f"| {row.question} | {row.answer} | {page} | {row.sure} |")
+        evidence = ", ".join(f"[{Path(path).name.partition('-')[0]}]({path})" for path in row.evidence)
+        lines.append(f"| {row.question} | {row.answer} | {evidence} | {row.sure} |")
     return "\n".join(lines)
 
 

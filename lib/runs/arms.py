@@ -17,7 +17,8 @@ SPECTRAL_ADV = SPECTRAL | {
 # … and feature matching: 3 : 3 : 4 : 4, so that the adversarial part has 57 % (EnCodec's has 79 %)
 SPECTRAL_GAN = SPECTRAL_ADV | {"adversarial_share": 4 / 7, "feature_matching_share": 1 / 2}
 SHARES = (0.03, 0.1, 0.4, 0.8)  # doses of the first report's discriminator
-LONG = 4  # steps of l1-long, in steps of an arm: the dearest arm's step costs 4 to 5 L1 steps (benchmarks/train.md)
+# Steps of l1-long, in steps of an arm; a step with stft and spectral loss costs 5.3 L1 steps (benchmarks/train.md)
+LONG = 4
 
 # {arm: (whether it has a discriminator, what it changes)}; gan-cures also changes what the parameter `cures` says
 ARMS = {

@@ -5,7 +5,7 @@ To add one that `lib.gan` or `lib.discriminator` knows, add a line to `CURES`.
 
 from lib.common.errors import UserError
 
-# Parameters of `Config`; "width" is a share of the run's
+# Parameters of `Config`; "width" multiplies the run's discriminator_width
 CURES = {
     "none": {},
     "remix": {"remix_group": 4},

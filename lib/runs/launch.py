@@ -35,7 +35,8 @@ def launch(config, folder, nproc=1, *, nnodes=1, rdzv_endpoint="", without_weigh
     More than one process run under torchrun; when one dies, it starts all of them again from the last checkpoint, at
     most three times. With several machines, `rdzv_endpoint` (host:port) names this one, the others run `join`, and all
     see `folder` and the data under the same path. without_weights: accept a finished run of which only config.json and
-    the log are here, whatever its parameters. options: of `_run`. Raises `UserError` with the cause when it fails.
+    the log are here, whatever its parameters. options: program, beside, quiet, as in `_run`. Raises `UserError` with
+    the cause when it fails.
     """
     check_machines(nproc, nnodes, rdzv_endpoint)
     folder = Path(folder).resolve()

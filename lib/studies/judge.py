@@ -2,7 +2,7 @@
 
     python -m lib.studies.judge FOLDER        # resume the training in FOLDER; `lib.studies.overfitting` starts it
 
-An evaluation judges at least 64 excerpts of each set where its tracks hold so many, overlapping if need be, 16 in one
+An evaluation judges `evaluation_excerpts` excerpts of each set, or all that it holds, overlapping if need be, 16 in one
 forward pass. "heldout" in its metrics is the set heldout-b; the set valid only steers (p, early stop). Beside
 `lib.memorisation.measure`:
 
@@ -37,7 +37,7 @@ MARKS = 8  # states kept along a training on two tracks: what the discriminator 
 def spread(tracks, samples, stride, count):
     """(`Excerpts` of `tracks`, the indices of `count` of them, or of all, evenly spread).
 
-    They start `stride` apart, or as many times half of it as `count` excerpts need, but not closer than `CLOSEST`.
+    `stride`, in samples, is halved until there are `count` excerpts, but not below `CLOSEST`.
     """
     excerpts = Excerpts(tracks, samples, stride)
     while len(excerpts) < count and stride // 2 >= CLOSEST * SAMPLERATE:
@@ -139,13 +139,13 @@ class JudgingTrainer(train.Trainer):
             found.append((center_trim(stems, estimates), estimates))
         return found
 
-    def _logits(self, name, pairs, halves=(0, 1)):
-        """Logits of [(stems, estimates)], flat, over all sub-discriminators: one array for each of the halves."""
+    def _logits(self, name, pairs, kinds=(0, 1)):
+        """Logits of [(stems, estimates)], flat, over all sub-discriminators: one array for each of the kinds."""
         numbers, found = iter(self.sets[name][1]), []
         for stems, estimates in pairs:
-            logits = self.adversary.logits_of(stems, estimates, [next(numbers) for _ in stems], halves)
+            logits = self.adversary.logits_of(stems, estimates, [next(numbers) for _ in stems], kinds)
             found.append(list(logits.values()))
-        return [np.concatenate([np.ravel(sub[k]) for subs in found for sub in subs]) for k in range(len(halves))]
+        return [np.concatenate([np.ravel(sub[k]) for subs in found for sub in subs]) for k in range(len(kinds))]
 
     def save(self):
         """Write state.pt when the run stops or ends, at a mark, and every `SAVE_EVERY` seconds.

@@ -3,8 +3,8 @@
     python -m lib.studies.overfitting FOLDER --data data.json --start PRETRAIN --plan law --jobs 8 --seconds 500
 
 FOLDER gets the tables (`lib.studies.tables`) after every training that ends, and the trainings themselves in
-FOLDER/memorisation. PRETRAIN is the folder of a run that has heard the first half of the training tracks only
-(tracks=…); every training starts there, on tracks of the other half. Further words name=value change parameters of
+FOLDER/memorisation. PRETRAIN is the folder of a run that has heard only the first training tracks
+(tracks=…); every training starts there, on tracks that it has not heard. Further words name=value change parameters of
 `lib.config.Config` of all trainings, such as seconds=1.0.
 
 Each training is a process, `--jobs` at a time. When `--seconds` are used up, they save and stop, and the status is 75;
@@ -87,7 +87,9 @@ def prepare_runs(folder, options):
         passes=options.passes, steps=options.steps, every=options.every, table=table,
     )  # fmt: skip
     if options.plan == "law" and not long_enough[LONG * length]:
-        print(f"No track lasts {LONG * length:g} s: tracks and minutes are not told apart; see --seconds-of-track.")
+        print(
+            f"No track lasts {LONG * length:g} s: tracks and minutes cannot be distinguished; see --seconds-of-track."
+        )
     weights = options.start / "model.safetensors"
     started = hashlib.sha256(weights.read_bytes()).hexdigest()[:16] if weights.exists() else ""
     pieces, indices, found = folder / RUNS / "pieces", {}, []

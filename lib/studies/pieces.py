@@ -26,7 +26,7 @@ def pool(sets, start):
     unheard = [track for track in sets.get("train", []) if track.name not in names]
     if not unheard:
         raise UserError(
-            f"The pre-training {start} has heard every training track; train one on the first half alone (tracks=…)."
+            f"The pre-training {start} has heard every training track; train one on fewer tracks (tracks=…)."
         )
     return unheard
 

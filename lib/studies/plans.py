@@ -1,11 +1,12 @@
 """The trainings of each plan, as a list of `Run`.
 
-law      passes until memorisation: 1, 2, 4, 8, 16 tracks; two of four times the length; remix and a second width at 2
+law      passes until memorisation: 1, 2, 4, 8, 16 tracks; two tracks four times as long; remix and a second width at 2
          and 4 tracks; seeds 1 to 3
 game     two tracks, the seeds of the law: the generator at rest, learning by L1 alone while the discriminator watches,
          and playing
-cures    two tracks, seed 1, every cure; without one, seeds 1 to 3, all tracks, and L1 alone
+cures    two tracks, seed 1, every cure; without a cure: seeds 1 to 3, seed 1 on all tracks, and with L1 alone
 confirm  the two best of the cures, their combination and none, on three pairs of tracks that no cure was chosen on
+cues     no training: what the discriminators on two tracks look at (`lib.studies.cues`)
 regimes  discriminators alone, against a generator at rest: few or many segments, a worse or a better generator
 """
 

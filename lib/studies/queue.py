@@ -1,4 +1,4 @@
-"""Run jobs that need each other, several at a time, for a given number of seconds."""
+"""Run jobs that depend on each other, several at a time, for a given number of seconds."""
 
 import os
 import threading
@@ -18,7 +18,7 @@ class Job(NamedTuple):
 def run(jobs, workers, seconds=None):
     """Run `jobs` in their order, `workers` at a time, and print a line for each; returns the errors, {name: error}.
 
-    A job whose forerunner failed is left out. After `seconds`, this process ends at once with status 75; the
+    A job whose predecessor failed is skipped. After `seconds`, this process ends at once with status 75; the
     processes that its jobs have started save and stop, and the same call goes on from there.
     """
     if seconds:

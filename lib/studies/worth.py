@@ -3,8 +3,8 @@
     python -m lib.studies.worth study --jobs 2
     python -m lib.studies.worth study --jobs 12 --seconds 540 channels=16    # beside each other on a large GPU
 
-Pre-trainings come first, then the arms that every seed has, then those of the first seed only. It needs no ffmpeg,
-musdb, museval or Jupyter, so that it runs where only PyTorch is, but data.json (01-data or `lib.studies.data`).
+Pre-trainings come first, then the arms that every seed has, then those of the first seed only. It needs data.json
+(01-data or `lib.studies.data`), but no ffmpeg, musdb, museval or Jupyter.
 """
 
 from functools import partial

@@ -13,6 +13,8 @@ from lib.evaluation.stats import (
     _nanmedian,
     arm_means,
     coverage,
+    equal_means_half_width,
+    equal_means_p,
     holm,
     paired_interval,
     power_table,
@@ -35,6 +37,13 @@ def test_p_and_interval_agree_at_the_edge():
     seeds = published_seeds()
     interval = prediction_interval(seeds)
     np.testing.assert_allclose(two_sided_p(interval["mean"] + interval["half_width"], seeds), 0.05)
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_p_and_interval_of_two_means_agree_at_the_edge(alike):
+    seeds = published_seeds()
+    edge = seeds.mean() - equal_means_half_width(seeds, alike)
+    np.testing.assert_allclose(equal_means_p(edge, seeds, alike), 0.05)
 
 
 def test_a_single_seed_has_no_interval():

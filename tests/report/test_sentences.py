@@ -1,6 +1,7 @@
 """Sentences say what their numbers say."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -144,10 +145,19 @@ def test_the_reported_gan_is_judged_as_one_run_and_as_a_mean():
     # Half-widths by hand: t(4) 2.776 · sd · sqrt(6 / 5); t(4) or t(8) 2.306 · sd · sqrt(2 / 5); sd .162 .187 .099 .184
     assert "none leaves the 95 % interval of one more run of plain Demucs v1." in said
     assert "As the mean of five runs, none leaves that of such a mean; " in said
-    assert "if these five scattered exactly as the published five, bass, other and vocals leave it." in said
+    assert "if their spread was exactly that of the published five, bass, other and vocals leave it, and none" in said
     for alike, wanted in ((False, [0.284, 0.328, 0.174, 0.323]), (True, [0.236, 0.272, 0.144, 0.268])):
         widths = stats.equal_means_half_width(published_seeds(), alike)
         assert widths[list(STEMS)].tolist() == pytest.approx(wanted, abs=0.002)
+
+
+def test_stems_in_which_no_arm_is_better_than_the_mixture_are_named():
+    rows = tracks()
+    mixture = rows["arm"] == "mixture"
+    rows.loc[mixture, "SDR"] -= 1
+    assert arms.floor(rows) == "In every stem an arm is better than the mixture ÷ 4."
+    rows.loc[mixture & rows["target"].isin(["drums", "bass"]), "SDR"] += 2
+    assert arms.floor(rows).startswith("In drums and bass no arm is better than the mixture ÷ 4: ")
 
 
 def test_the_headline_follows_the_verdicts(tmp_path, monkeypatch):
@@ -180,12 +190,12 @@ def test_the_headline_follows_the_verdicts(tmp_path, monkeypatch):
 def test_an_answer_says_what_has_not_been_run_and_follows_what_has(tmp_path):
     without = arms.comparisons(tracks())
     assert answers._worth(without).answer.endswith(
-        "with noise and R1 it was not run yet. A spectral discriminator: not run yet."
+        "with noise and R1: not run yet. A spectral discriminator, beside a spectral loss: not run yet."
     )
     both = arms.comparisons(tracks(arms_of=ALL, SDR={"drums": 1.0}))
     said = answers._worth(both).answer
-    assert said.startswith("At pix2pix's weight (λ = 100) it helps drums and changes bass, other and vocals by less ")
-    assert "A spectral discriminator: beside a spectral loss it changes drums" in said
+    assert said.startswith("Yes: pix2pix's weight (λ = 100) changes the mean over stems by +0.24 dB (95 % 0.2")
+    assert re.search(r"A spectral discriminator, beside a spectral loss: [+−]0\.\d\d dB \(95 % ", said)
     assert answers._cures(tmp_path).answer == "Not compared yet."
     rows = [("cures", "none", 3.0), ("cures", "all tracks", 0.1), ("cures", "R1", 1.0), ("cures", "dropout", 2.0)]
     rows.append(("cures", "remix", 1.5))
@@ -286,15 +296,19 @@ def test_the_study_of_memorisation_in_sentences():
     for seed, (mode, gap, onset) in enumerate([("play", 1.5, 30.0), ("watch", 0.25, None), ("rest", 0.1, None)]):
         run = keys | {"seed": seed, "mode": mode}
         values = {"bce_train": 0.2, "bce_heldout": 0.2 + gap, "membership_auc": 0.8, "membership_tracks": 0.55}
+        values["membership_null"] = 0.6
         rows += [run | values | {"passes": passes} for passes in range(0, 60, 6)]
         onsets.append(run | {"onset_passes": onset, "censored_passes": None if onset else 54.0})
     fits = pd.DataFrame([{"by": "tracks", "b": 0.5, "b_low": -0.4, "b_high": 1.6, "censored": 8, "runs": 18}])
     table, onsets = pd.DataFrame(rows), pd.DataFrame(onsets)
-    first, second, third = discriminator.study(table, onsets, fits.assign(determined=False))
-    assert "the gap at the end is 1.50 playing, 0.25 watching and 0.10 facing a generator at rest" in first
-    assert "median AUC of 0.80, and from unseen thirds of the same tracks with 0.55" in second
-    assert "not determined: 8 of 18 trainings never overfitted" in third and "from −0.40 to 1.60" in third
-    assert len(discriminator.study(table, onsets, fits.assign(determined=True))) == 2
+    first, began, second, third = discriminator.study(table, onsets, fits.assign(determined=False))
+    assert "the BCE gap at the end is 1.50 playing, 0.25 watching and 0.10 facing a generator at rest" in first
+    assert began == "Of 1 seeds each, 1, 0 and 0 overfit, in this order."
+    assert "a median AUC of 0.80, where discriminators that never heard them have 0.60; " in second
+    assert "from unseen thirds of the same tracks it tells them with 0.55." in second
+    assert "not determined: of the 18 trainings that play" in third and " 8 did not" in third
+    assert "from −0.40 to 1.60" in third
+    assert len(discriminator.study(table, onsets, fits.assign(determined=True))) == 3
     [counted] = discriminator.counts(onsets).reset_index().to_dict("records")
     assert counted == dict(tracks=2, width=16, remix=False, trainings=1) | {"seconds of each": 10, "that overfit": 1}
 
@@ -309,5 +323,8 @@ def test_the_pair_in_sentences():
     )
     onsets = pd.DataFrame([{"cure": "none", "onset_passes": 24.0}, {"cure": "R1", "onset_passes": np.nan}])
     naive, cured = discriminator.pair(table, onsets)
-    assert naive == "Without a cure, the discriminator overfits from pass 24 on; at the end the gap is 0.40."
-    assert cured == "With R1, the discriminator does not overfit; at the end the gap is 0.40."
+    assert (
+        naive
+        == "Without a cure, the discriminator overfits by this rule first at pass 24; at the end the BCE gap is 0.40."
+    )
+    assert cured == "With R1, the discriminator never overfits by this rule; at the end the BCE gap is 0.40."

@@ -10,16 +10,18 @@ import pandas as pd
 
 from lib.common.files import read_json
 from lib.common.provenance import ROOT
-from lib.common.words import join
+from lib.common.words import join, plain, signed
 from lib.data.tracks import SAMPLERATE
 from lib.evaluation.results import arms_table
+from lib.memorisation import diagnose
 from lib.report.sentences import arms
-from lib.report.sentences.discriminator import gan_runs, verdicts
+from lib.report.sentences.discriminator import gan_runs
 from lib.runs.cures import REFERENCES
 from lib.runs.folders import arm_and_seed
 
 STUDY = ROOT / "results" / "study"
 NOT_YET = "not run yet"
+WORDS = {"helps": "Yes", "harms": "No", "negligible": "No"}  # {verdict on the mean over stems: answer}
 
 
 class Answer(NamedTuple):
@@ -27,8 +29,7 @@ class Answer(NamedTuple):
 
     question: str
     answer: str
-    page: str  # the page that shows it, such as 03-sdr-table
-    file: str  # of results/study: the evidence
+    evidence: tuple  # of paths in the repository: a page, and the file that holds the numbers
     sure: str
 
 
@@ -38,9 +39,8 @@ def answers(run=STUDY):
 
 
 def abstract(run=STUDY):
-    """Five sentences: what was asked, what the first report can say, the scale, what was found, what is not shown."""
-    one, mean, alike = arms.outside_noise()
-    few, trainings, _, many, runs, _, passes = _memorised(run)
+    """Five parts: what was asked, what the first report can say, the scale, what was found, what is not shown."""
+    few, trainings, most, within, many, runs, tracks, passes = _memorised(run)
     differences = arms.comparisons(arms_table(run))
     missing = [
         "100 channels", "real music to learn from",
@@ -49,34 +49,28 @@ def abstract(run=STUDY):
     ]  # fmt: skip
     return [
         "In 2021 an unpublished report added a pix2pix-style discriminator to Demucs v1, which separates a song into "
-        "drums, bass, other and vocals; it reported no gain on average, suspected that the discriminator overfits, and "
-        "promised an update: this one.",
-        "Its numbers do not decide, since it does not say what they are: if one run, chance between seeds "
-        f"{_explains(one)}; if a mean of five, {_edge(mean, alike)}.",
+        "drums, bass, other and vocals; it reported no gain on average, stated without showing it that the "
+        "discriminator overfits, and promised an update: this one.",
+        f"Its scores do not decide: be they one run or a mean of five, {_beyond_chance()} differs from chance once "
+        "four tests are corrected for.",
         f"Everything measured here is a miniature: networks of {join(scale())} channels (the paper: 100), trained for "
         "minutes on composed songs.",
-        f"There, the discriminator overfitted in {few} of {trainings} trainings on few tracks. On many tracks it did "
-        f"in {many} of {runs}, which heard each only {passes} times; by SDR, the field's score, at pix2pix's weight it "
-        f"{_does(differences, 'gan')}.",
+        f"There, the discriminator overfitted in {few} of {trainings} trainings on at most {most} pieces of songs "
+        f"within {within} passes. On {tracks} songs it did in {many} of {runs}, within {passes} passes. In SDR, the "
+        f"field's score, pix2pix's weight changes the mean over stems by {_size(differences, 'gan')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
 
 
 def summary(run=STUDY):
-    """{Asked, Found, How sure: a sentence each}, the scale first."""
-    _, _, _, found, missing = abstract(run)
+    """{Asked, Found, How sure}: the abstract for a front page, the scale first."""
+    _, _, miniature, found, missing = abstract(run)
     return {
         "Asked": "Does the pix2pix-style discriminator that a report of 2021 added to Demucs v1, which separates a "
         "song into four stems, improve it, and does it overfit?",
-        "Found": f"In a miniature of {join(scale())} channels, trained for minutes on composed songs, "
-        f"{found.removeprefix('There, ').replace('; by SDR', '. By SDR')}",
-        "How sure": f"{_worth(arms.comparisons(arms_table(run))).sure.removesuffix('.')}. {missing}",
+        "Found": f"{miniature} {found}",
+        "How sure": f"{_worth(arms.comparisons(arms_table(run))).sure} {missing}",
     }
-
-
-def _explains(outside):
-    """What chance explains, given the stems that lie outside it."""
-    return f"does not explain those of {join(outside)}" if outside else "could explain every difference"
 
 
 def scale():
@@ -86,70 +80,90 @@ def scale():
 
 
 def _chance():
-    one, mean, alike = arms.outside_noise()
+    _, _, alike, _ = arms.outside_noise()
     return Answer(
         "Is the first report's difference more than chance?",
-        f"If its scores are one run: {join(one) if one else 'in no stem'}. If they are a mean of five: "
-        f"{_edge(mean, alike)}.",
-        "03-sdr-table", "sdr_table.csv",
+        f"In {_beyond_chance()}, be its scores one run or a mean of five, once four tests are corrected for. Without "
+        f"that, as a mean of five: at most in {join(alike)}.",
+        ("results/quick/03-sdr-table.ipynb", "results/study/sdr_table.csv"),
         "The arithmetic is sure; the report does not say which applies.",
-    )  # fmt: skip
+    )
+
+
+def _beyond_chance():
+    """The stems in which the first report differs from chance in either reading."""
+    one, _, _, corrected = arms.outside_noise()
+    return join(stems) if (stems := dict.fromkeys([*one, *corrected])) else "no stem"
 
 
 def _memory(run):
-    few, trainings, most, many, runs, tracks, passes = _memorised(run)
+    few, trainings, most, within, many, runs, tracks, passes = _memorised(run)
     law = pd.read_csv(run / "law.csv")
     return Answer(
         "Does a discriminator overfit?",
-        f"With 1 to {most} tracks in {few} of {trainings} trainings; with {tracks} in {many} of {runs}, which heard "
-        f"each track only {passes} times.",
-        "04-discriminator", "onsets.csv",
-        ("Sure that it happens" if few else "It was not seen")
-        + ("." if law["determined"].all() else "; how the onset depends on the number of tracks is not known."),
+        f"With 1 to {most} pieces of songs in {few} of {trainings} trainings, within {within} passes; by the same "
+        f"rule, with {tracks} songs in {many} of {runs}, within {passes} passes.",
+        ("results/quick/04-discriminator.ipynb", "results/study/onsets.csv"),
+        ("Sure that it happens. " if few else "It was not seen. ")
+        + "Both kinds of training also differ in channels, learning rate and remix"
+        + ("." if law["determined"].all() else "; how onset depends on the number of tracks is not known."),
     )  # fmt: skip
 
 
 def _worth(differences):
-    row = differences.loc[("SDR", "gan", "l1", "all")]
-    spectral = NOT_YET
-    if "spectral-gan" in differences.index.levels[1]:
-        spectral = f"beside a spectral loss it {_does(differences, 'spectral-gan', 'spectral')}"
+    rows = differences.loc["SDR"].loc[["gan"]]
+    whole, stems = rows.xs("all", level="stem").iloc[0], rows.drop("all", level="stem")
+    shown = stems.index.get_level_values("stem")[stems["p_holm"] < 0.05]
     return Answer(
         "Does it raise the SDR?",
-        f"At pix2pix's weight (λ = 100) it {_does(differences, 'gan')}; with noise and R1 it "
-        f"{_does(differences, 'gan-cures')}. A spectral discriminator: {spectral}.",
-        "03-sdr-table", "arms.csv",
-        f"{row['seeds']:.0f} pre-trainings and {row['tracks']:.0f} test tracks: wide intervals.",
-    )  # fmt: skip
+        f"{WORDS.get(arms.verdict(whole), 'Not decided')}: pix2pix's weight (λ = 100) changes the mean over stems by "
+        f"{_size(differences, 'gan')}; with noise and R1: {_size(differences, 'gan-cures')}. A spectral "
+        f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}.",
+        ("docs/results.md", "results/study/arms.csv"),
+        f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Of single stems, "
+        f"{join(shown) if len(shown) else 'none'} after Holm's correction.",
+    )
+
+
+def _size(differences, arm, base="l1"):
+    """What an arm adds to the mean over stems of SDR, with its interval. differences: `arms.comparisons`."""
+    if arm not in differences.index.levels[1]:
+        return NOT_YET
+    row = differences.loc[("SDR", arm, base, "all")]
+    interval = f"95 % {plain(row['low'])} to {plain(row['high'])}" if row["seeds"] > 1 else "one pre-training"
+    return f"{signed(row['difference'])} dB ({interval})"
 
 
 def _cures(run):
-    question, page = "Which cure works in the loop?", "04-discriminator"
+    question, page = "Which cure works in the loop?", "results/quick/04-discriminator.ipynb"
     if not (run / "cures.csv").exists():
-        return Answer(question, "Not compared yet.", page, "onsets.csv", "One pair of tracks is shown: no verdict.")
+        evidence = (page, "results/quick/memorisation.csv")
+        return Answer(question, "Not compared yet.", evidence, "One example is shown: no verdict.")
     table = pd.read_csv(run / "cures.csv")
     tried = table[(table["plan"] == "cures") & ~table["cure"].isin(REFERENCES)]
     scores = tried.set_index("cure")["score"].dropna().sort_values(kind="stable")
     confirmed = (table["plan"] == "confirm").any()
     return Answer(
         question, f"Of {len(scores)} tried on two tracks, {join(scores.index[:2])} left the least memory.",
-        page, "cures.csv",
+        (page, "results/study/cures.csv"),
         "Chosen on one pair of tracks" + ("; repeated on others." if confirmed else f"; repeating it: {NOT_YET}."),
     )  # fmt: skip
 
 
 def _memorised(run):
-    """How often the first report's discriminator overfitted.
+    """How often the first report's discriminator overfitted, by `lib.memorisation.diagnose`.
 
-    Returns (trainings on few tracks in which it did, all of these, their most tracks; trainings of the arm `gan` in
-    which it did, all of these, their tracks, and how often each heard a track).
+    Returns, of trainings on few tracks, how many did, how many there are, their most tracks and most passes; and the
+    same of the arm `gan`.
     """
     onsets = pd.read_csv(run / "onsets.csv")
     played = onsets[onsets["mode"] == "play"]
-    words = verdicts({name: metrics for name, metrics in gan_runs(run).items() if arm_and_seed(name)[0] == "gan"})
+    within = played[["onset_passes", "censored_passes"]].max().max()
+    arm = {name: metrics for name, metrics in gan_runs(run).items() if arm_and_seed(name)[0] == "gan"}
+    many = sum(diagnose(metrics.to_dict("records"))[0] == "overfits" for metrics in arm.values())
     tracks = len(read_json(run / "data.json")["sets"]["train"])
-    few = played["onset_passes"].notna().sum(), len(played), played["tracks"].max()
-    return *few, (words["verdict"] == "overfits").sum(), len(words), tracks, _passes(run, words.index)
+    few = played["onset_passes"].notna().sum(), len(played), played["tracks"].max(), f"{within:.0f}"
+    return *few, many, len(arm), tracks, _passes(run, arm)
 
 
 def _passes(run, names):
@@ -160,17 +174,3 @@ def _passes(run, names):
         held = sum(track["samples"] / SAMPLERATE // c["seconds"] for track in tracks)
         found.append(c["steps"] * c["batch"] / held)
     return f"{max(found):.0f}"
-
-
-def _edge(mean, alike):
-    """Which stems chance does not explain in a mean of five, and which lie at its edge."""
-    edge = [stem for stem in alike if stem not in mean]
-    outside, at_edge = (join(stems) if stems else "" for stems in (mean, edge))
-    said = [f"{outside} lie outside chance"] * bool(mean) + [f"{at_edge} lie at the edge of chance"] * bool(edge)
-    return " and ".join(said) or "chance could explain every difference"
-
-
-def _does(differences, arm, base="l1"):
-    """What an arm does to the stems by SDR, in words. differences: `lib.report.sentences.arms.comparisons`."""
-    pairs = differences.loc["SDR"]
-    return arms.effect(pairs.loc[(arm, base)]) if (arm, base) in pairs.index.droplevel("stem") else f"was {NOT_YET}"

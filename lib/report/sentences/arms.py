@@ -33,29 +33,48 @@ MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan",
 
 
 def outside_noise():
-    """The stems in which the reported GAN lies outside what chance explains: three lists.
+    """The stems in which the reported GAN lies outside what chance explains: four lists.
 
     As one run, outside the 95 % interval of one more run of Demucs v1; as a mean of as many runs, of which no spread is
-    reported; as such a mean, if these runs scattered exactly as the published ones did.
+    reported; as such a mean, if these runs scattered exactly as the published ones did; and of the last, what is left
+    after Holm's correction for the four stems.
     """
     seeds = results.published_seeds()
     gan = results.published_systems().loc[GAN, list(COLUMNS)].astype(float)
     interval = stats.prediction_interval(seeds)
     distance = (gan - interval["mean"]).abs()[list(STEMS)]
     widths = interval["half_width"], *(stats.equal_means_half_width(seeds, alike) for alike in (False, True))
-    return tuple(list(distance.index[distance > width[list(STEMS)]]) for width in widths)
+    corrected = stats.holm(stats.equal_means_p(gan, seeds, alike=True)[list(STEMS)])
+    return *(list(distance.index[distance > width[list(STEMS)]]) for width in widths), list(
+        corrected.index[corrected < 0.05]
+    )
 
 
 def seed_noise():
     """Whether the reported GAN lies outside the spread of Demucs v1 runs in any stem, as one run and as a mean."""
-    one, mean, alike = (
+    one, mean, alike, corrected = (
         f"{join(stems) if stems else 'none'} leave{'s' * (len(stems) < 2)}" for stems in outside_noise()
     )
     return (
         "The first report does not say whether its row of Demucs v1 + GAN is one run or a mean. As one run, of its "
-        f"differences {one} the 95 % interval of one more run of plain Demucs v1. As the mean of five runs, "
-        f"{mean} that of such a mean; if these five scattered exactly as the published five, {alike} it."
+        f"differences {one} the 95 % interval of one more run of plain Demucs v1. As the mean of five runs, {mean} "
+        f"that of such a mean; if their spread was exactly that of the published five, {alike} it, and {corrected} it "
+        "after a correction for four stems."
     )
+
+
+def floor(tracks):
+    """In which stems the arms are no better than the mixture ÷ 4 on the test tracks.
+
+    tracks: `lib.evaluation.results.arms_table`.
+    """
+    rows = tracks[tracks["test_set"] == "test"]
+    means = rows.groupby(["arm", "seed", "target"], dropna=False, sort=False)["SDR"].median()
+    means = means.groupby(["arm", "target"], sort=False).mean().unstack("arm")
+    best = means.drop(columns=[arm for arm in NO_ARM if arm in means]).max(axis=1)
+    if "mixture" not in means or not len(low := best.index[best <= means["mixture"]]):
+        return "In every stem an arm is better than the mixture ÷ 4."
+    return f"In {join(low)} no arm is better than the mixture ÷ 4: differences between arms say nothing there."
 
 
 def comparisons(tracks, metrics=("SDR",), pairs=PAIRS):

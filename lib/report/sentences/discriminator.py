@@ -66,8 +66,8 @@ def pair(table, onsets):
         start = onsets.set_index("cure").loc[cure, "onset_passes"]
         gap = (rows["bce_heldout"] - rows["bce_train"]).tail(5).median()
         who = "Without a cure" if cure == "none" else f"With {cure}"
-        does = "does not overfit" if pd.isna(start) else f"overfits from pass {start:.0f} on"
-        sentences.append(f"{who}, the discriminator {does}; at the end the gap is {plain(gap)}.")
+        does = "never overfits by this rule" if pd.isna(start) else f"overfits by this rule first at pass {start:.0f}"
+        sentences.append(f"{who}, the discriminator {does}; at the end the BCE gap is {plain(gap)}.")
     return sentences
 
 
@@ -91,19 +91,26 @@ def study(table, onsets, fits):
     gaps = last.xs((2, shortest, False, width), level=["tracks", "minutes", "remix", "width"])["gap"]
     gaps = gaps.groupby("mode").median()
     modes = {"play": "playing", "watch": "watching", "rest": "facing a generator at rest"}
-    found = join(f"{plain(gaps[mode])} {word}" for mode, word in modes.items() if mode in gaps)
-    sentences = [f"On the same two tracks, the gap at the end is {found} (medians of the seeds)."]
-    known = last[onsets.set_index(keys)["onset_passes"].reindex(last.index).notna()]
-    others, own = known["membership_auc"].median(), known["membership_tracks"].median()
+    modes = {mode: word for mode, word in modes.items() if mode in gaps}
+    found = join(f"{plain(gaps[mode])} {word}" for mode, word in modes.items())
+    sentences = [f"On the same two tracks, the BCE gap at the end is {found} (medians of the seeds)."]
+    started = onsets.set_index(keys)["onset_passes"].reindex(last.index)
+    same = started.xs((2, shortest, False, width), level=["tracks", "minutes", "remix", "width"]).groupby("mode")
+    began = join(str(same.count()[mode]) for mode in modes)
+    sentences.append(f"Of {same.size().max()} seeds each, {began} overfit, in this order.")
+    known = last[started.notna()]
+    others, null, own = known[["membership_auc", "membership_null", "membership_tracks"]].median()
     sentences.append(
         "A discriminator that overfits tells its training recordings from those of other tracks with a median AUC of "
-        f"{plain(others)}, and from unseen thirds of the same tracks with {plain(own)}."
+        f"{plain(others)}, where discriminators that never heard them have {plain(null)}; from unseen thirds of the "
+        f"same tracks it tells them with {plain(own)}. Composed songs repeat themselves, which may be a part of that."
     )
     if len(fits) and not fits["determined"].all():
         tracks = fits.set_index("by").loc["tracks"]
         sentences.append(
             "How many passes it takes as tracks grow is not determined: "
-            f"{tracks['censored']:.0f} of {tracks['runs']:.0f} trainings never overfitted, and the exponent may lie "
-            f"anywhere from {plain(tracks['b_low'])} to {plain(tracks['b_high'])}."
+            f"of the {tracks['runs']:.0f} trainings that play, without remix and of the smaller width, "
+            f"{tracks['censored']:.0f} did not overfit by their last pass, and the exponent may lie anywhere from "
+            f"{plain(tracks['b_low'])} to {plain(tracks['b_high'])}."
         )
     return sentences
