@@ -263,7 +263,7 @@ def test_diagnoses_count_the_seeds_of_every_arm():
         "gan-cures-1": last_evaluation(),
     })  # fmt: skip
     assert table["verdict"].tolist() == ["dominates", "overfits", "is healthy"]
-    gan, cured = discriminator.diagnoses(table)
+    gan, cured = discriminator.verdict_sentences(table)
     assert gan == "L1 + GAN: in 1 of 2 seeds it dominates and 1 of 2 seeds it overfits, with an r_v of 0.10 to 0.60."
     assert cured == "L1 + GAN + cures: in 1 of 1 seeds it is healthy, with an r_v of 0.10."
 

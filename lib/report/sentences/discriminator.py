@@ -40,7 +40,7 @@ def verdicts(runs):
     return pd.DataFrame(rows).T.rename_axis("run")
 
 
-def diagnoses(table):
+def verdict_sentences(table):
     """The table of `verdicts` in words: a sentence per arm, over its seeds."""
     sentences = []
     for arm, rows in table.groupby(table.index.map(lambda name: arm_and_seed(name)[0]), sort=False):

@@ -7,7 +7,7 @@ from lib.common.words import join
 from lib.evaluation.results import ARMS, arms_table
 from lib.report.sentences import arms
 from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
-from lib.report.sentences.discriminator import diagnoses, gan_runs, verdicts
+from lib.report.sentences.discriminator import verdict_sentences, gan_runs, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
 
@@ -58,5 +58,5 @@ def findings(run):
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", *arms.NO_ARM}:
         pairs = gan_helps(comparisons(tracks)).items()
         sentences += [f"By SDR against {ARMS.get(base, base)}, {words}." for (_, base), words in pairs]
-        sentences += [f"The discriminator of {line}" for line in diagnoses(verdicts(gan_runs(run)))]
+        sentences += [f"The discriminator of {line}" for line in verdict_sentences(verdicts(gan_runs(run)))]
     return sentences
