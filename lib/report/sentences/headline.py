@@ -7,7 +7,7 @@ from lib.common.words import join
 from lib.evaluation.results import ARMS, arms_table
 from lib.report.sentences import arms
 from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
-from lib.report.sentences.discriminator import verdict_sentences, gan_runs, verdicts
+from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
 
