@@ -3,7 +3,8 @@
 memorisation.csv  an evaluation a row, of the plans law and game
 onsets.csv        a training a row, of the same
 law.csv           the fits to onsets.csv, by tracks and by minutes
-cures.csv         a training a row, of the plans cures and confirm: medians of the last five evaluations
+cures.csv         a training a row, of the plans cures and confirm: medians of the last five evaluations; seconds
+                  that it took
 cures_steps.csv   an evaluation a row, of the same
 
 A null needs the other seeds of a training; until they are finished it is empty.
@@ -52,7 +53,7 @@ def gather(folder):
             reference = naive.get((row["plan"], row["pair"]))
             row["score"] = score(row, reference) if reference and row["cure"] != L1 else np.nan
         first = ["plan", "cure", "seed", "pair"]
-        write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", *MADE])
+        write(folder / "cures.csv", rows, [*first, *MEASURES, "onset_passes", "score", "seconds", *MADE])
         steps = [_cure(plan, found) | line for plan, found in cured for line in found["lines"]]
         write(folder / "cures_steps.csv", steps, [*first, "step", "passes", *MEASURES, *MADE])
     return runs
@@ -75,7 +76,7 @@ def fits(onsets):
 
 
 def read_runs(folder):
-    """{name: finished training} of all plans: {"run", "minutes", "lines", "made_by"}, each line with its null."""
+    """{name: finished training} of all plans: {"run", "minutes", "seconds", "lines", "made_by"}, lines with a null."""
     runs = {name: read_run(folder / RUNS / name) for name in sorted(_names(folder))}
     runs = {name: found for name, found in runs.items() if found}
     for found in runs.values():
@@ -95,7 +96,7 @@ def read_run(folder):
     for line in lines:
         line["passes"] = line["step"] * batch / run.pass_excerpts
     made_by = {name: note["made_by"][name] for name in MADE}
-    return {"run": run, "minutes": study["minutes"], "lines": lines, "made_by": made_by}
+    return {"run": run, "minutes": study["minutes"], "seconds": note["seconds"], "lines": lines, "made_by": made_by}
 
 
 def onset(found):
@@ -156,7 +157,8 @@ def _cure(plan, found):
     name = L1 if run.mode == "l1" else ALL if run.tracks != 2 else run.cure
     medians = pd.DataFrame(lines[-LAST:]).reindex(columns=MEASURES).astype(float).median()
     start = {"plan": plan, "cure": name, "seed": run.seed, "pair": run.seed}
-    return start | medians.to_dict() | {"onset_passes": onset_row(found)["onset_passes"]} | found["made_by"]
+    end = {"onset_passes": onset_row(found)["onset_passes"], "seconds": found["seconds"]}
+    return start | medians.to_dict() | end | found["made_by"]
 
 
 def write(path, rows, columns):

@@ -5,7 +5,8 @@ import pandas as pd
 from lib.common.errors import UserError
 from lib.common.words import join, plain
 from lib.evaluation.results import ARMS, read_metrics
-from lib.memorisation import PART_METRICS, verdict
+from lib.memorisation import ALLOWED, PART_METRICS, verdict
+from lib.runs.cures import L1, REFERENCES
 from lib.runs.folders import arm_and_seed, runs_in
 
 
@@ -77,6 +78,41 @@ def counts(onsets):
     rows["seconds of each"] = (60 * rows["minutes"] / rows["tracks"]).round().astype(int)
     found = rows.groupby(["tracks", "seconds of each", "width", "remix"])["onset_passes"].agg(["size", "count"])
     return found.rename(columns={"size": "trainings", "count": "that overfit"})
+
+
+def cures(table):
+    """What the study of cures shows, a sentence each. table: cures.csv of `lib.studies.tables`."""
+    rows = table[table["plan"] == "cures"]
+    tried = rows[~rows["cure"].isin(REFERENCES)].set_index("cure")
+    alone = rows.set_index("cure")["l1_heldout"].groupby(level=0).first()
+    naive = rows[(rows["cure"] == "none") & rows["pair"].isin(tried["pair"])].iloc[0]
+    held, failed = (
+        [f"“{cure}”" for cure in tried.index[tried["onset_passes"].isna() == kept]] for kept in (True, False)
+    )
+    start = "never overfits" if pd.isna(naive["onset_passes"]) else f"overfits from pass {naive['onset_passes']:.0f}"
+    sentences = [
+        f"On one pair of tracks the naive discriminator {start}. "
+        + (f"With {join(held)} it does not by the last pass" if held else "With every cure it does too")
+        + (f"; with {join(failed)} it does." if failed and held else ".")
+    ]
+    best = tried["l1_heldout"].idxmin()
+    sentences.append(
+        f"The generator's L1 error on held-out tracks ends at {naive['l1_heldout']:.3f} without a cure and at "
+        f"{tried['l1_heldout'][best]:.3f} with the best in this ({best})"
+        + (f"; L1 alone ends at {alone[L1]:.3f}." if L1 in alone else ".")
+    )
+    fresh = table[table["plan"] == "confirm"]
+    if fresh.empty:
+        sentences.append("The best have not been repeated on fresh pairs yet: these are ranks of one pair, no claim.")
+    for cure, found in fresh[fresh["cure"] != "none"].groupby("cure", sort=False):
+        base = fresh[fresh["cure"] == "none"].set_index("pair").loc[found["pair"]]
+        kept = (found["bce_heldout"] - found["bce_train"] <= ALLOWED["gap"]).to_numpy()
+        kept &= (found["membership_auc"] - found["membership_null"] <= ALLOWED["memory"]).to_numpy()
+        kept &= base["auc_heldout"].to_numpy() - found["auc_heldout"].to_numpy() <= ALLOWED["auc"]
+        sentences.append(f"On fresh pairs {cure} stays within the dotted limits in {kept.sum()} of {len(kept)}.")
+    hours = table["seconds"].sum() / 3600
+    machines = join(table["machine"].unique())
+    return [*sentences, f"These {len(table)} trainings took {hours:.1f} hours, two at a time ({machines})."]
 
 
 def study(table, onsets, fits):
