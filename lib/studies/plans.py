@@ -5,7 +5,8 @@ law      passes until memorisation: 1, 2, 4, 8, 16 tracks; two tracks four times
 game     two tracks, the seeds of the law: the generator at rest, learning by L1 alone while the discriminator watches,
          and playing
 cures    two tracks, seed 1, every cure; without a cure: seeds 1 to 3, seed 1 on all tracks, and with L1 alone
-confirm  the two best of the cures, their combination and none, on three pairs of tracks that no cure was chosen on
+confirm  the two best of the cures, their combination where it is another, and none, on three pairs of tracks that no
+         cure was chosen on
 cues     no training: what the discriminators on two tracks look at (`lib.studies.cues`)
 regimes  discriminators alone, against a generator at rest: few or many segments, a worse or a better generator
 """
@@ -118,7 +119,9 @@ def plan(name, *, available, seconds, settings, passes, steps, every=3.0, table=
         best = ranking(table).index[:2].tolist()
         if len(best) < 2:
             raise UserError("cures.csv holds fewer than two cures; run the plan cures first.")
-        chosen = ["none", *best, " + ".join(best)]
+        together = " + ".join(best)
+        new = changes_of(together) not in map(changes_of, best)  # one of the two may hold the other
+        chosen = ["none", *best, *[together] * new]
         runs = [run(2, seed, by_steps=steps, cure=cure) for seed in FRESH for cure in chosen]
     else:
         raise UserError(f"plan = {name!r} is unknown; choose one of {', '.join(PLANS)}.")

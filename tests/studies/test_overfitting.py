@@ -77,7 +77,7 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     assert set(exploratory["cure"]) == {*plans.CURES, ALL, L1}
     assert set(exploratory.loc[exploratory["cure"] == "none", "pair"]) == {1, 2}
     best = plans.ranking(cured).index[:2].tolist()
-    assert set(fresh["cure"]) == {"none", *best, " + ".join(best)} and set(fresh["pair"]) == {4, 5}
+    assert set(fresh["cure"]) == {"none", *best} and set(fresh["pair"]) == {4, 5}
     assert fresh["membership_null"].notna().all()
     assert exploratory.loc[exploratory["cure"].isin(plans.CURES), "membership_null"].notna().all()
     alone = exploratory.set_index("cure").loc[L1]
@@ -219,6 +219,18 @@ def test_scores_by_hand():
     better = row | {"bce_heldout": 0.1, "membership_auc": 0.55, "auc_heldout": 0.95}
     assert plans.score(better, naive) == 0
     assert plans.score(row | {"membership_null": np.nan}, naive) == pytest.approx(2 + 4 + 2)
+
+
+@pytest.mark.parametrize(
+    ("best", "third"),
+    [(("R1", "dither"), ["R1 + dither"]), (("R1", "R1, instance noise"), []), (("remix", "R1"), ["remix + R1"])],
+)
+def test_the_combination_of_the_best_is_confirmed_where_it_is_another(best, third):
+    table = pd.DataFrame({"plan": "cures", "cure": [*best, "LeCam", "none"], "score": [1.0, 2.0, 3.0, 0.0]})
+    sizes = dict(available={15.0: 8, 60.0: 0}, seconds=15.0, passes=1, steps=5)
+    runs = plans.plan("confirm", settings=plans.shared(Config(data=""), {}), table=table, **sizes)
+    wanted = ["none", *best, *third]
+    assert [(run.seed, run.cure) for run in runs] == [(seed, cure) for seed in plans.FRESH for cure in wanted]
 
 
 def test_cures_joined_by_plus_are_all_on():
