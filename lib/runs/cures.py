@@ -12,6 +12,7 @@ CURES = {
     "joint augmentation, p 0.5": {"augment_p": 0.5},
     "joint augmentation, adaptive p": {"augment_target": 0.3, "augment_steps": 200},
     "R1": {"r1": 0.3},
+    "strong R1": {"r1": 3.0},
     "instance noise": {"instance_noise": 0.2},
     "R1, instance noise": {"r1": 0.3, "instance_noise": 0.2},
     "relativistic, R1, R2": {"adversarial_loss": "relativistic", "r1": 0.3, "r2": 0.3},
