@@ -120,8 +120,8 @@ def _worth(differences):
         f"{_size(differences, 'gan')}; with noise and R1: {_size(differences, 'gan-cures')}. A spectral "
         f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}.",
         ("docs/results.md", "results/study/arms.csv"),
-        f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Of single stems, "
-        f"{join(shown) if len(shown) else 'none'} after Holm's correction.",
+        f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Stem by stem, "
+        f"{f'those of {join(shown)} survive' if len(shown) else 'no difference survives'} Holm's correction.",
     )
 
 
