@@ -287,9 +287,12 @@ def found_tracks(index):
 
 
 def plain_table(table):
-    """A DataFrame as `IPython.display.HTML` that shows names as they are; pandas' own would set $x$ as a formula."""
+    """A DataFrame as `IPython.display.HTML` that shows names as they are; pandas' own would set $x$ as a formula.
+
+    Numbers have a true minus sign, and what is missing a dash.
+    """
     with pd.option_context("display.max_colwidth", None):  # sentences are shown whole
-        return HTML(table.to_html(classes=NO_MATH))
+        return HTML(re.sub(r"<td>-(?=[\d.]+</td>)", "<td>−", table.to_html(classes=NO_MATH, na_rep="–")))
 
 
 def transfer(table, variants, songs=True):

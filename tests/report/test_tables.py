@@ -265,3 +265,8 @@ def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="metrics.jsonl"):
         results.read_metrics(tmp_path)
+
+
+def test_a_plain_table_has_true_minus_signs_dashes_and_untouched_names():
+    shown = tables.plain_table(pd.DataFrame({"name": ["-1 - Song", "B"], "dB": [-0.25, np.nan]})).data
+    assert "<td>−0.25</td>" in shown and "<td>–</td>" in shown and "<td>-1 - Song</td>" in shown and "NaN" not in shown

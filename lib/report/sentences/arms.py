@@ -142,7 +142,7 @@ def verdict_table(differences):
     stems = words.index.unique("stem")
     table = words.unstack("stem")[list(stems)].reindex(words.index.droplevel("stem").unique())
     pairs = [f"{ARMS.get(arm, arm)} − {ARMS.get(base, base)}" for _, arm, base in table.index]
-    index = [pairs, [PERCEPTION.get(metric, metric) for metric, *_ in table.index]]
+    index = [pairs, ["detail" if metric == PRIMARY_DETAIL else metric for metric, *_ in table.index]]
     return table.set_axis(pd.MultiIndex.from_arrays(index, names=["difference", "measure"]))
 
 
