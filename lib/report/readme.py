@@ -15,7 +15,7 @@ from lib.common.errors import UserError
 from lib.common.files import write_bytes
 from lib.common.provenance import ROOT
 from lib.evaluation.stats import COLUMNS
-from lib.report.sentences import answers
+from lib.report.sentences import answers, discriminator
 from lib.report.sentences.headline import findings
 from lib.report.tables import PUBLISHED, TEST, shown
 
@@ -59,11 +59,18 @@ def _answers():
     return "\n".join(lines)
 
 
+def _cures():
+    """What the study of cures shows, a sentence each; none without its table."""
+    table = ROOT / "results" / "study" / "cures.csv"
+    return discriminator.cures(pd.read_csv(table)) if table.exists() else []
+
+
 # {file: {block: what writes it}}
 BLOCKS = {
     "README.md": {"abstract": lambda: _filled(" ".join(answers.abstract())), "answers": _answers},
     "docs/results.md": {
         "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
+        "cures": lambda: "\n".join(_filled(sentence, "- ") for sentence in _cures()),
         "table": lambda: markdown_table(_table("study")),
     },
     "docs/speed.md": {

@@ -199,13 +199,14 @@ def test_an_answer_says_what_has_not_been_run_and_follows_what_has(tmp_path):
     assert answers._cures(tmp_path).answer == "Not compared yet."
     rows = [("cures", "none", 3.0), ("cures", "all tracks", 0.1), ("cures", "R1", 1.0), ("cures", "dropout", 2.0)]
     rows.append(("cures", "remix", 1.5))
-    table = pd.DataFrame(rows, columns=["plan", "cure", "score"])
+    table = pd.DataFrame(rows, columns=["plan", "cure", "score"]).assign(pair=1)
     table.to_csv(tmp_path / "cures.csv", index=False)
     row = answers._cures(tmp_path)
-    assert row.answer == "Of 3 tried on two tracks, R1 and remix left the least memory."
+    assert row.answer == "Of 3 tried on two tracks, R1 left the least memory, then remix."
     assert row.sure.endswith("repeating it: not run yet.")
-    pd.concat([table, table.assign(plan="confirm")]).to_csv(tmp_path / "cures.csv", index=False)
-    assert answers._cures(tmp_path).sure == "Chosen on one pair of tracks; repeated on others."
+    measured = dict(pair=4, bce_train=0.2, bce_heldout=0.3, membership_auc=0.5, membership_null=0.5, auc_heldout=0.9)
+    pd.concat([table, table.assign(plan="confirm", **measured)]).to_csv(tmp_path / "cures.csv", index=False)
+    assert answers._cures(tmp_path).answer.endswith("the first kept to the limits of a claim in 1 of 1.")
 
 
 def test_the_abstract_has_five_sentences_with_few_numbers():
@@ -338,7 +339,7 @@ def test_the_study_of_cures_in_sentences():
             **{name: fresh[name].where(fresh["cure"] == "none", value) for name, value in worse.items()}
         )
         said = discriminator.cures(pd.concat([table, changed]))[2]
-        assert said == f"On fresh pairs R1, R2 stays within the dotted limits in {count} of 2."
+        assert said == f"On fresh pairs R1, R2 keeps to the limits of a claim in {count} of 2."
 
 
 def test_the_pair_in_sentences():
