@@ -108,7 +108,7 @@ def cures(table):
         sentences.append(f"On fresh pairs {cure} keeps to the limits of a claim in {kept} of {pairs}.")
     hours = table["seconds"].sum() / 3600
     machines = join(table["machine"].unique())
-    return [*sentences, f"These {len(table)} trainings took {hours:.1f} hours, two at a time ({machines})."]
+    return [*sentences, f"Added up, these {len(table)} trainings took {hours:.1f} hours, two at a time ({machines})."]
 
 
 def confirmed(table):
