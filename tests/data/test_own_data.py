@@ -174,6 +174,7 @@ def two(tmp_path_factory):
     return place
 
 
+@pytest.mark.whole
 def test_two_stems_are_trained_scored_and_separated(two, tmp_path, capsys):
     weights = two / "gan-1" / "model.safetensors"
     assert read_stems(weights) == load_generator(weights).stems == TWO and load_generator(weights).sources == 2
@@ -190,6 +191,7 @@ def test_two_stems_are_trained_scored_and_separated(two, tmp_path, capsys):
         separate([str(tmp_path / "song.wav"), "-n", str(weights), "--two-stems", "bass"])
 
 
+@pytest.mark.whole
 def test_a_checkpoint_of_other_stems_is_refused_before_work_starts(two, index, tmp_path):
     config = tiny(index, start_from=str(two / "pretrain-1"), channels=2, depth=3)
     with pytest.raises(UserError, match=r"start_from = .* separates vocals and accompaniment, but .* hold drums"):
