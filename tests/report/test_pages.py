@@ -191,3 +191,13 @@ def test_the_cards_show_the_tables_last_column_and_a_verdict(run):
     assert gan[2] == pytest.approx(rows["L1 + GAN"] - rows["L1"], abs=0.0001)
     assert gan[5] == "no verdict" and np.isnan(gan[3]) and np.isnan(first[2])  # one seed has no interval
     assert "(−0.30 to −0.10) against L1: <b>harms</b>" in pages._tile("gan", 1.0, -0.2, -0.3, -0.1, "harms")
+
+
+@pytest.mark.parametrize(("colour", "kind"), [("white", "on-white"), ("navy", "shades")])
+def test_a_dark_page_inverts_figures_on_white_alone(colour, kind):
+    png = io.BytesIO()
+    Image.new("RGB", (40, 20), colour).save(png, "PNG")
+    shown = pages._picture(base64.b64encode(png.getvalue()).decode(), '<"a">')
+    assert shown.startswith(
+        f'<img class="{kind}" width="20" height="10" alt="&lt;&quot;a&quot;&gt;" src="data:image/png;'
+    )
