@@ -104,6 +104,13 @@ def cures(table):
     repeated = confirmed(table)
     if not repeated:
         sentences.append("The best have not been repeated on fresh pairs yet: these are ranks of one pair, no claim.")
+    else:
+        fresh = table[(table["plan"] == "confirm") & (table["cure"] == "none")]
+        gaps = fresh["bce_heldout"] - fresh["bce_train"]
+        sentences.append(
+            f"On {len(fresh)} fresh pairs the naive discriminator overfits in {fresh['onset_passes'].count()}; its BCE gap "
+            f"ends at {_range(gaps)}."
+        )
     for cure, (kept, pairs) in repeated.items():
         sentences.append(f"On fresh pairs {cure} keeps to the limits of a claim in {kept} of {pairs}.")
     hours = table["seconds"].sum() / 3600
