@@ -108,8 +108,8 @@ def cures(table):
         fresh = table[(table["plan"] == "confirm") & (table["cure"] == "none")]
         gaps = fresh["bce_heldout"] - fresh["bce_train"]
         sentences.append(
-            f"On {len(fresh)} fresh pairs the naive discriminator overfits in {fresh['onset_passes'].count()}; its BCE gap "
-            f"ends at {_range(gaps)}."
+            f"On {len(fresh)} fresh pairs the naive discriminator overfits in {fresh['onset_passes'].count()}; its BCE "
+            f"gap ends at {_range(gaps)}."
         )
     for cure, (kept, pairs) in repeated.items():
         sentences.append(f"On fresh pairs {cure} keeps to the limits of a claim in {kept} of {pairs}.")
