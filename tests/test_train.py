@@ -120,6 +120,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.whole
 def test_two_processes_give_the_losses_of_one_with_every_cure_on(index, pretrained, tmp_path):
     # Rounding differs between one and two processes, and Adam's steps amplify it, most where a gradient is near zero;
     # so the discriminator learns slowly, and from cross-entropy, which has no kinks.
