@@ -40,10 +40,9 @@ explore: .venv/ready ffmpeg  ## 06-explore with live controls on results/RUN, in
 	@$(PYTHON) -m papermill --log-level WARNING --no-progress-bar --prepare-only notebooks/06-explore.ipynb explore/06-explore.ipynb -p run "$(RUN)"
 	@$(PYTHON) -m jupyter lab --notebook-dir . explore/06-explore.ipynb
 
-# Several processes, one more than cores for `make test`, as many tests wait; tests that share a costly fixture stay in
-# one of them (tests/conftest.py).
-test: .venv/ready ffmpeg  ## what a change to the science can break (some 15 minutes)
-	@$(PYTHON) -m pytest -n 3 --dist loadgroup -m "not slow and not robustness and not browser and not whole"
+# Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
+test: .venv/ready ffmpeg  ## what a change to the science can break (some 6 minutes)
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser and not whole"
 
 test-all: .venv/ready ffmpeg chromium  ## these, whole programs, robustness, and the pages in a browser
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow"
