@@ -281,7 +281,8 @@ def test_figures_of_a_page_have_names_of_their_own(path):
     assert slugs and len(set(slugs)) == len(slugs) and all(re.fullmatch(r"[a-z][a-z-]+", slug) for slug in slugs)
     assert all(cell.source.startswith("# ") for cell in cells)  # its caption
     executed = nbformat.read(ROOT / "results" / "quick" / path.name, as_version=4).cells  # some draw nothing there
-    drawn = [cell.metadata["figure"] for cell in executed if "figure" in cell.metadata and cell.outputs]
+    figures = [cell for cell in executed if "figure" in cell.metadata]
+    drawn = [cell.metadata["figure"] for cell in figures if any("image/png" in o.get("data", {}) for o in cell.outputs)]
     committed = {file.name for file in (ROOT / "results" / "quick").glob(f"{path.stem}-*.png")}
     assert drawn and committed == {f"{path.stem}-{slug}.png" for slug in drawn} and set(drawn) <= set(slugs)
 
@@ -299,7 +300,7 @@ def test_sentences_of_a_page_hold_few_numbers(path):
 def test_committed_notebooks_are_executed_whole_and_small():
     for notebook in NOTEBOOKS:
         executed = ROOT / "results" / "quick" / notebook.name
-        assert executed.stat().st_size < 500_000
+        assert executed.stat().st_size < 700_000  # pictures have twice the pixels of their size
         cells = json.loads(executed.read_text())["cells"]
         assert any(cell.get("outputs") for cell in cells)
         assert not any(output["output_type"] == "error" for cell in cells for output in cell.get("outputs", []))
