@@ -45,9 +45,8 @@ def outside_noise():
     distance = (gan - interval["mean"]).abs()[list(STEMS)]
     widths = interval["half_width"], *(stats.equal_means_half_width(seeds, alike) for alike in (False, True))
     corrected = stats.holm(stats.equal_means_p(gan, seeds, alike=True)[list(STEMS)])
-    return *(list(distance.index[distance > width[list(STEMS)]]) for width in widths), list(
-        corrected.index[corrected < 0.05]
-    )
+    outside = [distance > width[list(STEMS)] for width in widths]
+    return tuple(list(distance.index[found]) for found in (*outside, corrected < 0.05))
 
 
 def seed_noise():
