@@ -41,7 +41,7 @@ def test_the_report_is_whole(report):
     assert further["system"].tolist() == measured and set(further["tracks"]) == {1}
     assert not table["section"].str.contains("gone").any()
     pair = pd.read_csv(folder / "memorisation.csv")
-    assert pair["cure"].unique().tolist() == ["none", "R1, instance noise"] and pair["step"].max() == 12
+    assert pair["cure"].unique().tolist() == ["none", "strong R1"] and pair["step"].max() == 12
     assert set(pair["tracks"]) == {1} and pair["membership_auc"].notna().all()
     assert set(json.loads((folder / "verdicts.json").read_text())) == {"gan-1", "gan-cures-1"}
     tracks = pd.read_csv(folder / "arms.csv")

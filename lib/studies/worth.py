@@ -1,10 +1,11 @@
 """Train and score the arms of a profile, several at a time; 02-train and 03-sdr-table find them finished.
 
     python -m lib.studies.worth study --jobs 2
-    python -m lib.studies.worth study --jobs 12 --seconds 540 channels=16    # beside each other on a large GPU
+    python -m lib.studies.worth study --jobs 16 --seconds 540 --only trainings    # beside each other on a large GPU
 
-Pre-trainings come first, then the arms that every seed has, then those of the first seed only. It needs data.json
-(01-data or `lib.studies.data`), but no ffmpeg, musdb, museval or Jupyter.
+Pre-trainings come first, then the longest arms, then those that every seed has, then those of the first seed only.
+`--only scores` scores what is trained, here or on another machine: it reads model.safetensors in the folders of the
+trainings. It needs data.json (01-data or `lib.studies.data`), but no ffmpeg, musdb, museval or Jupyter.
 """
 
 from functools import partial
@@ -23,21 +24,31 @@ from lib.runs.launch import launch
 from lib.studies import queue
 
 
-def jobs(parameters):
-    """The `queue.Job`s of the profile with `parameters`: trainings, each followed by the scores of its weights."""
-    folder = ROOT / "results" / parameters["run"]
-    sets, _ = read_index(folder / "data.json")
-    runs, once = plan(parameters), tuple(f"{arm}-" for arm in parameters["arms_once"])
-    found = [_scores("mixture", folder, None, (), sets, parameters)]
-    for name, config in sorted(runs.items(), key=lambda run: (bool(run[1].start_from), run[0].startswith(once))):
-        after = (config.start_from.rpartition("/")[2],) if config.start_from else ()
-        found.append(queue.Job(name, partial(launch, config, folder / name, parameters["nproc"]), after))
-        found.append(_scores(name, folder, folder / name / "model.safetensors", (name,), sets, parameters))
+def trainings(parameters, beside=1):
+    """The `queue.Job`s that train what the `parameters` of a profile ask for; beside: how many share the cores."""
+    folder, once = _folder(parameters), tuple(f"{arm}-" for arm in parameters["arms_once"])
+    runs, found = plan(parameters), []
+    order = {name: (bool(c.start_from), -c.steps, name.startswith(once)) for name, c in runs.items()}
+    for name in sorted(runs, key=order.get):
+        start = runs[name].start_from
+        train = partial(launch, runs[name], folder / name, parameters["nproc"], beside=beside)
+        found.append(queue.Job(name, train, (start.rpartition("/")[2],) if start else ()))
     return found
 
 
-def _scores(name, folder, weights, after, sets, parameters):
-    return queue.Job(f"scores of {name}", partial(evaluate, sets, folder / name, weights, parameters), after)
+def scores(parameters, after=()):
+    """The `queue.Job`s that score the mixture and the weights of each training; `after`: names of jobs to wait for."""
+    folder = _folder(parameters)
+    sets, _ = read_index(folder / "data.json")
+    weights = {"mixture": None} | {name: folder / name / "model.safetensors" for name in plan(parameters)}
+    return [
+        queue.Job(f"scores of {name}", partial(evaluate, sets, folder / name, file, parameters), {name} & {*after})
+        for name, file in weights.items()
+    ]
+
+
+def _folder(parameters):
+    return ROOT / "results" / parameters["run"]
 
 
 def evaluate(*job):
@@ -62,9 +73,13 @@ def main(arguments=None):
     parser.add_argument("words", nargs="*", metavar="name=value", help="parameters that replace the profile's")
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="stop after so many seconds; the same command goes on")
+    parser.add_argument("--only", choices=("trainings", "scores"), help="do only these (default: both)")
     options = parser.parse_args(arguments)
     parameters = profile.values(ROOT / "notebooks", options.profile, options.words)
-    errors = queue.run(jobs(parameters), options.jobs, options.seconds)
+    jobs = trainings(parameters, options.jobs) if options.only != "scores" else []
+    if options.only != "trainings":
+        jobs += scores(parameters, [job.name for job in jobs])
+    errors = queue.run(jobs, options.jobs, options.seconds)
     if errors:
         raise UserError(f"{len(errors)} of the jobs failed: {', '.join(errors)}; the lines above say why.")
 
