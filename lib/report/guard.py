@@ -229,7 +229,8 @@ def _check_order(p):
                 f"valid_tracks = {p['valid_tracks']}; raise valid_tracks, or leave the pair out with pair_tracks=0."
             )
     if {"arms", "seeds", "arm", "cured"} <= set(p):
-        gan_runs = [f"{arm}-{seed}" for arm in p["arms"] if arm != "l1" for seed in p["seeds"]]
+        playing = [arm for arm in p["arms"] if arm in ARMS and ARMS[arm][0]]
+        gan_runs = [f"{arm}-{seed}" for arm in playing for seed in p["seeds"]]
         for name in ("arm", "cured"):
             if p[name] not in gan_runs:
                 raise UserError(

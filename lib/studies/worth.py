@@ -74,7 +74,7 @@ def main(arguments=None):
     parser.add_argument("--jobs", type=int, default=1, help="how many run at a time (default: %(default)s)")
     parser.add_argument("--seconds", type=float, help="stop after so many seconds; the same command goes on")
     parser.add_argument("--only", choices=("trainings", "scores"), help="do only these (default: both)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     parameters = profile.values(ROOT / "notebooks", options.profile, options.words)
     jobs = trainings(parameters, options.jobs) if options.only != "scores" else []
     if options.only != "trainings":
