@@ -110,6 +110,17 @@ def _ratio(energies):
     return float(10 * np.log10(max(estimate, FLOOR) / reference)) if reference else np.nan
 
 
+def _stft(loss, audio):
+    """What `loss` calls: magnitudes as auraloss computes them, and None for the phase, which no term of it uses."""
+    options = dict(window=loss.window, return_complex=True)
+    spectrum = torch.stft(audio, loss.fft_size, loss.hop_size, loss.win_length, **options)
+    return (spectrum.real.square() + spectrum.imag.square()).clamp(min=loss.eps).sqrt(), None
+
+
+for _loss in _mrstft.stft_losses:
+    _loss.stft = partial(_stft, _loss)
+
+
 def _stft_distance(excerpt):
     return _mrstft(excerpt.audio[:1], excerpt.audio[1:]).item()
 
