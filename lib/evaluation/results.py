@@ -145,8 +145,13 @@ def measured(run, test_set="test"):
 
 
 def arms_table(run):
-    """`measured` on every test set that an arm of `run` was evaluated on, in one DataFrame."""
-    test_sets = evaluated_sets(run) or ["test"]  # without results, `measured` raises
+    """`measured` on every test set that an arm of `run` was evaluated on, in one DataFrame.
+
+    Where the results of single tracks are not kept, as in results/study: what arms.csv of `run` holds.
+    """
+    if not (test_sets := evaluated_sets(run)) and (table := Path(run, "arms.csv")).exists():
+        return pd.read_csv(table).astype({"seed": "Int64"})
+    test_sets = test_sets or ["test"]  # without results, `measured` raises
     return pd.concat([measured(run, test_set) for test_set in test_sets], ignore_index=True)
 
 

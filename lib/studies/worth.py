@@ -37,14 +37,19 @@ def trainings(parameters, beside=1):
 
 
 def scores(parameters, after=()):
-    """The `queue.Job`s that score the mixture and the weights of each training; `after`: names of jobs to wait for."""
+    """The `queue.Job`s that score the mixture and the weights of each training, test set by test set.
+
+    after: names of jobs to wait for.
+    """
     folder = _folder(parameters)
     sets, _ = read_index(folder / "data.json")
     weights = {"mixture": None} | {name: folder / name / "model.safetensors" for name in plan(parameters)}
-    return [
-        queue.Job(f"scores of {name}", partial(evaluate, sets, folder / name, file, parameters), {name} & {*after})
-        for name, file in weights.items()
-    ]
+    found = []
+    for kind in (kind for kind, tracks in sets.items() if tracks and kind not in results.NOT_SCORED):
+        for name, file in weights.items():
+            work = partial(evaluate, sets[kind], folder / name / "eval" / kind, file, parameters)
+            found.append(queue.Job(f"scores of {name} on {kind}", work, {name} & {*after}))
+    return found
 
 
 def _folder(parameters):
@@ -52,18 +57,16 @@ def _folder(parameters):
 
 
 def evaluate(*job):
-    """`score_all` in a process of its own, on one thread."""
+    """`score_set` in a process of its own, on one thread."""
     with processes(1, partial(torch.set_num_threads, 1)) as pool:
-        list(pool.map(score_all, [job]))
+        list(pool.map(score_set, [job]))
 
 
-def score_all(job):
-    """Score weights on every test set of the index, track by track. job: the arguments of `evaluate`."""
-    sets, folder, weights, parameters = job
-    for test_set, tracks in sets.items():
-        if tracks and test_set not in results.NOT_SCORED:
-            options = {"metric": parameters["metric"], "shifts": parameters["shifts"], "most_workers": 1}
-            score.evaluate_set(tracks, folder / "eval" / test_set, weights=weights, **options)
+def score_set(job):
+    """Score weights on one test set, track by track. job: the arguments of `evaluate`."""
+    tracks, folder, weights, parameters = job
+    options = {"metric": parameters["metric"], "shifts": parameters["shifts"], "most_workers": 1}
+    score.evaluate_set(tracks, folder, weights=weights, **options)
 
 
 def main(arguments=None):

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -207,6 +208,9 @@ def test_written_tables_hold_what_the_notebook_shows(run):
     np.testing.assert_allclose(written[list(COLUMNS)], table[list(COLUMNS)].astype(float), atol=1e-4)
     assert len(pd.read_csv(run / "arms.csv")) == len(tracks) == (1 + 3 + 2 + 1) * 3 * 4  # arms × tracks × stems
     assert not list(run.glob("*.tmp"))
+    for folder in run.glob("*/eval"):
+        shutil.rmtree(folder)
+    pd.testing.assert_frame_equal(results.arms_table(run), tracks, check_exact=False, atol=1e-5)
 
 
 def test_arms_table_joins_spectral_measures_by_track_and_stem_and_leaves_gaps(run):
