@@ -12,11 +12,15 @@ from pathlib import Path
 import pandas as pd
 
 from lib.common.errors import UserError
-from lib.common.files import write_bytes
+from lib.common.files import read_json, write_bytes
 from lib.common.provenance import ROOT
+from lib.common.words import signed
+from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import COLUMNS
 from lib.report.sentences import answers, discriminator
-from lib.report.sentences.headline import findings
+from lib.report.sentences.answers import STUDY
+from lib.report.sentences.arms import MAIN, NEGLIGIBLE, comparisons, main_findings, seed_noise
+from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
 from lib.report.tables import PUBLISHED, TEST, shown
 
 
@@ -46,6 +50,10 @@ def _filled(text, mark=""):
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
+def _bullets(sentences):
+    return "\n".join(_filled(sentence, "- ") for sentence in sentences)
+
+
 def _table(run):
     return pd.read_csv(ROOT / "results" / run / "sdr_table.csv")
 
@@ -61,17 +69,38 @@ def _answers():
 
 def _cures():
     """What the study of cures shows, a sentence each; none without its table."""
-    table = ROOT / "results" / "study" / "cures.csv"
+    table = STUDY / "cures.csv"
     return discriminator.cures(pd.read_csv(table)) if table.exists() else []
+
+
+def _sizes():
+    """The main differences of the study's first pre-training at two sizes of network, as a Markdown table."""
+    found = {}
+    for run in ("study", "study-half"):
+        folder, seed = ROOT / "results" / run, 42
+        channels = read_json(folder / f"pretrain-{seed}" / "config.json")["config"]["channels"]
+        rows = arms_table(folder)
+        found[channels] = comparisons(rows[rows["seed"] == seed], [*NEGLIGIBLE])
+    pairs = [pair for pair in MAIN if all(("SDR", *pair) in table.index for table in found.values())]
+    lines = [
+        f"| change in dB | {' | '.join(f'{name}, {count} channels' for name in ('SDR', 'detail') for count in found)} |"
+    ]
+    lines.append(f"|---{'|--:' * 2 * len(found)}|")
+    for arm, base in pairs:
+        cells = [signed(found[n].loc[(metric, arm, base, "all"), "difference"]) for metric in NEGLIGIBLE for n in found]
+        lines.append(f"| {ARMS[arm]} − {ARMS[base]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 # {file: {block: what writes it}}
 BLOCKS = {
     "README.md": {"abstract": lambda: _filled(" ".join(answers.abstract())), "answers": _answers},
     "docs/results.md": {
-        "findings": lambda: "\n".join(_filled(finding, "- ") for finding in findings(ROOT / "results" / "study")),
-        "cures": lambda: "\n".join(_filled(sentence, "- ") for sentence in _cures()),
+        "findings": lambda: _bullets([seed_noise(), *main_findings(comparisons(arms_table(STUDY), [*NEGLIGIBLE]))]),
+        "discriminators": lambda: _bullets(verdict_sentences(verdicts(gan_runs(STUDY)))),
+        "cures": lambda: _bullets(_cures()),
         "table": lambda: markdown_table(_table("study")),
+        "sizes": _sizes,
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),

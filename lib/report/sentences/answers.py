@@ -57,7 +57,8 @@ def abstract(run=STUDY):
         "minutes on composed songs.",
         f"There, the discriminator overfitted in {few} of {trainings} trainings on at most {most} pieces of songs "
         f"within {within} passes. On {tracks} songs it did in {many} of {runs}, within {passes} passes. In SDR, the "
-        f"field's score, pix2pix's weight changes the mean over stems by {_size(differences, 'gan')}.",
+        f"field's score, pix2pix's weight changes the mean over stems by {_size(differences, 'gan')}; a spectral "
+        f"discriminator beside a spectral loss changes it by {_size(differences, 'spectral-gan', 'spectral')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
 
@@ -117,7 +118,7 @@ def _worth(differences):
     return Answer(
         "Does it raise the SDR?",
         f"{WORDS.get(arms.verdict(whole), 'Not decided')}: pix2pix's weight (λ = 100) changes the mean over stems by "
-        f"{_size(differences, 'gan')}; with noise and R1: {_size(differences, 'gan-cures')}. A spectral "
+        f"{_size(differences, 'gan')}; with the cure R1: {_size(differences, 'gan-cures')}. A spectral "
         f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}.",
         ("docs/results.md", "results/study/arms.csv"),
         f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Stem by stem, "
