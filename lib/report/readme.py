@@ -67,10 +67,10 @@ def _answers():
     return "\n".join(lines)
 
 
-def _cures():
-    """What the study of cures shows, a sentence each; none without its table."""
-    table = STUDY / "cures.csv"
-    return discriminator.cures(pd.read_csv(table)) if table.exists() else []
+def _of_table(name):
+    """What a table of the study shows, a sentence each; none without it."""
+    table = STUDY / f"{name}.csv"
+    return getattr(discriminator, name)(pd.read_csv(table)) if table.exists() else []
 
 
 def _sizes():
@@ -98,7 +98,8 @@ BLOCKS = {
     "docs/results.md": {
         "findings": lambda: _bullets([seed_noise(), *main_findings(comparisons(arms_table(STUDY), [*NEGLIGIBLE]))]),
         "discriminators": lambda: _bullets(verdict_sentences(verdicts(gan_runs(STUDY)))),
-        "cures": lambda: _bullets(_cures()),
+        "cures": lambda: _bullets(_of_table("cures")),
+        "cues": lambda: _bullets(_of_table("cues")),
         "table": lambda: markdown_table(_table("study")),
         "sizes": _sizes,
     },

@@ -4,6 +4,7 @@ import pandas as pd
 
 from lib.common.errors import UserError
 from lib.common.words import join, plain
+from lib.data.tracks import SOURCES
 from lib.evaluation.results import ARMS, read_metrics
 from lib.memorisation import ALLOWED, PART_METRICS, verdict
 from lib.runs.cures import L1, REFERENCES
@@ -116,6 +117,25 @@ def cures(table):
     hours = table["seconds"].sum() / 3600
     machines = join(table["machine"].unique())
     return [*sentences, f"Added up, these {len(table)} trainings took {hours:.1f} hours, two at a time ({machines})."]
+
+
+def cues(table):
+    """What the naive discriminators of the study look at, a sentence each. table: cues.csv of `lib.studies.cues`."""
+    share = table[table["cure"] == "none"].groupby("cue", sort=False)["share"].median()
+    octaves = share[share.index.str.startswith("octave")].sort_values(ascending=False).head(2)
+    stems = share.reindex([stem for stem in SOURCES if stem in share]).sort_values(ascending=False).head(2)
+    hertz = [cue.removeprefix("octave at ") for cue in octaves.index]
+    lattice = share[["generated rounded", "real dithered"]].abs().max()
+    treble = share["above 8 kHz"]
+    more = "grows" if treble < 0 else "falls"
+    return [
+        f"The cue is in {join(stems.index)}, around {join(hertz)}. With {stems.index[0]} exchanged between real and "
+        f"generated, a naive discriminator loses {stems.iloc[0]:.0%} of the gap between them (above 100 % it takes one "
+        f"for the other), with the octave at {hertz[0]} {octaves.iloc[0]:.0%} (medians of the trainings).",
+        f"It is not that recordings hold integers: rounding or dithering changes the gap by {lattice:.1%} at most. "
+        f"Without what lies above 8 kHz the gap {more} by {abs(treble):.0%}.",
+        f"Beside another excerpt's mixture it loses {share['mixture']:.0%}: it uses its condition, but not it alone.",
+    ]
 
 
 def confirmed(table):
