@@ -154,19 +154,22 @@ def regimes(table):
 def cue_bars(table):
     """The share of the real–generated gap that goes with each cue, naive and cured, before and after onset.
 
-    table: cues.csv. Bars are means over trainings, dots the trainings.
+    table: cues.csv. Bars are medians over trainings, dots the trainings.
     """
-    rows = table.assign(kind=np.where(table["cure"] == "none", "naive", "cured") + ", " + table["state"])
-    kinds, names = list(dict.fromkeys(rows["kind"])), list(dict.fromkeys(rows["cue"]))
+    who = np.where(table["cure"] == "none", "naive", "cured")
+    when = np.where(table["state"] == "after onset", "after onset", "before or without onset")
+    rows = table.assign(kind=pd.Series(who, table.index) + ", " + when)
+    kinds, names = sorted(set(rows["kind"]), reverse=True), list(dict.fromkeys(rows["cue"]))
     figure, (axis,) = panels(1, 1.5 + 0.3 * len(names), "What does the discriminator look at?")
     height = 0.8 / len(kinds)
-    colours = [COLOURS["gan"], COLOURS["gan-cures"], COLOURS["bass"], COLOURS["other"], COLOURS["vocals"], "#8A5AAB"]
-    for k, (kind, colour) in enumerate(zip(kinds, colours, strict=False)):
+    for k, kind in enumerate(kinds):
+        arm, pale = "gan" if kind.startswith("naive") else "gan-cures", kind.endswith("without onset")
         own = rows[rows["kind"] == kind]
         places = np.array([names.index(cue) for cue in own["cue"]]) + height * (k - (len(kinds) - 1) / 2)
-        means = own.groupby("cue")["share"].mean().reindex(names)
-        axis.barh(np.arange(len(names)) + height * (k - (len(kinds) - 1) / 2), means, height, color=colour, label=kind)
-        axis.scatter(own["share"], places, color="#333333", s=6, zorder=3)
+        medians = own.groupby("cue")["share"].median().reindex(names)
+        middle = np.arange(len(names)) + height * (k - (len(kinds) - 1) / 2)
+        axis.barh(middle, medians, height, color=COLOURS[arm], alpha=0.45 if pale else 1.0, lw=0, label=kind)
+        axis.scatter(own["share"], places, color="#333333", s=6, lw=0, zorder=3)
     axis.axvline(0, color="#666666", lw=1)
     axis.set(xlabel="share of the gap that is lost", xlim=(-0.6, 2.2))
     axis.set_yticks(range(len(names)), names)
