@@ -12,7 +12,7 @@ from lib.common.files import read_json
 from lib.common.provenance import ROOT
 from lib.common.words import join, plain, signed
 from lib.data.tracks import SAMPLERATE
-from lib.evaluation.results import arms_table
+from lib.evaluation.results import PRIMARY_DETAIL, arms_table
 from lib.memorisation import diagnose
 from lib.report.sentences import arms
 from lib.report.sentences.discriminator import confirmed, gan_runs
@@ -35,13 +35,13 @@ class Answer(NamedTuple):
 
 def answers(run=STUDY):
     """The four `Answer`s. run: folder of the study's tables."""
-    return [_chance(), _memory(run), _worth(arms.comparisons(arms_table(run))), _cures(run)]
+    return [_chance(), _memory(run), _worth(_compared(run)), _cures(run)]
 
 
 def abstract(run=STUDY):
     """Five parts: what was asked, what the first report can say, the scale, what was found, what is not shown."""
     few, trainings, most, within, many, runs, tracks, passes = _memorised(run)
-    differences = arms.comparisons(arms_table(run))
+    differences = _compared(run)
     missing = [
         "100 channels", "real music to learn from",
         *(["a comparison of cures"] * (not (run / "cures.csv").exists())),
@@ -70,7 +70,7 @@ def summary(run=STUDY):
         "Asked": "Does the pix2pix-style discriminator that a report of 2021 added to Demucs v1, which separates a "
         "song into four stems, improve it, and does it overfit?",
         "Found": f"{miniature} {found}",
-        "How sure": f"{_worth(arms.comparisons(arms_table(run))).sure} {missing}",
+        "How sure": f"{_worth(_compared(run)).sure} {missing}",
     }
 
 
@@ -111,19 +111,33 @@ def _memory(run):
     )  # fmt: skip
 
 
+def _compared(run):
+    return arms.comparisons(arms_table(run), [*arms.NEGLIGIBLE])
+
+
 def _worth(differences):
     rows = differences.loc["SDR"].loc[["gan"]]
     whole, stems = rows.xs("all", level="stem").iloc[0], rows.drop("all", level="stem")
     shown = stems.index.get_level_values("stem")[stems["p_holm"] < 0.05]
     return Answer(
-        "Does it raise the SDR?",
+        "Does it raise the SDR, or bring detail?",
         f"{WORDS.get(arms.verdict(whole), 'Not decided')}: pix2pix's weight (λ = 100) changes the mean over stems by "
         f"{_size(differences, 'gan')}; with the cure R1: {_size(differences, 'gan-cures')}. A spectral "
-        f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}.",
-        ("docs/results.md", "results/study/arms.csv"),
+        f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}."
+        f"{_detail(differences)}",
+        ("results/study/03-sdr-table.ipynb", "results/study/arms.csv"),
         f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Stem by stem, "
         f"{f'those of {join(shown)} survive' if len(shown) else 'no difference survives'} Holm's correction.",
     )
+
+
+def _detail(differences):
+    """In which stems a discriminator brings detail, in a sentence; none where detail was not measured."""
+    if PRIMARY_DETAIL not in differences.index.unique("metric"):
+        return ""
+    words = arms.verdicts(arms.discriminator_alone(differences), PRIMARY_DETAIL)
+    gains = dict.fromkeys(words.index.get_level_values("stem")[words == "helps"])
+    return f" Detail from 2 to 16 kHz gains in {join(gains) if gains else 'no stem with any discriminator'}."
 
 
 def _size(differences, arm, base="l1"):

@@ -6,6 +6,7 @@ which says nothing of chance between pre-trainings, "no verdict".
 """
 
 import re
+import warnings
 
 import pandas as pd
 
@@ -16,6 +17,8 @@ from lib.evaluation.results import ARMS, HIGHER, IDEAL, PERCEPTION, PRIMARY_DETA
 from lib.evaluation.stats import COLUMNS, STEMS
 from lib.report.tables import GAN
 
+# Rows are in the order in which they are shown, not in that of an index; with some hundred of them that costs nothing
+warnings.filterwarnings("ignore", category=pd.errors.PerformanceWarning)
 NEGLIGIBLE = {  # {measure: the least difference that is worth a word}, in its unit
     "SDR": 0.1,  # dB: the least spread of a stem between the published seeds of one recipe
     PRIMARY_DETAIL: 0.1,  # dB: noise 30 dB below the stem adds .06 to .07, mixture ÷ 4 some 3 (lib.evaluation.checks)
