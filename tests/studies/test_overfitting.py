@@ -51,6 +51,7 @@ def table(folder, name):
     return pd.read_csv(folder / name)
 
 
+@pytest.mark.whole
 def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     for plan in ("law", "game", "cures", "confirm"):
         study(tmp_path, noise, plan)
