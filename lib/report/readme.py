@@ -21,16 +21,22 @@ from lib.report.sentences import answers, discriminator
 from lib.report.sentences.answers import STUDY
 from lib.report.sentences.arms import MAIN, NEGLIGIBLE, comparisons, main_findings, seed_noise
 from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
-from lib.report.tables import PUBLISHED, TEST, shown
+from lib.report.tables import DIFFERENCE, PUBLISHED, TEST, complete, shown
 
 
 def markdown_table(table):
-    """The published rows and those of the test tracks as a Markdown table. table: sdr_table.csv."""
+    """The published rows and those of the test tracks as a Markdown table. table: sdr_table.csv.
+
+    Of arms that not every pre-training has, the difference from L1 of their own ones alone.
+    """
     lines = ["| SDR in dB | Drums | Bass | Other | Vocals | All |", "|---|--:|--:|--:|--:|--:|"]
     for section in (PUBLISHED, TEST):
         lines.append(f"| *{section}* | | | | | |")
-        for _, row in table[table["section"] == section].iterrows():
-            lines.append(f"| {row['system']} | {' | '.join(shown(row, column) for column in COLUMNS)} |")
+        rows = table[table["section"] == section]
+        for (_, row), whole in zip(rows.iterrows(), complete(rows), strict=True):
+            if whole or row["system"].startswith(DIFFERENCE):
+                name = row["system"] + ("" if whole else ", one pre-training")
+                lines.append(f"| {name} | {' | '.join(shown(row, column) for column in COLUMNS)} |")
     return "\n".join(lines)
 
 

@@ -188,14 +188,15 @@ def dose_table(tracks):
     """SDR and the primary measure of detail by the discriminator's share of the gradient, on the test tracks.
 
     tracks: `lib.evaluation.results.arms_table`. A share is the number at the end of an arm's name, as of gan-share-0.1;
-    l1 has 0. Returns a DataFrame with the columns share, arm, seed, stem (the last: all), SDR and `PRIMARY_DETAIL`: the
-    values of the table's row. It is empty without such an arm.
+    l1 has 0. Of seeds, those that all these arms have. Returns a DataFrame with the columns share, arm, seed, stem (the
+    last: all), SDR and `PRIMARY_DETAIL`: the values of the table's row. It is empty without such an arm.
     """
     names = tracks["arm"].unique()
     shares = {arm: float(match[1]) for arm in names if (match := re.fullmatch(r"gan-share-(\d*\.?\d+)", arm))}
     shares = {"l1": 0.0} | shares if shares else {}
     rows, stems, found = [], stems_in(tracks), tracks[(tracks["test_set"] == "test") & tracks["arm"].isin(shares)]
-    for (arm, seed), group in found.groupby(["arm", "seed"]):
+    common = found.groupby("seed")["arm"].transform("nunique") == len(shares)
+    for (arm, seed), group in found[common].groupby(["arm", "seed"]):
         measured = {metric: stem_table(group, None, metric, stems) for metric in DOSE_METRICS}
         rows += [
             {"share": shares[arm], "arm": arm, "seed": seed, "stem": stem}
@@ -239,18 +240,24 @@ def style_table(table):
     """`sdr_table` as `IPython.display.HTML`: two decimals, a heading per section, its best values in bold.
 
     No colour marks a sign: whether a difference means something is said by its interval, not here. Oracles,
-    differences and half-widths are never in bold.
+    differences, half-widths and rows that are not `complete` are never in bold.
     """
     columns = value_columns(table)
     stems = "".join(f"<th>{escape(column.capitalize())}</th>" for column in columns)
     lines = [f"<th class=t>SDR in dB</th>{stems}<th>Tracks</th><th class=t>Seeds</th><th class=t>How</th>"]
     for section, rows in table.groupby("section", sort=False):
         lines.append(f"<td class=h colspan={len(columns) + 4}>{escape(section)}</td>")
-        competing = ~rows["system"].str.contains(f"^{DIFFERENCE}|^{HALF_WIDTH}|oracle")
+        competing = ~rows["system"].str.contains(f"^{DIFFERENCE}|^{HALF_WIDTH}|oracle") & complete(rows)
         best = rows.loc[competing, columns].round(2).max()
         for index, row in rows.iterrows():
             lines.append(_html_cells(row, columns, best if competing[index] else {}))
     return HTML(f"{CSS}<table class='sdr {NO_MATH}'>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>")
+
+
+def complete(rows):
+    """Which rows of a section have every pre-training of L1: means over others must not be compared with its row."""
+    l1 = rows.loc[rows["system"] == results.ARMS["l1"], "seeds"]
+    return rows["seeds"].isin([*l1, "none"]) if len(l1) else pd.Series(data=True, index=rows.index)
 
 
 def _html_cells(row, columns, best):

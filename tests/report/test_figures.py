@@ -191,6 +191,9 @@ def test_doses_are_shares_of_the_gradient_with_a_band_over_seeds():
     dots = [line for line in detail.lines if line.get_marker() == "o"]
     assert [len(line.get_ydata()) for line in dots] == [2, 2, 2]
     assert dose_table(tracks()).empty
+    table = tracks((*ARMS, "gan-share-0.03"))
+    lacking = table[(table["arm"] != "gan-share-0.03") | (table["seed"] == table["seed"].min())]
+    assert set(dose_table(lacking)["seed"]) == {table["seed"].min()}, "the same pre-trainings for every dose"
 
 
 def test_a_filled_mark_is_a_difference_that_excludes_zero():

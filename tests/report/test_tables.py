@@ -15,7 +15,7 @@ from lib.evaluation.measures import MEASURES
 from lib.evaluation.results import REFERENCE, published_tracks
 from lib.evaluation.score import versions
 from lib.evaluation.stats import COLUMNS, STEMS
-from lib.report import tables
+from lib.report import readme, tables
 
 OPEN_UNMIX = REFERENCE / "museval_json" / "OpenUnmix"
 TRACKS = ["Dawn", "Dusk <i>", "Noon"]
@@ -274,3 +274,13 @@ def test_metrics_tolerate_a_cut_last_line_only(tmp_path):
 def test_a_plain_table_has_true_minus_signs_dashes_and_untouched_names():
     shown = tables.plain_table(pd.DataFrame({"name": ["-1 - Song", "B"], "dB": [-0.25, np.nan]})).data
     assert "<td>−0.25</td>" in shown and "<td>–</td>" in shown and "<td>-1 - Song</td>" in shown and "NaN" not in shown
+
+
+def test_only_arms_with_every_pre_training_of_l1_compete():
+    rows = pd.DataFrame({"system": ["Mixture", "L1", "L1 + GAN", "Difference: L1 + GAN − L1"], "seeds": [
+        "none", "2 (1, 2)", "1 (1)", "1 (1)"]})  # fmt: skip
+    assert tables.complete(rows).tolist() == [True, True, False, False]
+    assert tables.complete(rows[rows["system"] != "L1"]).all(), "published systems have no L1 among them"
+    lines = readme.markdown_table(rows.assign(section=tables.TEST, **dict.fromkeys(COLUMNS, 1.0))).splitlines()
+    assert [line.split(" | ")[0] for line in lines[-3:]] == [
+        "| Mixture", "| L1", "| Difference: L1 + GAN − L1, one pre-training"]  # fmt: skip

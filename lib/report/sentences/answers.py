@@ -125,7 +125,7 @@ def _worth(differences):
         f"{_size(differences, 'gan')}; with the cure R1: {_size(differences, 'gan-cures')}. A spectral "
         f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}."
         f"{_detail(differences)}",
-        ("results/study/03-sdr-table.ipynb", "results/study/arms.csv"),
+        ("docs/results.md", "results/study/arms.csv"),
         f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Stem by stem, "
         f"{f'those of {join(shown)} survive' if len(shown) else 'no difference survives'} Holm's correction.",
     )
