@@ -46,7 +46,7 @@ RULES = (
     (_between(0, 10_000), "shifted_tracks heldout_tracks"),
     (_between(*corpus.SECONDS), "track_seconds"),
     (_between(*corpus.SEEDS), SEEDS),
-    (one_of(ARMS), "arms arms_once"),
+    (one_of(ARMS), "arms arms_once listen_arms"),
     (one_of(METRICS), "metric"),
 )
 NOT_EMPTY = "seeds arms listen_tracks"

@@ -44,12 +44,17 @@ class Excerpt:
         return self.begin / SAMPLERATE, (self.begin + self.mixture.shape[-1]) / SAMPLERATE
 
 
-def heard_arms(run):
-    """{arm: <arm>-<seed>} of the run in folder `run`: every trained arm with its lowest seed, in the report's order."""
+def heard_arms(run, wanted=()):
+    """{arm: <arm>-<seed>} of the run in folder `run`: every trained arm with its lowest seed, in the report's order.
+
+    wanted: only these arms; raises `UserError` for one that is not trained.
+    """
     first = {}
     for name in trained(run):
         first.setdefault(arm_and_seed(name)[0], name)
-    return first
+    for arm in wanted:
+        require("listen_arms", arm, one_of(first))
+    return {arm: name for arm, name in first.items() if not wanted or arm in wanted}
 
 
 def pick_track(run, number):
@@ -105,19 +110,19 @@ def estimate(arm_folder, track, shifts):
     return separate(load_weights(arm_folder / "model.safetensors"), track.mixture(), shifts=shifts).numpy()
 
 
-def separate_all(run, mixture):
-    """{arm: {stem: audio}}: the estimates of every heard arm for a `mixture` (channels, samples)."""
-    models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run).items()}
+def separate_all(run, mixture, wanted=()):
+    """{arm: {stem: audio}}: the estimates of the `heard_arms` for a `mixture` (channels, samples)."""
+    models = {arm: load_weights(run / name / "model.safetensors") for arm, name in heard_arms(run, wanted).items()}
     return {arm: dict(zip(m.stems, separate(m, mixture).numpy(), strict=True)) for arm, m in models.items()}
 
 
-def scores(run, track):
-    """BSSEval of every heard arm on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR (NaN: silence).
+def scores(run, track, wanted=()):
+    """BSSEval of the `heard_arms` on a test track: DataFrame arm, target, second, SDR, ISR, SIR, SAR (NaN: silence).
 
     Raises `UserError` if 03-sdr-table has not scored the track.
     """
     rows = []
-    for arm, name in heard_arms(run).items():
+    for arm, name in heard_arms(run, wanted).items():
         file = run / name / "eval" / "test" / "tracks" / f"{track.name}.json"
         if not file.exists():
             raise UserError(f"{name} has no score on {track.name}; run the notebook 03-sdr-table for this run first.")
@@ -161,7 +166,7 @@ def compared(part, stem):
     }
 
 
-def separate_song(run, path, start, seconds):
+def separate_song(run, path, start, seconds, wanted=()):
     """Separate `seconds` of a song file from second `start`; return the rows of `lib.report.audio.players`.
 
     path: absolute, or relative to the repository. Raises `UserError` for a song that ends before `start`.
@@ -174,5 +179,5 @@ def separate_song(run, path, start, seconds):
         print(remark)
     if not mixture.shape[1]:
         raise UserError(f"{path} lasts {file.frames / file.samplerate:.1f} s; choose a song_start before {start:g} s.")
-    estimates = separate_all(run, mixture)
+    estimates = separate_all(run, mixture, wanted)
     return {"your song": {"mixture": mixture}} | {ARMS.get(arm, arm): stems for arm, stems in estimates.items()}

@@ -86,6 +86,15 @@ def test_tracks_and_scores_that_are_not_there_are_named(run):
     assert table.groupby("arm")["SDR"].median().to_dict() == {"l1": 3.0, "gan": 5.0}
 
 
+def test_only_the_arms_that_are_asked_for_are_heard(run, tmp_path):
+    assert listen.heard_arms(run, ["gan"]) == {"gan": "gan-9"} and list(listen.heard_arms(run)) == ["l1", "gan"]
+    assert set(listen.scores(run, listen.pick_track(run, 0), ["gan"])["arm"]) == {"gan"}
+    soundfile.write(tmp_path / "song.wav", np.zeros(RATE), RATE)
+    assert list(listen.separate_song(run, str(tmp_path / "song.wav"), 0.0, 0.2, ["gan"])) == ["your song", "L1 + GAN"]
+    with pytest.raises(UserError, match="listen_arms .*'frozen'.*is unknown; choose one of l1, gan"):
+        listen.heard_arms(run, ["frozen"])
+
+
 def test_a_song_of_another_rate_is_separated_in_part(run, tmp_path):
     sound = 0.3 * np.sin(np.arange(3 * 48_000) / 30)
     soundfile.write(tmp_path / "song.wav", sound, 48_000)
