@@ -302,6 +302,11 @@ def plain_table(table):
         return HTML(re.sub(r"<td>-(?=[\d.]+</td>)", "<td>−", table.to_html(classes=NO_MATH, na_rep="–")))
 
 
+def folded(summary, table):
+    """`table`, an `IPython.display.HTML`, behind a line that opens it."""
+    return HTML(f"<details><summary>{escape(summary)}</summary>{table.data}</details>")
+
+
 def transfer(table, variants, songs=True):
     """SDR in dB on real songs after trainings on several data sets; a row per song and stem, and the median over songs.
 
