@@ -5,12 +5,17 @@ import re
 
 def plain(value):
     """The number as text with two decimals and a true minus sign: −0.25."""
-    return f"{value:.2f}".replace("-", "−")
+    return f"{_rounded(value):.2f}".replace("-", "−")
 
 
 def signed(value):
     """The same with a sign: +0.25."""
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{_rounded(value):+.2f}".replace("-", "−")
+
+
+def _rounded(value):
+    """`value` with two decimals, and no minus before zero."""
+    return round(value, 2) + 0.0
 
 
 def literal(name):

@@ -248,7 +248,7 @@ def test_a_difference_that_two_decimals_do_not_show_has_no_colour(run):
     table = tables.sdr_table(run)
     table.loc[table["system"].str.startswith("Difference: "), ["drums", "bass", "other"]] = 0.003, -0.003, 0.006
     html = tables.style_table(table).data
-    assert "<td>+0.00</td><td>−0.00</td><td>+0.01</td>" in html
+    assert "<td>+0.00</td><td>+0.00</td><td>+0.01</td>" in html
 
 
 # --- a training's log ---

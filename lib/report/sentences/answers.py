@@ -57,7 +57,7 @@ def abstract(run=STUDY):
         "minutes on composed songs.",
         f"There, the discriminator overfitted in {few} of {trainings} trainings on at most {most} pieces of songs "
         f"within {within} passes. On {tracks} songs it did in {many} of {runs}, within {passes} passes. In SDR, the "
-        f"field's score, pix2pix's weight changes the mean over stems by {_size(differences, 'gan')}; a spectral "
+        f"field's score, pix2pix's weight changes the mean over stems by {_size(differences, 'gan')}. A spectral "
         f"discriminator beside a spectral loss changes it by {_size(differences, 'spectral-gan', 'spectral')}.",
         f"Not shown, as {NOT_YET}: {join(missing)}.",
     ]
