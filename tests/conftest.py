@@ -31,7 +31,7 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 
-COSTLY = {"chromium", "corpus", "place", "report", "scored", "undisturbed"}  # module fixtures that take seconds
+COSTLY = {"chromium", "corpus", "own", "place", "report", "scored", "undisturbed"}  # module fixtures that take seconds
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -168,6 +168,7 @@ def test_an_unknown_generator_is_refused():
 # The same harness
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_trains_with_l1_then_in_the_game_and_separates_a_track(index, tmp_path, name):
     config = dict(
