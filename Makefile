@@ -41,7 +41,7 @@ explore: .venv/ready ffmpeg  ## 06-explore with live controls on results/RUN, in
 	@$(PYTHON) -m jupyter lab --notebook-dir . explore/06-explore.ipynb
 
 # Two processes; tests that share a costly fixture stay in one of them (tests/conftest.py).
-test: .venv/ready ffmpeg  ## what a change to the science can break (some 6 minutes)
+test: .venv/ready ffmpeg  ## what a change to the science can break (some 5 minutes)
 	@$(PYTHON) -m pytest -n 2 --dist loadgroup -m "not slow and not robustness and not browser and not whole"
 
 test-all: .venv/ready ffmpeg chromium  ## these, whole programs, robustness, and the pages in a browser
