@@ -117,8 +117,8 @@ def cures(table):
         own = table.loc[(table["plan"] == "confirm") & (table["cure"] == cure), "bce_train"].median()
         if own >= 0.5:
             sentences[-1] += (
-                f" With it the cross-entropy on its own tracks stays at {plain(own)}, where 0.69 is guessing: a part of "
-                "the cure is that the discriminator learns less, and pulls less."
+                f" With it the cross-entropy on its own tracks stays at {plain(own)}, where 0.69 is guessing: a part "
+                "of the cure is that the discriminator learns less, and pulls less."
             )
     hours = table["seconds"].sum() / 3600
     machines = join(table["machine"].unique())
