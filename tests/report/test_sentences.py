@@ -196,6 +196,12 @@ def test_an_answer_says_what_has_not_been_run_and_follows_what_has(tmp_path):
     said = answers._worth(both).answer
     assert said.startswith("Yes: pix2pix's weight (λ = 100) changes the mean over stems by +0.24 dB (95 % 0.2")
     assert re.search(r"A spectral discriminator, beside a spectral loss: [+−]0\.\d\d dB \(95 % ", said)
+    table = tracks(seeds=(0, 1, 2)).query("arm in ('l1', 'gan')")
+    for change, stems in ((-1.0, "drums, bass, other and vocals"), (1.0, "no stem")):  # a distance: less is better
+        gan, base = (table["arm"] == arm for arm in ("gan", "l1"))
+        table.loc[gan, arms.PRIMARY_DETAIL] = table.loc[base, arms.PRIMARY_DETAIL].to_numpy() + change
+        detail = answers._detail(arms.comparisons(table, [*arms.NEGLIGIBLE]))
+        assert detail == f" Shown to gain detail from 2 to 16 kHz: {stems}."
     assert answers._cures(tmp_path).answer == "Not compared yet."
     rows = [("cures", "none", 3.0), ("cures", "all tracks", 0.1), ("cures", "R1", 1.0), ("cures", "dropout", 2.0)]
     rows.append(("cures", "remix", 1.5))

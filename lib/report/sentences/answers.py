@@ -137,7 +137,7 @@ def _detail(differences):
         return ""
     words = arms.verdicts(arms.discriminator_alone(differences), PRIMARY_DETAIL)
     gains = dict.fromkeys(words.index.get_level_values("stem")[words == "helps"])
-    return f" Detail from 2 to 16 kHz gains in {join(gains) if gains else 'no stem with any discriminator'}."
+    return f" Shown to gain detail from 2 to 16 kHz: {join(gains) if gains else 'no stem'}."
 
 
 def _size(differences, arm, base="l1"):
