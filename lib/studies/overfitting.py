@@ -25,10 +25,10 @@ from lib.common.files import atomic, locked, read_json, write_json
 from lib.common.processes import command
 from lib.common.provenance import made_by, portable
 from lib.config import Config, parse, read_note
-from lib.data.tracks import SAMPLERATE, read_index, stems_of
+from lib.data.tracks import SAMPLERATE, read_index, stems_of, write_index
 from lib.runs.launch import launch
 from lib.studies import cues, queue
-from lib.studies.pieces import pool, write_pieces
+from lib.studies.pieces import held_out, pool, write_pieces
 from lib.studies.plans import LONG, PLANS, cells, plan, ranking, shared
 from lib.studies.tables import RUNS, gather, minutes_of, onset, read_runs
 
@@ -148,10 +148,13 @@ def _study(run, minutes):
 
 
 def write_regimes(folder, options):
-    """Write regimes.csv: the D-probe's cells of the plan, with the generator of the pre-training."""
+    """Write regimes.csv: the D-probe's cells of the plan, on tracks that its generator has not heard."""
     from lib.evaluation import probe
 
-    work = partial(probe.run, folder, options.data, options.start / "model.safetensors", cells())
+    sets, _ = read_index(options.data)
+    index = folder / RUNS / "pieces" / "regimes.json"
+    write_index(index, {"train": pool(sets, options.start), "valid": held_out(sets)[1]})
+    work = partial(probe.run, folder, index, options.start / "model.safetensors", cells())
     if errors := queue.run([queue.Job("regimes", work)], 1, options.seconds):
         raise errors["regimes"]
 
