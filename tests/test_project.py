@@ -319,7 +319,8 @@ def test_committed_data_are_whole():
 @pytest.mark.parametrize(("run", "seeds"), [("quick", 1), ("study", 3), ("study-half", 1)])
 def test_all_arms_are_scored_on_the_same_tracks(run, seeds):
     arms = pd.read_csv(ROOT / "results" / run / "arms.csv")
-    assert {"arm", "seed", "track", "target", "SDR", "ISR", "SIR", "SAR", *MEASURES, "auc_fresh"} <= set(arms.columns)
+    columns = {"arm", "block", "seed", "track", "target", "SDR", "ISR", "SIR", "SAR", *MEASURES, "auc_fresh"}
+    assert columns <= set(arms.columns)
     trained = arms[arms["seed"].notna()]
     found = trained.groupby("arm")["seed"].nunique()
     once = profile.values(ROOT / "notebooks", "study")["arms_once"] if run == "study" else []

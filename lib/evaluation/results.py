@@ -147,12 +147,22 @@ def measured(run, test_set="test"):
 def arms_table(run):
     """`measured` on every test set that an arm of `run` was evaluated on, in one DataFrame.
 
+    A column block numbers the pre-trainings of the run: a block is one pre-training and all arms that branch from it.
     Where the results of single tracks are not kept, as in results/study: what arms.csv of `run` holds.
     """
     if not (test_sets := evaluated_sets(run)) and (table := Path(run, "arms.csv")).exists():
-        return pd.read_csv(table).astype({"seed": "Int64"})
+        return _with_blocks(pd.read_csv(table).astype({"seed": "Int64"}))
     test_sets = test_sets or ["test"]  # without results, `measured` raises
-    return pd.concat([measured(run, test_set) for test_set in test_sets], ignore_index=True)
+    return _with_blocks(pd.concat([measured(run, test_set) for test_set in test_sets], ignore_index=True))
+
+
+def _with_blocks(tracks):
+    """`tracks` with the column block after the arm: which pre-training of the run, from 1 on."""
+    tracks = tracks.drop(columns="block", errors="ignore")
+    tracks.insert(
+        tracks.columns.get_loc("seed"), "block", tracks["seed"].astype(float).rank(method="dense").astype("Int64")
+    )
+    return tracks
 
 
 def check_versions(folder):

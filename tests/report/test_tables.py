@@ -223,9 +223,11 @@ def test_arms_table_joins_spectral_measures_by_track_and_stem_and_leaves_gaps(ru
     (folder / "detectability.json").write_text(json.dumps({"auc": {"Dawn": 0.8, "Noon": 0.6}}))
     tables.write_tables(run)
     written = pd.read_csv(run / "arms.csv")
-    expected = ["test_set", "arm", "seed", "track", "target", *results.METRICS, *MEASURES, "auc_fresh"]
+    expected = ["test_set", "arm", "block", "seed", "track", "target", *results.METRICS, *MEASURES, "auc_fresh"]
     assert list(written)[: len(expected)] == expected
     assert set(written["test_set"]) == {"test", "real excerpt"}
+    blocks = written[written["seed"].notna()].groupby("seed")["block"].unique()
+    assert blocks.tolist() == [[1], [2], [3]] and written.loc[written["seed"].isna(), "block"].isna().all()
     rows = written[(written["arm"] == "gan") & (written["seed"] == 1)].set_index(["track", "target"])
     assert rows.loc[("Noon", "other"), "mrstft"] == 2.2 and rows.loc[("Noon", "other"), "SDR"] == 1.7 + 2 + 20
     assert rows["auc_fresh"].tolist() == pytest.approx([0.8] * 4 + [math.nan] * 4 + [0.6] * 4, nan_ok=True)
