@@ -159,9 +159,8 @@ def arms_table(run):
 def _with_blocks(tracks):
     """`tracks` with the column block after the arm: which pre-training of the run, from 1 on."""
     tracks = tracks.drop(columns="block", errors="ignore")
-    tracks.insert(
-        tracks.columns.get_loc("seed"), "block", tracks["seed"].astype(float).rank(method="dense").astype("Int64")
-    )
+    block = tracks["seed"].astype(float).rank(method="dense").astype("Int64")  # the mixture has neither
+    tracks.insert(tracks.columns.get_loc("seed"), "block", block)
     return tracks
 
 
