@@ -33,8 +33,9 @@ from lib.common.provenance import ROOT
 from lib.data.musdb import PROVIDED, fingerprint, list_musdb, list_test_sets
 from lib.data.tracks import SOURCES
 from lib.report import profile
+from lib.report.front_page import write_index
 from lib.report.guard import code_cells, notebook_parameters
-from lib.report.pages import check_figures, settle, write_index, write_page
+from lib.report.pages import check_figures, settle, write_page
 
 NOTEBOOKS = ROOT / "notebooks"
 _CHATTER = re.compile(r"(Input|Output|Executing|Ending|Working directory|<)|\s*$")  # papermill's own log lines
@@ -49,7 +50,7 @@ STEPS = {
 }
 SOCKET_PATH = 107 if sys.platform == "linux" else 103  # bytes of a socket's path, at most
 # Files that a module reads from its folder.
-ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.pages": ("pages.css",)}
+ASSETS = {"lib.draw_audio": ("*.js", "*.css"), "lib.report.document": ("pages.css",)}
 
 
 class Kernel(AsyncKernelManager):

@@ -182,7 +182,7 @@ def append(file, text="\n# a change\n"):
     file.write_text(file.read_text() + text)
 
 
-@pytest.mark.parametrize("file", ["pages.css", "pages.py"])
+@pytest.mark.parametrize("file", ["pages.css", "pages.py", "front_page.py"])
 def test_a_change_of_what_writes_pages_executes_nothing(rerun, file):
     append(rerun.root / "lib" / "report" / file, "\n")
     (rerun.root / "quick" / "index.html").write_text("old")

@@ -9,7 +9,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from support import RATE, watched_page
 
 from lib.common.provenance import ROOT
-from lib.report import pages
+from lib.report import front_page, pages
 from lib.report.audio import players
 
 STEPS = ["01-data", "02-train", "03-sdr-table", "04-discriminator", "06-explore"]
@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     nbformat.write(new_notebook(cells=cells), run / "06-explore.ipynb")
     for step in STEPS:
         pages.write_page(run / f"{step}.ipynb", run / f"{step}.html", STEPS)
-    pages.write_index(run, STEPS)
+    front_page.write_index(run, STEPS)
     return run
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from support import crowded
 
 from lib.common.provenance import ROOT
-from lib.report import pages
+from lib.report import document, front_page, pages
 from lib.report.sentences import answers
 from lib.report.sentences.headline import headline, tiles
 
@@ -117,7 +117,7 @@ def contrast(one, other):
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 def test_text_has_the_contrast_of_level_aa(scheme):
     """4.5 : 1 on either background; --faint is for lines alone. Code's colours on the panel."""
-    css = pages.CSS.read_text()
+    css = document.CSS.read_text()
     colours = dict(re.findall(r"--(\w+): (#\w+);", re.findall(r":root \{([^}]+)\}", css)[scheme]))
     for name in ("ink", "soft", "link"):
         assert all(contrast(colours[name], colours[ground]) >= 4.5 for ground in ("paper", "panel")), name
@@ -139,7 +139,7 @@ def test_figures_are_named_by_the_slug_of_their_cell(tmp_path):
     ]
     for name in ("05-listen-old.png", "04-discriminator-one.png"):
         (tmp_path / name).touch()
-    shown = pages._figures(tmp_path, "05-listen", new_notebook(cells=cells))
+    shown = front_page._figures(tmp_path, "05-listen", new_notebook(cells=cells))
     names = ["04-discriminator-one.png", "05-listen-one.png", "05-listen-two-2.png", "05-listen-two.png"]
     assert sorted(file.name for file in tmp_path.iterdir()) == names  # the old one has gone
     assert list(shown) == ["one", "two", "two-2"] and "<figcaption>Two &lt;b&gt;</figcaption>" in shown["two-2"]
@@ -155,19 +155,19 @@ def run(tmp_path_factory):
     table.to_csv(run / "sdr_table.csv", index=False)
     for step in STEPS:
         pages.write_page(run / f"{step}.ipynb", run / f"{step}.html", STEPS)
-    pages.write_index(run, STEPS)
+    front_page.write_index(run, STEPS)
     return run
 
 
 def test_the_index_is_whole_and_its_links_lead_somewhere(run):
-    text = (run / "index.html").read_text().replace(pages.SWITCH, "")
+    text = (run / "index.html").read_text().replace(front_page.SWITCH, "")
     assert "<script" not in text and "&lt;script&gt;" in text and not re.search(r"https?://", text)
     for target in set(re.findall(r'href="([^"#]+)"', text)) - {"data:,"}:
         place = ROOT / "results" / "quick" / target if target.startswith("..") else run / target
         assert place.exists() or target == "06-explore.html", target
     for anchor in re.findall(r'href="#([^"]+)"', text):
         assert f'id="{anchor}"' in text
-    assert text.count("<figure>") == len(pages.KEY_FIGURES) and text.count('class="page"') == len(STEPS)
+    assert text.count("<figure>") == len(front_page.KEY_FIGURES) and text.count('class="page"') == len(STEPS)
     assert len(re.findall(r'<img [^>]*alt="[^"]+"', text)) == text.count("<img") > 0
 
 
@@ -190,14 +190,14 @@ def test_the_cards_show_the_tables_last_column_and_a_verdict(run):
     assert (first[0], gan[0], cured[0]) == ("l1", "gan", "gan-cures") and first[1] == rows["L1"]
     assert gan[2] == pytest.approx(rows["L1 + GAN"] - rows["L1"], abs=0.0001)
     assert gan[5] == "no verdict" and np.isnan(gan[3]) and np.isnan(first[2])  # one seed has no interval
-    assert "(−0.30 to −0.10) against L1: <b>harms</b>" in pages._tile("gan", 1.0, -0.2, -0.3, -0.1, "harms")
+    assert "(−0.30 to −0.10) against L1: <b>harms</b>" in front_page._tile("gan", 1.0, -0.2, -0.3, -0.1, "harms")
 
 
 @pytest.mark.parametrize(("colour", "kind"), [("white", "on-white"), ("navy", "shades")])
 def test_a_dark_page_inverts_figures_on_white_alone(colour, kind):
     png = io.BytesIO()
     Image.new("RGB", (40, 20), colour).save(png, "PNG")
-    shown = pages._picture(base64.b64encode(png.getvalue()).decode(), '<"a">')
+    shown = document.picture(base64.b64encode(png.getvalue()).decode(), '<"a">')
     assert shown.startswith(
         f'<img class="{kind}" width="20" height="10" alt="&lt;&quot;a&quot;&gt;" src="data:image/png;'
     )

@@ -25,6 +25,7 @@ from lib.demucs import Demucs
 from lib.evaluation import probe
 from lib.evaluation import score as evaluate
 from lib.models.weights import save_weights
+from lib.report import front_page
 from lib.report import pages as site
 from lib.report import tables as report
 from lib.runs.checkpoint import append_line, save_state
@@ -103,7 +104,7 @@ WRITES = {  # what is written, and the call that writes it into the folder `out`
     "a page": lambda out, a: partial(
         site.write_page, ROOT / "results/quick/01-data.ipynb", out / "01-data.html", ["01-data"]
     ),
-    "the front page": lambda out, a: partial(site.write_index, run_without(out, "*.html", "*.png"), ["01-data"]),
+    "the front page": lambda out, a: partial(front_page.write_index, run_without(out, "*.html", "*.png"), ["01-data"]),
     "stems": lambda out, a: partial(separate_song, a("network"), a("song"), out),
 }
 

@@ -160,43 +160,29 @@ def discriminator_alone(differences):
     return differences[[has_discriminator(a) and b == w for a, b, w in zip(arm, base, wanted, strict=True)]]
 
 
-def gan_helps(differences, metric="SDR"):
-    """What each arm does to the stems by `metric`: {arm: words}, or {(arm, base): words} of `comparisons`.
-
-    differences: as of `verdicts`.
-    """
-    found, rows = {}, differences.loc[metric]
-    for pair in rows.index.droplevel("stem").unique():
-        row, arm = rows.loc[pair].iloc[0], pair if isinstance(pair, str) else pair[0]
-        count = f"{row['tracks']:.0f} tracks, {row['seeds']:.0f} seed{'s' if row['seeds'] > 1 else ''}"
-        found[pair] = f"{ARMS.get(arm, arm)} {effect(rows.loc[pair], metric)} ({count})"
-    return found
-
-
-def effect(rows, metric="SDR"):
-    """What one arm does to the stems: its rows of `comparisons`, a row per stem."""
-    rows = rows.drop("all")
-    if (rows["seeds"] < 2).all():
-        return "has no verdict, as one seed says nothing of chance between seeds"
-    words, least = rows.apply(verdict, axis=1, metric=metric), NEGLIGIBLE[metric]
-    found = [(text, words.index[words == word]) for word, text in SAID.items()]
-    return join(text.format(stems=join(stems), least=least) for text, stems in found if len(stems))
-
-
 def main_findings(differences):
-    """A sentence per pair of `MAIN`: what its arm does to SDR and to detail, stem by stem.
+    """A sentence per pair of `MAIN`: what its arm does to SDR and to detail, stem by stem; with one seed, one for all.
 
     differences: `comparisons` of SDR and `PRIMARY_DETAIL`.
     """
+    if (differences["seeds"] < 2).all():
+        return ["No difference between arms has a verdict here: one seed says nothing of chance between seeds."]
     sentences, pairs = [], differences.loc["SDR"].index.droplevel("stem").unique()
     for arm, base in (pair for pair in MAIN if pair in pairs):
         said = [
-            f"in {name} it {effect(differences.loc[(metric, arm, base)], metric)}"
+            f"in {name} it {_effect(differences.loc[(metric, arm, base)], metric)}"
             for metric, name in (("SDR", "SDR"), (PRIMARY_DETAIL, "detail"))
             if (metric, arm, base) in differences.index
         ]
         sentences.append(f"{ARMS.get(arm, arm)} against {ARMS.get(base, base)}: {'; '.join(said)}.")
     return sentences
+
+
+def _effect(rows, metric):
+    """What one arm does to the stems: its rows of `comparisons`, a row per stem."""
+    words, least = rows.drop("all").apply(verdict, axis=1, metric=metric), NEGLIGIBLE[metric]
+    found = [(text, words.index[words == word]) for word, text in SAID.items()]
+    return join(text.format(stems=join(stems), least=least) for text, stems in found if len(stems))
 
 
 def naturalness(differences, checks=None):

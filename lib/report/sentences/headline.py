@@ -6,7 +6,7 @@ from lib.common.errors import UserError
 from lib.common.words import join
 from lib.evaluation.results import ARMS, arms_table
 from lib.report.sentences import arms
-from lib.report.sentences.arms import comparisons, gan_helps, seed_noise
+from lib.report.sentences.arms import comparisons, main_findings, seed_noise
 from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
 from lib.report.tables import DIFFERENCE, TEST
 
@@ -56,7 +56,6 @@ def findings(run):
     """Every finding of a run's folder: noise of seeds, each arm's effect, the verdicts on discriminators."""
     tracks, sentences = arms_table(run), [seed_noise()]
     if "l1" in (trained := set(tracks["arm"])) and trained - {"l1", *arms.NO_ARM}:
-        pairs = gan_helps(comparisons(tracks)).items()
-        sentences += [f"By SDR against {ARMS.get(base, base)}, {words}." for (_, base), words in pairs]
+        sentences += main_findings(comparisons(tracks, [*arms.NEGLIGIBLE]))
         sentences += [f"The discriminator of {line}" for line in verdict_sentences(verdicts(gan_runs(run)))]
     return sentences
