@@ -1,6 +1,6 @@
 """Short trials of other pre-trainings: which one is the study of worth to stand on?
 
-    python -m lib.studies.bases OUT.csv study --jobs 2 "as it is:steps=700" "bf16:steps=900 precision=bf16"
+    python -m lib.studies.bases OUT.csv study --jobs 2 "as-it-is:steps=700" "bf16:steps=900 precision=bf16"
 
 Each trial is name:words, where words are parameters of `lib.config.Config` that replace those of the profile's
 pre-training; choose their steps so that all take as long. It is trained beside OUT.csv, then scored on the profile's
@@ -25,6 +25,7 @@ from lib.evaluation.results import measured, read_metrics
 from lib.evaluation.stats import stem_table
 from lib.report import profile
 from lib.runs.arms import plan
+from lib.runs.folders import arm_and_seed
 from lib.runs.launch import launch
 from lib.studies import queue
 from lib.studies.worth import evaluate
@@ -33,10 +34,11 @@ HELD_OUT = "valid"  # the set of the index that chooses
 
 
 def configs(parameters, trials):
-    """{trial: `Config`} of the first seed's pre-training. trials: {name: [word, …]}; a bad word is a `UserError`."""
+    """{trial: `Config`} of the first seed's pre-training. trials: {name: [word, …]}; a bad name or word is a `UserError`."""
     seed, found = parameters["seeds"][0], {}
     base = plan(parameters)[f"pretrain-{seed}"]
     for trial, words in trials.items():
+        arm_and_seed(f"{trial}-{seed}")  # which raises for a name that no folder of a run may have
         values = parse([f"data={base.data}", *words], Path(trial))
         names = [word.partition("=")[0] for word in words]
         found[trial] = dataclasses.replace(base, **{name: getattr(values, name) for name in names})

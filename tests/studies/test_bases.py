@@ -19,12 +19,14 @@ TINY = (
 
 def test_a_trial_changes_the_pre_training_of_the_first_seed_by_its_words():
     parameters = profile.values(ROOT / "notebooks", "study")
-    found = bases.configs(parameters, {"as it is": [], "slow": ["lr=0.001", "steps=9"]})
-    assert found["as it is"].lr == parameters["lr"] and found["as it is"].steps == parameters["pretrain_steps"]
+    found = bases.configs(parameters, {"as-it-is": [], "slow": ["lr=0.001", "steps=9"]})
+    assert found["as-it-is"].lr == parameters["lr"] and found["as-it-is"].steps == parameters["pretrain_steps"]
     assert (found["slow"].lr, found["slow"].steps, found["slow"].seed) == (0.001, 9, parameters["seeds"][0])
     assert not found["slow"].adversarial
     with pytest.raises(UserError, match="is not a parameter"):
         bases.configs(parameters, {"loud": ["volume=11"]})
+    with pytest.raises(UserError, match="rename it"):
+        bases.configs(parameters, {"as it is": []})
 
 
 def test_the_table_says_how_far_above_the_mixture_each_trial_came_and_finished_ones_are_kept(
