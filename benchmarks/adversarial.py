@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -77,8 +78,38 @@ def measure(kind):
     return (time.process_time() - start) / steps
 
 
+def bound():
+    """(operations of the patch discriminator in a step, and in one second of matrix products), both in 10⁹."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from lib.config import Config
+    from lib.gan import Adversary
+    from lib.runs.build import build_discriminator
+
+    torch.set_num_threads(1)
+    config = Config(data="", **SIZES, **GAN)
+    network = build_discriminator(config)
+    for layer in network.modules():  # torch's own convolutions, which its counter knows
+        vars(layer).pop("_conv_forward", None)
+    adversary, samples = Adversary(config, network), round(config.seconds * 44_100)
+    stems, estimates = torch.randn(2, config.batch, 4, 2, samples)
+    estimates = estimates.requires_grad_() * 1  # the counter takes no leaf
+    with FlopCounterMode(display=False) as counter:
+        inputs = adversary.inputs(0, stems, estimates)
+        adversary.discriminator_step(0, inputs)
+        adversary.gradients(0, inputs, estimates)
+    a, b = torch.randn(2, 1024, 1024)
+    speeds = []
+    for _ in range(20):
+        start = time.process_time()
+        a @ b
+        speeds.append(2 * 1024**3 / (time.process_time() - start))
+    return counter.get_total_flops() / 1e9, max(speeds) / 1e9
+
+
 def run(kind, checkout, core):
-    """`measure` in a fresh process on `core`, with the modules of `checkout`."""
+    """`measure`, or `bound` for "bound", in a fresh process on `core`, with the modules of `checkout`."""
     from benchmarks.bsseval import THREADS
     from benchmarks.train import pinned
 
@@ -110,6 +141,14 @@ def table_of_costs(rounds, before):
             ratio = statistics.median(a / b for a, b in zip(found, first, strict=True))
             cells += [f"{1000 * statistics.median(found):.0f}", f"{ratio:.2f}×"]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
+    count, speed = run("bound", ROOT, core)
+    least = 1 + count / speed / statistics.median(seconds["L1", ROOT])
+    text = (
+        f"The patch discriminator's part of a step is {count:.1f} × 10⁹ operations. In products of 1,024² matrices "
+        f"this core does {speed:.0f} × 10⁹ a second: at that speed, with nothing beside them, "
+        f"{1000 * count / speed:.0f} ms. So in float32 a step with it cannot cost less than {least:.2f} L1 steps."
+    )
+    lines += ["", *textwrap.wrap(text, 120)]
     return lines
 
 
@@ -163,10 +202,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--before", metavar="CHECKOUT", help="folder of another version of this project")
     parser.add_argument("--learn", metavar="DATA.JSON", help="the learning check instead of the costs")
-    parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=[*KINDS, "bound"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        print(json.dumps(measure(arguments.worker)))
+        print(json.dumps(bound() if arguments.worker == "bound" else measure(arguments.worker)))
         return
     from benchmarks.train import write_section
 

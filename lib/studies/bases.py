@@ -34,7 +34,10 @@ HELD_OUT = "valid"  # the set of the index that chooses
 
 
 def configs(parameters, trials):
-    """{trial: `Config`} of the first seed's pre-training. trials: {name: [word, …]}; a bad name or word is a `UserError`."""
+    """{trial: `Config`} of the first seed's pre-training. trials: {name: [word, …]}.
+
+    A bad name or word is a `UserError`.
+    """
     seed, found = parameters["seeds"][0], {}
     base = plan(parameters)[f"pretrain-{seed}"]
     for trial, words in trials.items():
