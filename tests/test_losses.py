@@ -48,6 +48,23 @@ def test_the_spectral_loss_by_hand_takes_its_resolutions_in_turn():
         assert value == pytest.approx(np.abs(a - b).mean() + np.abs(np.log(a) - np.log(b)).mean(), rel=1e-5)
 
 
+def test_the_gradient_of_the_spectral_loss_is_torchs():
+    random = torch.Generator().manual_seed(0)
+    estimates, stems = torch.randn(2, 2, 2, 2, 5000, generator=random, dtype=torch.float64)  # no multiple of a window
+    estimates[0, 1] = 0  # silence has no direction
+    estimates.requires_grad_()
+    for step, window in enumerate((2048, 1024, 512)):
+        hann = torch.hann_window(window)
+        options = dict(window=hann.double(), center=False, return_complex=True)
+        a, b = (
+            torch.stft(x.flatten(0, 2), window, window // 2, **options).abs().clamp(min=1e-4)
+            for x in (estimates, stems)
+        )
+        (wanted,) = torch.autograd.grad(F.l1_loss(a, b) + F.l1_loss(a.log(), b.log()), estimates)
+        (found,) = torch.autograd.grad(spectral_loss(estimates, stems, step), estimates)
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-9 * wanted.abs().max().item())
+
+
 def test_bce_is_torchs_cross_entropy():
     def entropy(side, target):
         found = [pair[side] for pair in PAIRS.values()]
