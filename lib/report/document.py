@@ -27,9 +27,10 @@ def title_of(notebook):
 
 
 def picture(png, text):
-    """The <img> of a base64 PNG, half the size of its pixels. A dark page inverts a figure on white and dims others."""
+    """The <img> of a base64 PNG, half the size of its pixels. A dark page inverts a figure of lines and dims others."""
     image = Image.open(io.BytesIO(base64.b64decode(png)))
-    white = sum(image.convert("L").histogram()[250:]) > image.width * image.height / 2
-    kind, source = "on-white" if white else "shades", "".join(png.split())
+    levels, pixels = image.convert("L").histogram(), image.width * image.height
+    lines = sum(levels[250:]) > pixels / 2 and sum(levels[:110]) < pixels / 10  # a spectrogram is dark
+    kind, source = "on-white" if lines else "shades", "".join(png.split())
     size = f'width="{image.width // 2}" height="{image.height // 2}"'
     return f'<img class="{kind}" {size} alt="{escape(text)}" src="data:image/png;base64,{source}">'

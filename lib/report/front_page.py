@@ -22,6 +22,7 @@ from lib.report.tables import PUBLISHED, TEST, style_table
 
 TITLE = "Demucs v1 + GAN: the update"
 KEY_FIGURES = (("03-sdr-table", "seed-noise"), ("04-discriminator", "overfitting"), ("03-sdr-table", "forest-sdr"))
+OF_STUDY = KEY_FIGURES[2]  # taken from the study where it is there: a run of one seed has no verdicts
 STEM = "vocals"  # heard on the front page
 LIMITS = (
     "Networks are small, training takes minutes, and the songs are composed: this says nothing of Demucs v1 at its "
@@ -41,7 +42,8 @@ def write_index(run, steps):
     table = pd.read_csv(run / "sdr_table.csv", dtype={"seeds": str})
     main = table[table["section"].isin([PUBLISHED, TEST])]
     said = "".join(f"<dt>{word}</dt><dd>{escape(text)}</dd>" for word, text in answers.summary().items())
-    key = "".join(figures.get(step, {}).get(slug, "") for step, slug in KEY_FIGURES)
+    key = "".join(figures.get(step, {}).get(slug, "") for step, slug in KEY_FIGURES if (step, slug) != OF_STUDY)
+    key += _figure_of_study() or figures.get(OF_STUDY[0], {}).get(OF_STUDY[1], "")
     body = f"""<main><header class="hero">
 <p class="kicker">A reproducible report on music source separation</p>
 <h1>{TITLE}</h1>
@@ -143,16 +145,33 @@ def _figures(run, step, notebook):
     <step>-<slug>-2.png. The page holds the figures itself; the files are for other pages, such as README.md.
     """
     shown = {}
-    for cell in notebook.cells:
-        if not (slug := cell.metadata.get("figure")):
-            continue
-        caption = cell.source.splitlines()[0].removeprefix("# ")
-        images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-        for number, png in enumerate(images, 1):
-            name = f"{slug}{f'-{number}' * (number > 1)}"
-            write_bytes(run / f"{step}-{name}.png", base64.b64decode(png))
-            link = f'<a href="{step}.html">{picture(png, caption)}</a>'
-            shown[name] = f"<figure>{link}<figcaption>{escape(caption)}</figcaption></figure>"
+    for name, caption, png in _pictures(notebook):
+        write_bytes(run / f"{step}-{name}.png", base64.b64decode(png))
+        shown[name] = _figure(f"{step}.html", caption, png)
     for stale in {*run.glob(f"{step}-*.png")} - {run / f"{step}-{name}.png" for name in shown}:
         stale.unlink()  # at the end: on a full disk, what was there stays
     return shown
+
+
+def _pictures(notebook):
+    """Yield (slug, caption, base64 PNG) of a notebook's figures."""
+    for cell in notebook.cells:
+        if slug := cell.metadata.get("figure"):
+            caption = cell.source.splitlines()[0].removeprefix("# ")
+            images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+            for number, png in enumerate(images, 1):
+                yield f"{slug}{f'-{number}' * (number > 1)}", caption, png
+
+
+def _figure(page, caption, png):
+    link = f'<a href="{page}">{picture(png, caption)}</a>'
+    return f"<figure>{link}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _figure_of_study():
+    """The figure `OF_STUDY` of the committed study, which links to its page; "" where it is not there."""
+    step, wanted = OF_STUDY
+    source = answers.STUDY / f"{step}.ipynb"
+    found = _pictures(nbformat.read(source, as_version=4)) if source.exists() else ()
+    page = source.with_suffix(".html") if source.with_suffix(".html").exists() else source
+    return next((_figure(f"../study/{page.name}", f"The study: {c}", png) for s, c, png in found if s == wanted), "")

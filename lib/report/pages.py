@@ -57,6 +57,7 @@ def write_page(notebook, page, steps):
     exporter = HTMLExporter(raw_template=TEMPLATE, exclude_input_prompt=True, exclude_output_prompt=True)
     exporter.register_filter("markdown2html", lambda text: MarkdownWithMath(IPythonRenderer(escape=True)).render(text))
     body, _ = exporter.from_notebook_node(content)
+    body = re.sub(r"<td>-(?=[\d.]+</td>)", "<td>−", body)  # the sign that sentences and figures have
     body = f"""<nav class="bar"><a href="index.html">← The report</a>{_all_pages(step, steps)}</nav>
 <div class="beside"><nav class="contents"><b>On this page</b>{_contents(body)}</nav><main>{body}</main></div>
 <nav class="bar foot">{_neighbours(step, list(steps))}</nav>"""

@@ -193,10 +193,14 @@ def test_the_cards_show_the_tables_last_column_and_a_verdict(run):
     assert "(−0.30 to −0.10) against L1: <b>harms</b>" in front_page._tile("gan", 1.0, -0.2, -0.3, -0.1, "harms")
 
 
-@pytest.mark.parametrize(("colour", "kind"), [("white", "on-white"), ("navy", "shades")])
-def test_a_dark_page_inverts_figures_on_white_alone(colour, kind):
-    png = io.BytesIO()
-    Image.new("RGB", (40, 20), colour).save(png, "PNG")
+@pytest.mark.parametrize(
+    ("colour", "dark", "kind"), [("white", 0, "on-white"), ("white", 8, "shades"), ("navy", 0, "shades")]
+)
+def test_a_dark_page_inverts_figures_of_lines_alone(colour, dark, kind):
+    """dark: height in pixels of a spectrogram in the figure."""
+    png, image = io.BytesIO(), Image.new("RGB", (40, 20), colour)
+    image.paste("navy", (0, 0, 40, dark))
+    image.save(png, "PNG")
     shown = document.picture(base64.b64encode(png.getvalue()).decode(), '<"a">')
     assert shown.startswith(
         f'<img class="{kind}" width="20" height="10" alt="&lt;&quot;a&quot;&gt;" src="data:image/png;'

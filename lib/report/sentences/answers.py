@@ -126,8 +126,8 @@ def _worth(differences):
         f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}."
         f"{_detail(differences)}",
         ("docs/results.md", "results/study/arms.csv"),
-        f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Stem by stem, "
-        f"{f'those of {join(shown)} survive' if len(shown) else 'no difference survives'} Holm's correction.",
+        f"{whole['seeds']:.0f} pre-trainings, {whole['tracks']:.0f} test tracks. Of pix2pix's differences stem by "
+        f"stem, {f'those in {join(shown)} survive' if len(shown) else 'none survives'} Holm's correction.",
     )
 
 
