@@ -106,6 +106,7 @@ BLOCKS = {
         "discriminators": lambda: _bullets(verdict_sentences(verdicts(gan_runs(STUDY)))),
         "cures": lambda: _bullets(_of_table("cures")),
         "cues": lambda: _bullets(_of_table("cues")),
+        "regimes": lambda: _bullets(_of_table("regimes")),
         "table": lambda: markdown_table(_table("study")),
         "sizes": _sizes,
     },

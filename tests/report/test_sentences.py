@@ -379,3 +379,18 @@ def test_the_pair_in_sentences():
         == "Without a cure, the discriminator overfits by this rule first at pass 24; at the end the BCE gap is 0.40."
     )
     assert cured == "With R1, the discriminator never overfits by this rule; at the end the BCE gap is 0.40."
+
+
+def test_what_discriminators_alone_show_is_said_at_equal_steps():
+    rows = [
+        dict(segments=count, error=error, width=width, seed=seed, sdr=20 * (1 - error), step=step, bce_train=0.1,
+             bce_heldout=0.1 + 8 / count + width / 64 + (1 - error) + (step > 400), auc_heldout=0.5 + error / 4)
+        for count in (8, 32) for error in (1.0, 0.5) for width in (16, 32) for seed in (1, 2)
+        for step in (100, 400, 1600) if step <= 400 or count == 32
+    ]  # fmt: skip
+    assert discriminator.regimes(pd.DataFrame(rows)) == [
+        "After as many steps, facing this generator's own estimates, its BCE gap is 1.25 with 8 segments and 0.50 "
+        "with 32.",
+        "Facing estimates with 50% of that error (SDR 10.00 dB), the gap with 8 segments is 1.75.",
+        "It then has less to go by: its AUC on held-out tracks is 0.62 instead of 0.75.",
+    ]

@@ -142,9 +142,10 @@ def regimes(table):
             axis.annotate(f"{gap:.1f}", (segments, sdr), ha="center", va="center", color="white" if gap > 0.7 else "k")
         for sdr, label in ((cells["sdr"].min(), "this generator"), *KNOWN_SDR.items()):
             axis.axhline(sdr, color="#666666", lw=1, ls=":", zorder=0)
-            axis.text(1.0, sdr, label, fontsize=7, va="bottom", ha="right", transform=axis.get_yaxis_transform())
+            axis.text(0.99, sdr, label, fontsize=7, va="bottom", ha="right", transform=axis.get_yaxis_transform())
+        axis.margins(y=0.15)
         ticks = sorted(cells["segments"])
-        axis.set(title=f"after {last:.0f} {word}", xscale="log", xlabel="training segments (count)", xlim=(5, 1500))
+        axis.set(title=f"after {last:.0f} {word}", xscale="log", xlabel="training segments (count)", xlim=(4, 5000))
         axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("SDR of the estimates (dB)")

@@ -144,6 +144,24 @@ def cues(table):
     ]
 
 
+def regimes(table):
+    """What the map of discriminators alone shows, a sentence each. table: regimes.csv of `lib.evaluation.probe`."""
+    rows = table[table["width"] == table["width"].min()].assign(gap=table["bce_heldout"] - table["bce_train"])
+    steps = rows.groupby(["segments", "error", "seed"])["step"].max().min()
+    last = rows[rows["step"] <= steps].groupby(["segments", "error", "seed"]).last()
+    cells = last.groupby(["segments", "error"])[["gap", "sdr", "auc_heldout"]].mean()
+    (few, many), (best, own) = ((level.min(), level.max()) for level in cells.index.levels)
+    gap, auc = cells["gap"], cells["auc_heldout"]
+    return [
+        f"After as many steps, facing this generator's own estimates, its BCE gap is {plain(gap[few, own])} with {few} "
+        f"segments and {plain(gap[many, own])} with {many}.",
+        f"Facing estimates with {best:.0%} of that error (SDR {plain(cells['sdr'][few, best])} dB), the gap with {few} "
+        f"segments is {plain(gap[few, best])}.",
+        f"It then has less to go by: its AUC on held-out tracks is {plain(auc[few, best])} instead of "
+        f"{plain(auc[few, own])}.",
+    ]
+
+
 def confirmed(table):
     """{cure: (fresh pairs of tracks on which it keeps to `ALLOWED`, all of them)}. table: cures.csv."""
     fresh, found = table[table["plan"] == "confirm"], {}
