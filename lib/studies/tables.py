@@ -1,7 +1,7 @@
 """Gather the logs of a study's trainings into its tables.
 
 memorisation.csv  an evaluation a row, of the plans law and game
-onsets.csv        a training a row, of the same
+onsets.csv        a training a row, of the same; the seconds that it took
 law.csv           the fits to onsets.csv, by tracks and by minutes
 cures.csv         a training a row, of the plans cures and confirm: medians of the last five evaluations; seconds
                   that it took
@@ -43,8 +43,8 @@ def gather(folder):
     if studied:
         rows = [key(found) | line | found["made_by"] for found in studied for line in found["lines"]]
         write(folder / "memorisation.csv", rows, [*KEYS, "step", "passes", *MEASURES, *MADE])
-        onsets = [key(found) | onset_row(found) | found["made_by"] for found in studied]
-        write(folder / "onsets.csv", onsets, [*KEYS, "onset_passes", "censored_passes", *MADE])
+        onsets = [key(f) | onset_row(f) | {"seconds": f["seconds"]} | f["made_by"] for f in studied]
+        write(folder / "onsets.csv", onsets, [*KEYS, "onset_passes", "censored_passes", "seconds", *MADE])
         write(folder / "law.csv", fits(pd.DataFrame(onsets)), None)
     if cured:
         rows = [_cure(plan, found) for plan, found in cured]

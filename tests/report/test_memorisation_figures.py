@@ -67,7 +67,7 @@ def test_the_map_is_drawn_at_equal_steps_and_at_equal_passes(steps):
         for step in (25, 100, 400, 1600) if step <= last
     ]  # fmt: skip
     left, right = memorisation.regimes(pd.DataFrame(rows)).axes
-    assert [title(left), title(right)] == [f"after {steps} steps", f"after {steps} passes"]
+    assert [title(left), title(right)] == [f"BCE gap after {steps} {unit}" for unit in ("steps", "passes")]
     assert [text.get_text() for text in left.texts[:4]] == ["1.0"] * 4
     assert [text.get_text() for text in right.texts[:4]] == ["1.0", "1.0", "4.0", "4.0"], "four times as many steps"
 

@@ -72,6 +72,7 @@ def test_a_study_from_its_trainings_to_its_tables(noise, here, tmp_path):
     resting = found[(found["mode"] == "rest") & (found["seed"] == 1)]
     assert resting["l1_heldout"].nunique() == 1, "its generator is at rest"
     onsets = table(tmp_path, "onsets.csv")
+    assert onsets["seconds"].ge(0).all()
     assert len(onsets) == len(kinds) * 2 and (onsets["onset_passes"].isna() != onsets["censored_passes"].isna()).all()
     cured = table(tmp_path, "cures.csv")
     exploratory, fresh = (cured[cured["plan"] == name] for name in ("cures", "confirm"))

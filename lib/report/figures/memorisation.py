@@ -145,7 +145,9 @@ def regimes(table):
             axis.text(0.99, sdr, label, fontsize=7, va="bottom", ha="right", transform=axis.get_yaxis_transform())
         axis.margins(y=0.15)
         ticks = sorted(cells["segments"])
-        axis.set(title=f"after {last:.0f} {word}", xscale="log", xlabel="training segments (count)", xlim=(4, 5000))
+        axis.set(
+            title=f"BCE gap after {last:.0f} {word}", xscale="log", xlabel="training segments (count)", xlim=(4, 5000)
+        )
         axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
         axis.xaxis.set_minor_locator(NullLocator())
     axes[0].set_ylabel("SDR of the estimates (dB)")

@@ -120,9 +120,13 @@ def cures(table):
                 f" With it the cross-entropy on its own tracks stays at {plain(own)}, where 0.69 is guessing: a part "
                 "of the cure is that the discriminator learns less, and pulls less."
             )
-    hours = table["seconds"].sum() / 3600
-    machines = join(table["machine"].unique())
-    return [*sentences, f"Added up, these {len(table)} trainings took {hours:.1f} hours, two at a time ({machines})."]
+    return [*sentences, cost(table)]
+
+
+def cost(table):
+    """What the trainings of a table took: one in a row, with seconds and machine."""
+    hours, machines = table["seconds"].sum() / 3600, join(table["machine"].unique())
+    return f"Added up, these {len(table)} trainings took {hours:.1f} hours, several at a time ({machines})."
 
 
 def cues(table):
