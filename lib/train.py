@@ -268,7 +268,8 @@ class Trainer:
             if c.keep == "last":
                 save_weights(self.kept, self.folder / "model.safetensors")
             note = read_json(self.folder / "config.json")
-            write_json(self.folder / "config.json", note | {"finished": True, "seconds": round(self.seconds, 1)})
+            facts = {"finished": True, "seconds": round(self.seconds, 1), "network": type(self._estimate).__name__}
+            write_json(self.folder / "config.json", note | facts)
 
     def _check_finite(self):
         if (bad := self.means.first_bad_step()) is not None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import typed
 from torch import nn
+from torch.nn import functional as F
 
 from lib.common.errors import UserError
 from lib.demucs import Demucs
@@ -52,10 +53,11 @@ def error(found, exact):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("more", [0, 5])  # also a length that leaves samples over
-def test_outputs_and_gradients_are_those_of_the_plain_network(shape, more):
+def test_outputs_and_gradients_are_those_of_the_plain_network(monkeypatch, shape, more):
+    # Without a kink: at a value that rounding moves across zero, gradients jump
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
     model = Demucs(**SHAPES[shape])
-    net = prepare(model)
-    assert isinstance(net, FastDemucs)
+    net = FastDemucs(model, ())
     mixture = torch.randn(2, 2, model.valid_length(700) + more)
     exact = copy.deepcopy(model).double()
     reference = results(exact, mixture.double(), exact)
@@ -77,11 +79,20 @@ def test_lstm_is_the_librarys(time, batch, width):
 
 def test_the_fast_network_shares_the_weights_and_shows_the_attributes():
     model = Demucs(channels=4, depth=2)
-    net = prepare(model)
+    net = FastDemucs(model, ())
     assert all(a is b for a, b in zip(net.parameters(), model.parameters(), strict=True))
     assert net.sources == 4 and net.valid_length(1000) == model.valid_length(1000)
     with pytest.raises(AttributeError, match="nothing"):
         net.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(("capability", "kind"), [("AVX512", FastDemucs), ("AVX2", Demucs), ("DEFAULT", Demucs)])
+def test_the_processors_flags_choose_the_layers(monkeypatch, capability, kind):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    said = []
+    assert type(prepare(Demucs(channels=4, depth=2))) is kind
+    assert type(prepare(Demucs(channels=4, depth=2), precision="bf16", report=said.append)) is FastDemucs
+    assert any("no AVX-512" in line for line in said) == (kind is Demucs)
 
 
 def test_estimates_under_autocast_are_float32():
@@ -108,7 +119,8 @@ def test_networks_of_other_layers_stay_as_they_are(other):
 def test_bf16_is_within_rounding_layer_by_layer(channels, depth):
     said = []
     net = prepare(Demucs(channels=channels, depth=depth), precision="bf16", report=said.append)
-    assert said == [] and len(net.bf16) == 4 * depth  # 2 layers a level each side, LSTM, linear, without first and last
+    assert not any("wrong" in line for line in said)
+    assert len(net.bf16) == 4 * depth  # 2 layers a level each side, LSTM, linear, without first and last
     x = torch.randn(1, 2, net.valid_length(3000))
     with torch.no_grad():
         plain = net.model(x)
@@ -130,7 +142,7 @@ def test_a_wrong_bf16_layer_stays_in_fp32_and_is_named(monkeypatch):
     monkeypatch.setattr(convolutions, "up", wrong)
     said, model = [], Demucs(channels=4, depth=3)
     net = prepare(model, precision="bf16", report=said.append)
-    assert len(said) == 1 and "decoder.1.2 (5%)" in said[0] and "decoder.0.2" not in said[0]
+    assert "decoder.1.2 (5%)" in said[-1] and "decoder.0.2" not in said[-1]
     assert "decoder.1.2" not in net.bf16 and "decoder.0.2" in net.bf16
 
 

@@ -333,7 +333,9 @@ def test_the_study_of_cures_in_sentences():
         "pass; with “remix” it does."
     )
     assert error.endswith("0.300 without a cure and at 0.270 with the best in this (R1, R2); L1 alone ends at 0.250.")
-    assert "not been repeated" in repeated and cost == "Added up, these 5 trainings took 1.0 hours, several at a time (A)."
+    assert (
+        "not been repeated" in repeated and cost == "Added up, these 5 trainings took 1.0 hours, several at a time (A)."
+    )
     fresh = [("confirm", "none", pair, 2.0, 0.9, 0.80, 0.3, 24.0) for pair in (4, 5)]
     fresh += [("confirm", "R1, R2", pair, gap, 0.649, 0.781, 0.3, None) for pair, gap in ((4, 0.349), (5, 0.351))]
     fresh = pd.DataFrame(fresh, columns=columns).assign(bce_train=0.2, membership_null=0.6, seconds=0.0, machine="A")

@@ -2,8 +2,9 @@
 
     net = prepare(model, precision="bf16")
 
-On a CPU, `FastDemucs` computes `lib.demucs.Demucs` with the layers of `convolutions.py` and `lstm.py`. On a GPU,
-float32 products become TF32, and bf16 becomes autocast. Each layer computes in bfloat16 only if its output and
+On a CPU with AVX-512, `FastDemucs` computes `lib.demucs.Demucs` with the layers of `convolutions.py` and `lstm.py`;
+with narrower vectors these are slower than torch's own (benchmarks/train.md), and the generator stays as it is. On a
+GPU, float32 products become TF32, and bf16 becomes autocast. Each layer computes in bfloat16 only if its output and
 gradients agree with float64: torch 2.11 has wrong bfloat16 layers on some CPUs, without an error.
 """
 
@@ -36,13 +37,20 @@ def prepare(model, *, precision="fp32", compile=False, report=print):
     if device.type == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     errors = {name: bf16_error(layer) for name, layer in _layers(model).items()} if precision == "bf16" else {}
+    if errors and device.type == "cpu" and not wide_vectors():
+        report("This processor has no AVX-512: bf16 takes several times as long as fp32 here.")
     wrong = {name: error for name, error in errors.items() if not error < BF16_TOLERANCE}
     if wrong:
         report(f"bf16 is wrong here in {', '.join(f'{k} ({v:.0%})' for k, v in wrong.items())}: left in fp32.")
-    if device.type == "cpu" and _covered(model) and not compile:
+    if device.type == "cpu" and _covered(model) and not compile and (errors or wide_vectors()):
         return FastDemucs(model, errors.keys() - wrong.keys())
     net = Autocast(model) if precision == "bf16" and not wrong else model
     return torch.compile(net) if compile else net
+
+
+def wide_vectors():
+    """Whether torch computes with AVX-512 here. By the processor's flags, so that a machine always takes one path."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def prepare_discriminator(network):
