@@ -98,6 +98,19 @@ def _sizes():
     return "\n".join(lines)
 
 
+def _bases():
+    """The short trials of other pre-trainings as a Markdown table. results/study/bases.csv: of `lib.studies.bases`."""
+    table = pd.read_csv(STUDY / "bases.csv")
+    stems = [name for name in table if name.endswith("_above")]
+    heads = ["base", "steps", "minutes", "held-out L1", *(name.removesuffix("_above") for name in stems)]
+    lines = [f"| {' | '.join(heads)} |", f"|---{'|--:' * (len(heads) - 1)}|"]
+    for row in table.to_dict("records"):
+        cells = [row["base"].replace("-", " "), str(row["steps"]), f"{row['seconds'] / 60:.1f}"]
+        cells.append(f"{row['l1_heldout']:.3f}")
+        lines.append(f"| {' | '.join([*cells, *(signed(row[name]) for name in stems)])} |")
+    return "\n".join(lines)
+
+
 # {file: {block: what writes it}}
 BLOCKS = {
     "README.md": {"abstract": lambda: _filled(" ".join(answers.abstract())), "answers": _answers},
@@ -109,6 +122,7 @@ BLOCKS = {
         "regimes": lambda: _bullets(_of_table("regimes")),
         "table": lambda: markdown_table(_table("study")),
         "sizes": _sizes,
+        "bases": _bases,
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),
