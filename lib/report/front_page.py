@@ -55,8 +55,8 @@ def write_index(run, steps):
 <tr><th>Question</th><th>Answer</th><th>Evidence</th><th>How sure</th></tr>
 {"".join(map(_answer, answers.answers()))}</table></div>
 <h2 id="run">This run: “{escape(run.name)}”</h2>
-<p>{escape(headline(run))} The answers above come from the larger study. SDR, mean over the stems, on the test tracks of
-this run:</p>
+<p>{escape(headline(run))} The answers above come from the larger study, of other songs and longer trainings. SDR, mean
+over the stems, on the test tracks of this run:</p>
 <div class="tiles">{"".join(_tile(*tile) for tile in tiles(run, table))}</div>
 <details><summary>Every finding of this run</summary>
 <ul>{"".join(f"<li>{escape(sentence)}</li>" for sentence in findings(run))}</ul></details>
@@ -93,7 +93,8 @@ def _heard(notebooks):
         for element in re.findall(r"<audio [^>]+></audio>", output.get("data", {}).get("text/html", "")):
             row, _, name = re.search(r'aria-label="([^"]*)"', element)[1].rpartition(": ")
             found.setdefault(("mixture", "") if row == "mixture" else (row.partition(":")[0], name), element)
-    wanted = {"mixture": "The mixture", "true stem": f"True {STEM}", ARMS["l1"]: "by L1", ARMS["gan"]: "by L1 + GAN"}
+    wanted = {"mixture": "A test song", "true stem": f"Its {STEM}", ARMS["l1"]: f"{STEM} by L1".capitalize()}
+    wanted[ARMS["gan"]] = f"{wanted[ARMS['l1']]} + GAN"
     keys = {name: ("mixture", "") if name == "mixture" else (STEM, name) for name in wanted}
     if not set(keys.values()) <= set(found):
         return ""

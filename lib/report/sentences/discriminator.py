@@ -114,13 +114,18 @@ def cures(table):
         )
     for cure, (kept, pairs) in repeated.items():
         sentences.append(f"On fresh pairs {cure} keeps to the limits of a claim in {kept} of {pairs}.")
-        own = table.loc[(table["plan"] == "confirm") & (table["cure"] == cure), "bce_train"].median()
-        if own >= 0.5:
+        if own := learns_less(table, cure):
             sentences[-1] += (
                 f" With it the cross-entropy on its own tracks stays at {plain(own)}, where 0.69 is guessing: a part "
                 "of the cure is that the discriminator learns less, and pulls less."
             )
     return [*sentences, cost(table)]
+
+
+def learns_less(table, cure):
+    """The median cross-entropy on its own tracks with a cure on fresh pairs, if near that of guessing; else None."""
+    own = table.loc[(table["plan"] == "confirm") & (table["cure"] == cure), "bce_train"].median()
+    return own if own >= 0.5 else None
 
 
 def cost(table):

@@ -24,7 +24,7 @@ def headline(run):
         return f"A discriminator raised the SDR of {join(gains)}."
     if (rows["seeds"] > 1).all() and (rows["high"] < arms.NEGLIGIBLE["SDR"]).all():
         return "A discriminator did not raise the SDR."
-    return "Whether a discriminator raises the SDR is not decided here."
+    return "In this run alone, it is not decided whether a discriminator raises the SDR."
 
 
 def tiles(run, table):
