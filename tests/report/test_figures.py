@@ -167,7 +167,9 @@ def test_the_forest_shows_every_comparison_its_interval_and_its_verdict():
     table = comparisons(tracks(ARMS))
     figure = figures.arms.forest(table)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert names == ["gan − l1", "gan-share-0.1 − l1", "spectral − l1", "spectral-gan − l1", "spectral-gan − spectral"]
+    spectral = "L1 + spectral loss"
+    named = ["L1 + GAN", "L1 + GAN, 10% of the gradient", spectral, f"{spectral} + GAN"]
+    assert names == [*named, f"{spectral} + GAN\n− {spectral}"]
     rows = table.loc["SDR"].xs("bass", level="stem")
     bass = figure.axes[1]
     assert [text.get_text() for text in bass.texts] == [verdict(row) for _, row in rows.iterrows()]
@@ -175,6 +177,12 @@ def test_the_forest_shows_every_comparison_its_interval_and_its_verdict():
     np.testing.assert_allclose(drawn, rows[["low", "high"]].astype(float))
     zone = bass.patches[0]
     assert (zone.get_x(), zone.get_x() + zone.get_width()) == (-0.1, 0.1)
+    wide = table.assign(difference=0.0, low=-0.1, high=0.1)
+    wide.loc[("SDR", "gan", "l1", "bass"), ["low", "high"]] = -9.0, 9.0
+    wide.loc[("SDR", "spectral", "l1"), "seeds"] = 1
+    figure = figures.arms.forest(wide)
+    assert figure.axes[0].get_yticklabels()[-1].get_text() == spectral, "one pre-training, at the end"
+    assert sorted(line.get_marker() for line in figure.axes[1].lines if line.get_marker() in "<>") == ["<", ">"]
 
 
 def test_doses_are_shares_of_the_gradient_with_a_band_over_seeds():

@@ -73,23 +73,27 @@ def _stems(differences):
 def forest(differences, metric="SDR"):
     """Every comparison of arms, stem by stem, with its 95 % interval, the zone that is negligible, and the verdict.
 
-    differences: `lib.report.sentences.arms.comparisons` with `metric`, one of `NEGLIGIBLE`. An interval may leave the
-    panel: the scale follows the differences.
+    differences: `lib.report.sentences.arms.comparisons` with `metric`, one of `NEGLIGIBLE`. Below, with hollow marks,
+    stand those of one pre-training. The scale follows the differences: an arrow marks an interval that goes further.
     """
     rows, stems = differences.loc[metric].drop("all", level="stem"), _stems(differences)
     pairs, least = list(rows.index.droplevel("stem").unique()), NEGLIGIBLE[metric]
+    alone = {pair: (rows.loc[pair, "seeds"] < 2).all() for pair in pairs}
+    pairs.sort(key=alone.get)
     title = "Which arm is better than which?" if metric == "SDR" else "Which arm has the truer detail?"
     figure, axes = panels(len(stems), 1.5 + 0.27 * len(pairs), title, sharex=True, sharey=True)
-    reach = max(
-        3 * least, 1.2 * rows["difference"].abs().max(), min(5 * least, rows[["low", "high"]].abs().max().max())
-    )
+    largest, widest = rows["difference"].abs().max(), rows[["low", "high"]].abs().max().max()
+    reach = max(3 * least, 1.2 * largest, min(widest, 5 * least))
     for axis, stem in zip(axes, stems, strict=True):
         axis.axvspan(-least, least, color="#DDDDDD", lw=0, zorder=0)
         axis.axvline(0, color="#666666", lw=1)
         for y, (arm, base) in enumerate(pairs):
             row, colour = rows.loc[(arm, base, stem)], arm_colour(arm)
             axis.hlines(y, row["low"], row["high"], color=colour, lw=2.2)
-            axis.plot(row["difference"], y, "o", color=colour, ms=5)
+            for mark, edge, beyond in (("<", -reach, row["low"] < -reach), (">", reach, row["high"] > reach)):
+                if beyond:
+                    axis.plot(edge, y, mark, color=colour, ms=5, clip_on=False)
+            axis.plot(row["difference"], y, "o", color=colour, ms=5, mfc="white" if alone[arm, base] else colour)
             word = verdict(row, metric)
             axis.text(
                 1.02, y, word, transform=axis.get_yaxis_transform(), va="center", fontsize=7.5,
@@ -97,9 +101,12 @@ def forest(differences, metric="SDR"):
             )  # fmt: skip
         axis.set(title=stem.capitalize(), xlim=(-reach, reach), ylim=(len(pairs) - 0.4, -0.6))
         axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(pairs)), [f"{arm} − {base}" for arm, base in pairs])
+        axis.spines["left"].set_visible(False)
+    names = [[arm_label(name) for name in pair if name != "l1"] for pair in pairs]
+    axes[0].set_yticks(range(len(pairs)), ["\n− ".join(name) for name in names], fontsize=7)
     better = "better →" if metric in HIGHER else "← better"
-    figure.supxlabel(f"difference in {SHORT[metric]} (dB, {better}); grey: within {least:g} dB", fontsize="medium")
+    text = f"difference in {SHORT[metric]} (dB, {better}), from L1 where no other is named; grey: within {least:g} dB"
+    figure.supxlabel(text + "; hollow: one pre-training" * any(alone.values()), fontsize="medium")
     return figure
 
 
