@@ -93,7 +93,7 @@ def _heard(notebooks):
         for element in re.findall(r"<audio [^>]+></audio>", output.get("data", {}).get("text/html", "")):
             row, _, name = re.search(r'aria-label="([^"]*)"', element)[1].rpartition(": ")
             found.setdefault(("mixture", "") if row == "mixture" else (row.partition(":")[0], name), element)
-    wanted = {"mixture": "A test song", "true stem": f"Its {STEM}", ARMS["l1"]: f"{STEM} by L1".capitalize()}
+    wanted = {"mixture": "A test song", "true stem": f"Its {STEM}", ARMS["l1"]: f"{STEM.capitalize()} by L1"}
     wanted[ARMS["gan"]] = f"{wanted[ARMS['l1']]} + GAN"
     keys = {name: ("mixture", "") if name == "mixture" else (STEM, name) for name in wanted}
     if not set(keys.values()) <= set(found):
