@@ -63,7 +63,7 @@ def test_outputs_and_gradients_are_those_of_the_plain_network(monkeypatch, shape
     reference = results(exact, mixture.double(), exact)
     for ours, plain, wanted in zip(*(results(n, mixture, model) for n in (net, model)), reference, strict=True):
         assert ours.shape == wanted.shape
-        assert error(ours, wanted) < 3 * error(plain, wanted) + 3e-7  # another order of sums; 2.5 units of rounding
+        assert error(ours, wanted) < 3 * error(plain, wanted) + 1e-6  # another order of sums; eight units of rounding
 
 
 @pytest.mark.parametrize("time, batch", [(1, 2), (2, 1), (7, 3), (70, 2)])  # the last passes `WORTH_TURNING`
