@@ -51,8 +51,8 @@ def abstract(run=STUDY):
         "In 2021 an unpublished report added a pix2pix-style discriminator to Demucs v1, which separates a song into "
         "drums, bass, other and vocals. It reported no gain on average, stated without showing it that the "
         "discriminator overfits, and promised an update: this one.",
-        f"Its scores may be one run or a mean of five, which it does not say; either way {_beyond_chance()} differs "
-        "from chance, once four tests are corrected for.",
+        f"That report's scores may be one run or a mean of five, which it leaves open; {_beyond_chance()} differs from "
+        "chance in either case, once four tests are corrected for.",
         f"Everything measured here is a miniature: networks of {join(scale())} channels (Demucs v1 has 100), trained "
         f"for minutes on songs that a program composed. In the study, L1 alone reaches an SDR of {_level(run)}.",
         f"The discriminator overfitted in {few} of {trainings} trainings on at most {most} short tracks, within "
