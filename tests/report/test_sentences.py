@@ -189,7 +189,7 @@ def test_the_headline_follows_the_verdicts(tmp_path, monkeypatch):
 def test_an_answer_says_what_has_not_been_run_and_follows_what_has(tmp_path):
     without = arms.comparisons(tracks())
     assert answers._worth(without).answer.endswith(
-        "with the cure R1: not run yet. A spectral discriminator, beside a spectral loss: not run yet."
+        "with strong R1: not run yet. A spectral discriminator, beside a spectral loss: not run yet."
     )
     both = arms.comparisons(tracks(arms_of=ALL, SDR={"drums": 1.0}))
     said = answers._worth(both).answer

@@ -123,7 +123,7 @@ def _worth(differences):
     return Answer(
         "Does it raise the SDR, or bring detail?",
         f"{WORDS.get(arms.verdict(whole), 'Not decided')}: with pix2pix's weight (λ = 100) it changes the mean over "
-        f"stems by {_size(differences, 'gan')}; with the cure R1: {_size(differences, 'gan-cures')}. A spectral "
+        f"stems by {_size(differences, 'gan')}; with strong R1: {_size(differences, 'gan-cures')}. A spectral "
         f"discriminator, beside a spectral loss: {_size(differences, 'spectral-gan', 'spectral')}."
         f"{_detail(differences)}",
         ("docs/results.md", "results/study/arms.csv"),
