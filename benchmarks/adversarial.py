@@ -1,6 +1,7 @@
 """The adversarial training step at the sizes of the profile quick, and what each discriminator learns in 300 updates.
 
     python -m benchmarks.adversarial [--rounds 5] [--before CHECKOUT]    # costs
+    python -m benchmarks.adversarial --rounds 1 --slow                   # that of msstft with every cure
     python -m benchmarks.adversarial --learn results/quick/data.json     # held-out AUC; 01-data writes that file
 
 Costs: a step of `lib.train` on noise, four excerpts of 1.5 s on one core with one thread: the L1 step, and what the
@@ -39,7 +40,9 @@ KINDS = {
     "stft, cures": GAN | CURES | dict(discriminator="stft"),
     "stft + spectral loss": GAN | dict(discriminator="stft", spectral_weight=0.1),
     "msstft (width 8)": GAN | dict(discriminator="msstft", discriminator_width=8),
+    "msstft (width 8), cures": GAN | CURES | dict(discriminator="msstft", discriminator_width=8),
 }
+SLOW = "msstft (width 8), cures"  # minutes a round: only when it is asked for
 WARM_UP = 2  # steps of a process that are not counted
 UPDATES, MARKS, SEEDS = 300, (50, 100, 200, 300), (0, 1)
 LEARNERS = [("patch", 16, 3e-4), ("stft", 16, 3e-4)]  # name, width, learning rate
@@ -71,7 +74,7 @@ def measure(kind):
         trainer = Trainer(config, Path(folder, "run"), Ranks())
         for _ in range(WARM_UP):
             trainer.train_step()
-        steps = 2 if config.discriminator == "msstft" else config.r1_every if config.r1 else 8
+        steps = config.r1_every if config.r1 else 2 if config.discriminator == "msstft" else 8
         start = time.process_time()
         for _ in range(steps):
             trainer.train_step()
@@ -121,17 +124,17 @@ def run(kind, checkout, core):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table_of_costs(rounds, before):
+def table_of_costs(rounds, before, kinds):
     """Lines of a Markdown table."""
     core, checkouts = max(os.sched_getaffinity(0)), [Path(before).resolve(), ROOT] if before else [ROOT]
-    seconds = {(kind, place): [] for kind in KINDS for place in checkouts}
+    seconds = {(kind, place): [] for kind in kinds for place in checkouts}
     for number in range(rounds):
         for kind, place in seconds:
             seconds[kind, place].append(run(kind, place, core))
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     heads = ["before, CPU ms", "ratio to L1", "CPU ms", "ratio to L1"] if before else ["CPU ms", "ratio to L1"]
     lines = [f"| step | {' | '.join(heads)} |", f"|---{'|--:' * len(heads)}|"]
-    for kind in KINDS:
+    for kind in kinds:
         cells = []
         for place in checkouts:
             found, first = seconds[kind, place], seconds["L1", place]
@@ -141,6 +144,8 @@ def table_of_costs(rounds, before):
             ratio = statistics.median(a / b for a, b in zip(found, first, strict=True))
             cells += [f"{1000 * statistics.median(found):.0f}", f"{ratio:.2f}×"]
         lines.append(f"| {kind} | {' | '.join(cells)} |")
+    if "patch" not in kinds:
+        return lines
     count, speed = run("bound", ROOT, core)
     least = 1 + count / speed / statistics.median(seconds["L1", ROOT])
     text = (
@@ -201,6 +206,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--before", metavar="CHECKOUT", help="folder of another version of this project")
+    parser.add_argument("--slow", action="store_true", help=f"L1 and “{SLOW}” alone, in a table of their own")
     parser.add_argument("--learn", metavar="DATA.JSON", help="the learning check instead of the costs")
     parser.add_argument("--worker", choices=[*KINDS, "bound"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -213,8 +219,10 @@ def main():
         lines = table_of_learning(arguments.learn)
         title = f"Held-out AUC against the carried generator at rest; seeds {', '.join(map(str, SEEDS))}"
     else:
-        lines = table_of_costs(arguments.rounds, arguments.before)
-        title = "The adversarial step: four excerpts of 1.5 s, 12 channels, depth 5, one core"
+        kinds = ["L1", SLOW] if arguments.slow else [kind for kind in KINDS if kind != SLOW]
+        lines = table_of_costs(arguments.rounds, arguments.before, kinds)
+        which = "slowest adversarial step" if arguments.slow else "adversarial step"
+        title = f"The {which}: four excerpts of 1.5 s, 12 channels, depth 5, one core"
     print(*lines, sep="\n")
     write_section(title, lines)
 

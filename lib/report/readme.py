@@ -126,7 +126,7 @@ BLOCKS = {
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),
-        "adversarial": lambda: benchmark("train.md", "| step", "| discriminator"),
+        "adversarial": lambda: benchmark("train.md", "| step", "The patch", "| discriminator"),
         "separate": lambda: benchmark("separate.md", "| channels"),
         "ranks": lambda: benchmark("train.md", "| ranks"),
         "loading": lambda: benchmark("data.md", "| excerpt"),
