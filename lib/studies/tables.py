@@ -116,7 +116,7 @@ def _names(folder, *plans):
 def _add_null(found, runs):
     """Give each line its membership_null: what discriminators of other seeds say of the same tracks at that step.
 
-    Of the trainings that differ by the seed alone, or by the number of steps too; for a cure of which there are none,
+    Of the trainings that differ by the seed alone, or by the number of steps too; where a cure has none,
     of naive ones.
     """
     run, label = found["run"], f"others_{found['run'].seed}"

@@ -38,7 +38,7 @@ MAIN = (("gan", "l1"), ("gan-cures", "l1"), ("spectral", "l1"), ("spectral-gan",
 def outside_noise():
     """The stems in which the reported GAN lies outside what chance explains: four lists.
 
-    As one run, outside the 95 % interval of one more run of Demucs v1; as a mean of as many runs, of which no spread is
+    As one run, outside the 95 % interval of one more run of Demucs v1; as a mean of as many runs, whose spread is not
     reported; as such a mean, if these runs scattered exactly as the published ones did; and of the last, what is left
     after Holm's correction for the four stems.
     """
