@@ -3,8 +3,9 @@
     net = prepare(model, precision="bf16")
 
 On a CPU with AVX-512, `FastDemucs` computes `lib.demucs.Demucs` with the layers of `convolutions.py` and `lstm.py`;
-without it they were slower than torch's own, and the generator stays as it is. On a GPU, float32 products become TF32, and bf16 becomes autocast. Each layer computes in bfloat16 only if its output and
-gradients agree with float64: torch 2.11 has wrong bfloat16 layers on some CPUs, without an error.
+without it they were slower than torch's own, and the generator stays as it is. On a GPU, float32 products become TF32,
+and bf16 becomes autocast. Each layer computes in bfloat16 only if its output and gradients agree with float64: torch
+2.11 has wrong bfloat16 layers on some CPUs, without an error.
 """
 
 import copy
