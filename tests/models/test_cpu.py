@@ -55,7 +55,7 @@ def error(found, exact):
 @pytest.mark.parametrize("more", [0, 5])  # also a length that leaves samples over
 def test_outputs_and_gradients_are_those_of_the_plain_network(monkeypatch, shape, more):
     # Without a kink: at a value that rounding moves across zero, gradients jump
-    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.softplus(x))
+    monkeypatch.setattr(F, "relu", lambda x, inplace=False: F.silu(x))
     model = Demucs(**SHAPES[shape])
     net = FastDemucs(model, ())
     mixture = torch.randn(2, 2, model.valid_length(700) + more)
@@ -63,7 +63,7 @@ def test_outputs_and_gradients_are_those_of_the_plain_network(monkeypatch, shape
     reference = results(exact, mixture.double(), exact)
     for ours, plain, wanted in zip(*(results(n, mixture, model) for n in (net, model)), reference, strict=True):
         assert ours.shape == wanted.shape
-        assert error(ours, wanted) < 3 * error(plain, wanted) + 1e-6  # another order of sums; eight units of rounding
+        assert error(ours, wanted) < 3 * error(plain, wanted) + 3e-7  # another order of sums; 2.5 units of rounding
 
 
 @pytest.mark.parametrize("time, batch", [(1, 2), (2, 1), (7, 3), (70, 2)])  # the last passes `WORTH_TURNING`
