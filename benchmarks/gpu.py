@@ -5,15 +5,16 @@
 Parts, in this order: the largest deviations of outputs and gradients of every network, and of 20 training steps of each
 arm, from the CPU's, in fp32, TF32 and bf16; excerpts per second, share of the peak and peak memory of a training step
 (`lib.train`, on one batch that stays on the device, excerpts of 10 s); separation of a song of four minutes and its
-scores; the kernels that take most of an adversarial step. Each result is written to OUT/gpu.json as it comes, and
-OUT/gpu.md made of them all. When `--seconds` are used up, no further part begins, and the same command goes on later;
-results of another machine, commit or size are dropped first.
+scores; the kernels that take most of an adversarial step. Each result is written to OUT/gpu.json as it comes, with its
+commit, and OUT/gpu.md made of them all. When `--seconds` are used up, no further part begins, and the same command goes
+on later; results of another machine, torch or size are dropped first. To measure anew, remove gpu.json.
 
 It needs torch, numpy, scipy, auraloss, safetensors, soundfile, not musdb, museval or ffmpeg. `--tiny` runs all of it in
 seconds at sizes that say nothing, on a CPU too, so that nothing is tried on a GPU for the first time.
 """
 
 import argparse
+import collections
 import copy
 import gc
 import re
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.bsseval import machine, stems
+from benchmarks.bsseval import stems
 from benchmarks.scaling import EPOCH, PUBLISHED_EPOCH, operations
 from benchmarks.train import make_tracks
 from lib.common.files import read_json, write_bytes, write_json
@@ -82,11 +83,11 @@ def parts(size):
         f"network {name} {kind}": partial(deviations, name, kind, size) for name in NETWORKS for kind in PRECISIONS
     }
     found |= {f"steps {arm}": partial(step_deviations, arm, size) for arm in ARMS}
-    for batch, channels, kind, arm in product(size["batches"], size["channels"], ("TF32", "bf16"), ("L1", "L1 + GAN")):
-        found[f"step {channels} {batch} {arm} {kind}"] = partial(throughput, channels, batch, arm, kind, size)
     found |= {f"song {channels}": partial(song, channels, size["song"]) for channels in size["channels"]}
     found["scores"] = partial(scores, size["song"])
     found["kernels"] = partial(kernels, size)
+    for batch, channels, kind, arm in product(size["batches"], size["channels"], ("TF32", "bf16"), ("L1", "L1 + GAN")):
+        found[f"step {channels} {batch} {arm} {kind}"] = partial(throughput, channels, batch, arm, kind, size)
     if size["compiled"]:  # last: a compilation takes a minute or more
         for arm in ("L1", "L1 + GAN"):
             name = "step {} {} {} compiled".format(*size["compiled"], arm)
@@ -263,10 +264,9 @@ def lines(done, size, place):
     yield from ("", f"## A training step: excerpts of {size['excerpt']:g} s", "")
     yield "| channels | batch | arm | precision | excerpts/s | share of peak | memory, GB |"
     yield "|--:|--:|---|---|--:|--:|--:|"
-    for name, found in done.items():
-        if name.startswith("step "):
-            _, channels, batch, *arm, precision = name.split()
-            yield _row(channels, batch, " ".join(arm), precision, *_speed(found, int(batch), precision, place))
+    for name in [name for name in wanted if name.startswith("step ") and name in done]:
+        _, channels, batch, *arm, precision = name.split()
+        yield _row(channels, batch, " ".join(arm), precision, *_speed(done[name], int(batch), precision, place))
     yield from _epoch(done)
     yield from ("", f"## A song of {size['song'] / 60:.2g} minutes", "", "| what | seconds |", "|---|--:|")
     for channels in size["channels"]:
@@ -325,10 +325,11 @@ def main(words=None):
     parser.add_argument("--tiny", action="store_true", help="tiny sizes, to try the program")
     options = parser.parse_args(words)
     began, size = time.monotonic(), TINY if options.tiny else FULL
-    facts = {name: made_by()[name] for name in ("machine", "commit", "torch")} | {"tiny": options.tiny}
+    here = made_by()
+    facts, commit = {name: here[name] for name in ("machine", "torch")} | {"tiny": options.tiny}, here["commit"]
     path = options.out / "gpu.json"
     found = read_json(path) if path.exists() else {}
-    done = found["done"] if found.get("made_by") == facts else {}
+    done, commits = (found["done"], found["commits"]) if found.get("made_by") == facts else ({}, {})
     waiting = {name: part for name, part in parts(size).items() if name not in done}
     for number, (name, part) in enumerate(waiting.items()):
         if number and time.monotonic() - began > options.seconds:
@@ -342,9 +343,13 @@ def main(words=None):
             done[name] = part()
         except torch.OutOfMemoryError:
             done[name] = {"failed": "out of memory"}
+        commits[name] = commit
         print(f"{time.monotonic() - began:6.1f} s  {name}: {done[name]}", flush=True)
-        write_json(path, {"made_by": facts, "done": done})
-    write_bytes(options.out / "gpu.md", "\n".join([*lines(done, size, facts["machine"]), "", machine(), ""]).encode())
+        write_json(path, {"made_by": facts, "commits": commits, "done": done})
+    counts = collections.Counter(commits.values())
+    where = f"{facts['machine']}, torch {facts['torch']}; parts by commit: "
+    where += ", ".join(f"{count} at {commit}" for commit, count in counts.items())
+    write_bytes(options.out / "gpu.md", "\n".join([*lines(done, size, facts["machine"]), "", where, ""]).encode())
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ class Config:
     shift_seconds: float = parameter(1.0, NOT_NEGATIVE)  # largest random shift of a stem
     stride_seconds: float = parameter(1.0, ABOVE_0, ONE_SAMPLE)  # time between the starts of excerpts
     remix_group: int = parameter(4, NOT_NEGATIVE)  # size of the groups within which stems are permuted; 0: no remix
+    stem_speed: float = parameter(0.0, BELOW_1)  # how much faster, or slower, a stem may be played; pitch follows
     stem_gain_db: float = parameter(0.0, NOT_NEGATIVE)  # largest random gain of a stem, up or down
     stem_eq_db: float = parameter(0.0, NOT_NEGATIVE)  # largest random gain of a stem in a band, smooth over frequency
     projection: bool = False  # make the estimates sum to the mixture: each gets an equal share of the residual

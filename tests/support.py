@@ -133,7 +133,7 @@ def cured(index, pretrained, **changes):
         start_from=str(pretrained), adversarial_share=0.1, feature_matching_share=0.3, adversarial_start=2,
         adversarial_ramp=4, discriminator_updates=0.8, augment_p=0.5, augment_target=0.3, augment_steps=50, r1=1.0,
         r2=0.5, r1_every=4, lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2,
-        discriminator_patience=15, projection=True, ema=0.9, spectral_share=0.2, stem_gain_db=3.0,
+        discriminator_patience=15, projection=True, ema=0.9, spectral_share=0.2, stem_speed=0.1, stem_gain_db=3.0,
     )  # fmt: skip
     return tiny(index, **(base | changes))
 

@@ -1,7 +1,8 @@
 """Batches of augmented excerpts for the generator, and the joint augmentation of the discriminator's input.
 
 Source: Défossez et al., arXiv 1911.13254, section 5.1: per stem a random shift up to one second, channel swap and
-sign flip; then stems are permuted between the members of groups of the batch ("remix").
+sign flip; then stems are permuted between the members of groups of the batch ("remix"). A change of a stem's speed,
+of pitch and tempo together, is an addition of this repository.
 
 Every draw depends on (seed, step) alone and covers the global batch, of which each rank takes its part: a run resumes
 exactly, and any number of ranks sees the same data.
@@ -12,6 +13,7 @@ tests/data/test_batches.py checks that for every name in its `OPERATORS`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
@@ -25,12 +27,14 @@ from lib.data.tracks import CHANNELS, SAMPLERATE
 class Batches:
     """Endless batches: `batches(step)` returns this rank's stems (batch / world_size, sources, channels, time).
 
-    excerpts: `Excerpts`, each `shift` samples longer than the batch's time; batch: items over all ranks; remix_group:
-    items per remix group (0: no remix); seed: integers; prefetch: a thread prepares the next batch, in pinned memory if
-    there is a GPU. Raises `UserError` if a rank's share is not a multiple of `remix_group`, or excerpts are too few.
+    excerpts: `Excerpts`, each `shift + spare` samples longer than the batch's time; batch: items over all ranks;
+    remix_group: items per remix group (0: no remix); seed: integers; spare: what a stem may be faster than recorded, in
+    samples of a batch's time (it is as often slower, by the same factor); prefetch: a thread prepares the next batch,
+    in pinned memory if there is a GPU.
+    Raises `UserError` if a rank's share is not a multiple of `remix_group`, or excerpts are too few.
     """
 
-    def __init__(self, excerpts, *, batch, shift, remix_group, seed, rank=0, world_size=1, prefetch=False):
+    def __init__(self, excerpts, *, batch, shift, remix_group, seed, spare=0, rank=0, world_size=1, prefetch=False):
         if batch % world_size or (remix_group and (batch // world_size) % remix_group):
             raise UserError(
                 f"A batch of {batch} over {world_size} process(es) cannot be split into remix groups of {remix_group}; "
@@ -39,8 +43,8 @@ class Batches:
         if len(excerpts) < batch:
             raise UserError(f"The training tracks hold {len(excerpts)} excerpts, fewer than a batch of {batch}.")
         self.excerpts, self.batch, self.shift, self.remix_group, self.seed = excerpts, batch, shift, remix_group, seed
-        self.first, self.local = rank * batch // world_size, batch // world_size
-        self.shape = (len(excerpts.sources), CHANNELS, excerpts.samples - shift)
+        self.first, self.local, self.spare = rank * batch // world_size, batch // world_size, spare
+        self.shape = (len(excerpts.sources), CHANNELS, excerpts.samples - shift - spare)
         self._thread = ThreadPoolExecutor(1) if prefetch else None
         self._prepared = {}  # step: Future
 
@@ -65,11 +69,20 @@ class Batches:
         orders = random.rand(*shape, CHANNELS).argsort(-1)
         signs = random.randint(2, size=shape) * 2.0 - 1
         partner = self._remix(random)
+        lengths = self._lengths(random, shape)
         indices = self._indices(step)
         for b, stems in enumerate(out.numpy(), self.first):
             for s, k in enumerate(partner[b]):
-                self.excerpts.read(indices[k], stems[s], s, offsets[k, s], orders[k, s], signs[k, s])
+                with _at_speed(stems[s], lengths[k, s]) as stem:
+                    self.excerpts.read(indices[k], stem, s, offsets[k, s], orders[k, s], signs[k, s])
         return out
+
+    def _lengths(self, random, shape):
+        """How many samples of each stem are played in the time of a batch: (batch, sources)."""
+        time = self.shape[-1]
+        if not self.spare:
+            return np.full(shape, time)
+        return np.rint(time * (1 + self.spare / time) ** random.uniform(-1, 1, shape)).astype(int)
 
     def tracks(self, step):
         """Names of the tracks that this rank's stems of a step come from."""
@@ -87,6 +100,18 @@ class Batches:
         """Indices of a step's excerpts: consecutive in a permutation that is drawn for each pass over the data."""
         places = (divmod(i, len(self.excerpts)) for i in range(step * self.batch, (step + 1) * self.batch))
         return [_permutation((*self.seed, streams.PASS, epoch), len(self.excerpts))[i] for epoch, i in places]
+
+
+@contextmanager
+def _at_speed(out, length):
+    """A buffer for `length` samples of a stem, which are then played in the time of `out` (channels, time)."""
+    if length == out.shape[1]:
+        yield out
+        return
+    import soxr  # which only this augmentation needs
+
+    yield (stem := np.empty((len(out), length), np.float32))
+    out[:] = soxr.resample(stem.T, length, out.shape[1]).T
 
 
 @lru_cache(maxsize=2)

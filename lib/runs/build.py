@@ -67,10 +67,11 @@ def build_data(config, generator, **place):
 def build_batches(config, generator, tracks, **place):
     """The `Batches` of one rank from training `tracks`; raises `UserError` when these are too few or too short."""
     c, shift = config, round(config.shift_seconds * SAMPLERATE)
-    samples = generator.valid_length(round(c.seconds * SAMPLERATE)) + shift
-    excerpts = Excerpts(tracks, samples, round(c.stride_seconds * SAMPLERATE))
-    seed = [c.seed, bool(c.start_from)]
-    return Batches(excerpts, batch=c.batch, shift=shift, remix_group=c.remix_group, seed=seed, **place)
+    samples = generator.valid_length(round(c.seconds * SAMPLERATE))
+    spare = round(c.stem_speed * samples)
+    excerpts = Excerpts(tracks, samples + shift + spare, round(c.stride_seconds * SAMPLERATE))
+    options = dict(shift=shift, spare=spare, remix_group=c.remix_group, seed=[c.seed, bool(c.start_from)])
+    return Batches(excerpts, batch=c.batch, **options, **place)
 
 
 def check_trainable(config, world_size=1, start=None):

@@ -128,6 +128,27 @@ def _whole_pass(batches, step):
     return sum((batches._indices(step // 4 * 4 + k) for k in range(4)), [])
 
 
+def test_stems_are_played_faster_and_slower_within_their_limit(tmp_path):
+    """Of a tone, the pitch follows the speed; the factors are as often above 1 as below, and differ within a batch."""
+    samples, hertz, spare = 44_100, 2_000, 4_410
+    tone = (12_000 * np.sin(2 * np.pi * hertz * np.arange(2 * samples) / samples)).astype(np.int16)
+    np.save(tmp_path / "tone.npy", np.tile(tone, (5, 2, 1)))
+    track = Track("tone", str(tmp_path / "tone.npy"), tone.size, 0.0, 12_000 / FULL_SCALE, "tone")
+    batches = Batches(Excerpts([track], samples + spare, 4_410), batch=8, shift=0, spare=spare, remix_group=4, seed=[1])
+    stems = torch.cat([batches(step) for step in range(8)])[..., 2_000:-2_000]  # less the ends, where a filter begins
+    crossings = (stems[:, :, 0, 1:] * stems[:, :, 0, :-1] < 0).sum(-1).numpy().ravel()
+    factors = crossings / (2 * hertz * stems.shape[-1] / samples)
+    assert 1 / 1.101 < factors.min() < 0.93 and 1.07 < factors.max() < 1.101
+    assert abs((factors > 1).mean() - 0.5) < 4 * 0.5 / len(factors) ** 0.5
+    torch.testing.assert_close(stems.square().mean((-1, -2)), torch.full((64, 4), 0.5), rtol=0, atol=0.01)
+
+
+def test_changes_of_speed_leave_the_other_draws_as_they_are(excerpts, monkeypatch):
+    longer = Excerpts(excerpts.tracks, TIME + SHIFT + 800, 11_025)
+    monkeypatch.setattr(Batches, "_lengths", lambda batches, random, shape: np.full(shape, TIME))
+    torch.testing.assert_close(make(longer, spare=800)(3), make(excerpts)(3), rtol=0, atol=0)
+
+
 def test_each_pass_has_an_order_of_its_own(ramps):
     batches = make(ramps, batch=64, shift=FEW)
     passes = [_whole_pass(batches, step) for step in (0, 4, 8)]
