@@ -213,7 +213,7 @@ def main():
     if arguments.worker:
         print(json.dumps(bound() if arguments.worker == "bound" else measure(arguments.worker)))
         return
-    from benchmarks.train import write_section
+    from benchmarks.page import write_section
 
     if arguments.learn:
         lines = table_of_learning(arguments.learn)
@@ -224,7 +224,7 @@ def main():
         which = "slowest adversarial step" if arguments.slow else "adversarial step"
         title = f"The {which}: four excerpts of 1.5 s, 12 channels, depth 5, one core"
     print(*lines, sep="\n")
-    write_section(title, lines)
+    write_section(ROOT / "benchmarks" / "train.md", title, lines)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,24 @@
 """museval against lib.evaluation.bsseval on one core: CPU seconds and peak memory for four stereo stems.
 
-    python -m benchmarks.bsseval [--seconds 10 30 60 240] [--repeats 3 3 2 1]
+    python -m benchmarks.bsseval [--seconds 10 30 60 240] [--repeats 3 3 2 1] [--songs FOLDER]
 
-Both run by turns, each in a fresh process on the same core with one thread, after a call on a short signal (imports).
-Time is the call's process-CPU time, the median of the repeats. Memory is the peak resident size during the call less
-the resident size before it, inputs included. The table is printed and written to benchmarks/bsseval.md.
+Noise of several lengths; then music, whose stems are more alike: a composed song of a minute and, with `--songs`, those
+of a folder (as of `lib.evaluation.songs`), each as the bundled model estimates it. Both run by turns, each in a fresh
+process on the same core with one thread, after a call on a short signal (imports). Time is the call's process-CPU time,
+the median of the repeats. Memory is the peak resident size during the call less the resident size before it, inputs
+included. The table is printed and written to benchmarks/bsseval.md.
 """
 
 import argparse
-import datetime
 import json
 import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-
-from lib.common.provenance import made_by
 
 SYSTEMS = ("museval", "lib.evaluation.bsseval")
 RATE = 44100
@@ -47,8 +47,34 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def measure(system, seconds):
-    """CPU seconds, peak memory in MiB and the medians over windows of (SDR, ISR, SIR, SAR) of one call."""
+def music(folder, songs):
+    """Write {name: file} of the stems and estimates, (2, 4, samples, 2), of a composed song and of those in `songs`."""
+    import numpy as np
+
+    from lib.corpus import generate
+    from lib.data.decode import read_track
+    from lib.data.musdb import list_tracks
+    from lib.data.tracks import FULL_SCALE
+    from lib.evaluation.score import estimate
+    from lib.models.weights import load_generator
+
+    root = generate(folder / "composed", train=0, valid=0, test=1, shifted=0, seconds=60.0, seed=1)
+    tracks = {f"{name.strip()}, 60 s": path for name, path in (list_tracks(songs) if songs else {}).items()}
+    model, files = load_generator(None), {}
+    for name, path in {"composed song, 60 s": next(iter((root / "test").iterdir())), **tracks}.items():
+        audio, scale, _ = read_track(path)
+        mixture, *stems = audio[..., : 60 * RATE].astype(np.float32) / np.float32(FULL_SCALE / scale)
+        signals = np.stack([np.stack(stems), estimate(model, mixture, shifts=0)]).transpose(0, 1, 3, 2)
+        files[name] = folder / f"{len(files)}.npy"
+        np.save(files[name], signals.astype(np.float64))
+    return files
+
+
+def measure(system, source):
+    """CPU seconds, peak memory in MiB and the medians over windows of (SDR, ISR, SIR, SAR) of one call.
+
+    source: seconds of noise, or a file of `music`.
+    """
     import numpy as np
 
     if system == "museval":
@@ -59,7 +85,7 @@ def measure(system, seconds):
     evaluate(short[0][:1, :, :1], short[1][:1, :, :1])
     if system != "museval":  # museval's own peak on a second of stereo would stay in its heap
         evaluate(*short)
-    references, estimates = stems(seconds)
+    references, estimates = stems(int(source)) if source.isdecimal() else np.load(source)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
     before, start = resident(), time.process_time()
     scores = evaluate(references, estimates)
@@ -68,60 +94,57 @@ def measure(system, seconds):
     return {"cpu": cpu, "mib": peak / 2**20, "scores": np.nanmedian(scores, axis=-1).tolist()}
 
 
-def run(system, seconds, core):
+def run(system, source, core):
     """`measure` in a fresh process on `core`."""
-    command = [sys.executable, "-m", "benchmarks.bsseval", "--worker", system, "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.bsseval", "--worker", system, str(source)]
     os.sched_setaffinity(0, {core})
     done = subprocess.run(command, env=os.environ | THREADS, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def machine():
-    """One line that says where and with what the table was made."""
-    facts = made_by()
-    return (
-        f"{facts['machine']}, Python {facts['python']}, torch {facts['torch']}, NumPy {facts['numpy']}, "
-        f"commit {facts['commit']}, {datetime.date.today()}"
-    )
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 240])
-    parser.add_argument("--repeats", type=int, nargs="+", default=[3, 3, 2, 1], help="for each length")
-    parser.add_argument("--worker", choices=SYSTEMS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.worker:
-        print(json.dumps(measure(arguments.worker, *arguments.seconds)))
-        return
-    from lib.common.files import write_bytes
-
+def rows(sources, repeats):
+    """Rows of the table, printed as they come. sources: {name: as of `measure`}; repeats: for each."""
     core = max(os.sched_getaffinity(0))
-    lines = [
-        "| length | museval, CPU s (peak MiB) | lib.evaluation.bsseval, CPU s (peak MiB) | ratio | "
-        "largest difference, dB |",
-        "|---|---|---|---|---|",
-    ]
-    print(*lines, sep="\n", flush=True)
-    for i, seconds in enumerate(arguments.seconds):
+    for (name, source), count in zip(sources.items(), repeats, strict=True):
         results = {system: [] for system in SYSTEMS}
-        for _ in range(arguments.repeats[min(i, len(arguments.repeats) - 1)]):
+        for _ in range(count):
             for system in SYSTEMS:
-                results[system].append(run(system, seconds, core))
+                results[system].append(run(system, source, core))
         cpu, mib = (
             [statistics.median(result[key] for result in results[system]) for system in SYSTEMS]
             for key in ("cpu", "mib")
         )
         scores = [sum(results[system][0]["scores"], []) for system in SYSTEMS]
         difference = max(abs(a - b) for a, b in zip(*scores, strict=True))
-        lines.append(
-            f"| {seconds} s | {cpu[0]:.1f} ({mib[0]:.0f}) | {cpu[1]:.2f} ({mib[1]:.0f}) | {cpu[0] / cpu[1]:.0f}× | "
-            f"{difference:.0e} |"
-        )
-        print(lines[-1], flush=True)
-    text = "\n".join(["# BSSEval v4 on one core: four stereo stems", "", *lines, "", machine(), ""])
-    write_bytes(Path(__file__).with_suffix(".md"), text.encode())
-    print(f"\n{machine()}")
+        line = f"| {name} | {cpu[0]:.1f} ({mib[0]:.0f}) | {cpu[1]:.2f} ({mib[1]:.0f}) | {cpu[0] / cpu[1]:.0f}× | "
+        print(line := f"{line}{difference:.0e} |", flush=True)
+        yield line
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[10, 30, 60, 240])
+    parser.add_argument("--repeats", type=int, nargs="+", default=[3, 3, 2, 1], help="for each length")
+    parser.add_argument("--songs", type=Path, metavar="FOLDER", help="songs with stems")
+    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        print(json.dumps(measure(*arguments.worker)))
+        return
+    from benchmarks.page import write_section
+
+    lines = [
+        "| signals | museval, CPU s (peak MiB) | lib.evaluation.bsseval, CPU s (peak MiB) | ratio | "
+        "largest difference, dB |",
+        "|---|---|---|---|---|",
+    ]
+    print(*lines, sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        noise = {f"noise, {seconds} s": seconds for seconds in arguments.seconds}
+        songs = music(Path(folder), arguments.songs)
+        repeats = [*arguments.repeats, *[1] * len(noise)][: len(noise)] + [2] * len(songs)
+        lines += rows(noise | songs, repeats)
+    write_section(Path(__file__).with_suffix(".md"), "BSSEval v4 on one core: four stereo stems", lines)
 
 
 if __name__ == "__main__":

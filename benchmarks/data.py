@@ -12,7 +12,6 @@ over rounds of the ratio within a round. The table is printed and written to ben
 """
 
 import argparse
-import datetime
 import itertools
 import os
 import resource
@@ -25,8 +24,7 @@ import numpy as np
 import soundfile
 import torch
 
-from lib.common.files import write_bytes
-from lib.common.provenance import made_by
+from benchmarks.page import write_section
 from lib.data.batches import Batches
 from lib.data.decode import decode
 from lib.data.musdb import list_musdb
@@ -214,25 +212,10 @@ def main():
             {name: (one_by_one(read), count) for name, (read, count) in readers.items()}, place, arguments.rounds
         )
         batching = measure(batchers, place, arguments.rounds)
-    facts = made_by()
-    machine = (
-        f"{facts['machine']}, Python {facts['python']}, torch {facts['torch']}, NumPy {facts['numpy']}, "
-        f"commit {facts['commit']}, {datetime.date.today()}"
-    )
-    text = "\n".join(
-        [
-            f"# Loading on one core: 5 stems × 2 channels × 11 s from tracks of {arguments.seconds} s, warm cache",
-            "",
-            *table("excerpt", reading),
-            "",
-            *table(f"augmented batch of {BATCH} × 4 stems × 10 s", batching),
-            "",
-            machine,
-            "",
-        ]
-    )
-    write_bytes(Path(__file__).with_suffix(".md"), text.encode())
-    print(text)
+    lines = [*table("excerpt", reading), "", *table(f"augmented batch of {BATCH} × 4 stems × 10 s", batching)]
+    print(*lines, sep="\n")
+    title = f"Loading on one core: 5 stems × 2 channels × 11 s from tracks of {arguments.seconds} s, warm cache"
+    write_section(Path(__file__).with_suffix(".md"), title, lines)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Stages: decoding a data folder and reading the tables of its scores, by tracks; 
 step, by channels; separating and scoring a song, by its length. Each size runs in a fresh process on one core with one
 thread, after a smaller call that loads what is loaded once; its cost is the call's process-CPU time, its memory the
 peak resident size during the call less that before it. The exponent is the slope between the two largest sizes on
-logarithmic scales: 1 is linear, 0 does not grow. Writes OUT/growth.md and OUT/growth.png; `--tiny` tries it.
+logarithmic scales: 1 is linear, 0 does not grow. Then two trainings of 5,000 steps with every cure, beside each other,
+whose memory (RssAnon) must not grow. Writes OUT/growth.md and OUT/growth.png; `--tiny` tries it.
 """
 
 import argparse
@@ -23,7 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bsseval import THREADS, machine, resident, stems
+from benchmarks.bsseval import THREADS, resident, stems
+from benchmarks.page import write_section
 from benchmarks.train import make_tracks
 from lib.common.files import atomic, write_bytes
 from lib.common.provenance import ROOT
@@ -37,6 +39,13 @@ STAGES = {
     "score a song": ("seconds", (15, 60, 300), (1, 2), 1),
     "read the scores": ("tracks of 60 s", (1, 10, 100), (1, 2), 1),
 }
+STEPS = 5_000, 20  # of a training whose memory is watched; with --tiny
+MARKS = 10  # times at which it is read
+CURES = dict(
+    adversarial_share=0.1, feature_matching_share=0.3, augment_p=0.3, augment_target=0.3, r1=1.0, r2=0.5, r1_every=4,
+    lecam=0.3, instance_noise=0.1, dither=0.03, spectral_norm=True, dropout=0.2, projection=True, ema=0.9,
+    spectral_share=0.2, stem_speed=0.1, stem_gain_db=3.0, stem_eq_db=3.0,
+)  # fmt: skip
 LINES = {"CPU seconds": "#000000", "peak memory": "#0072B2"}
 SPARE = 0.2  # an exponent that is larger than expected by more is pointed out
 
@@ -152,6 +161,53 @@ def run(stage, size):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def steady(steps):
+    """MiB of RssAnon of a training with every cure after each of `MARKS` parts of its steps."""
+    import torch
+
+    from lib.common.processes import keep_buffers
+    from lib.config import Config
+    from lib.runs.distributed import Ranks
+    from lib.runs.folders import claim
+    from lib.train import Trainer
+
+    found = []
+
+    class Watched(Trainer):
+        def save(self):
+            super().save()
+            if self.step % (steps // MARKS) == 0:
+                lines = Path("/proc/self/status").read_text().splitlines()
+                found.append(next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024)
+
+    torch.set_num_threads(1)
+    keep_buffers()
+    with tempfile.TemporaryDirectory() as folder:
+        make_tracks(folder)
+        config = Config(
+            data=str(Path(folder, "data.json")), steps=steps, batch=4, channels=4, depth=4, lstm_layers=1, seconds=0.3,
+            shift_seconds=0.1, stride_seconds=0.3, discriminator_width=8, evaluate_every=max(steps // 50, 1),
+            evaluation_excerpts=4, **CURES,
+        )  # fmt: skip
+        config, _ = claim(config, Path(folder, "run"))
+        Watched(config, Path(folder, "run"), Ranks()).run()
+    return found
+
+
+def memory(steps):
+    """Lines of Markdown of two `steady` trainings beside each other."""
+    command = [sys.executable, "-m", "benchmarks.growth", "--worker", "steady", str(steps)]
+    options = dict(env=os.environ | THREADS, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    started = [subprocess.Popen(command, **options) for _ in range(2)]
+    runs = [json.loads(run.communicate()[0].splitlines()[-1]) for run in started]
+    marks = [steps // MARKS * (k + 1) for k in range(MARKS)]
+    yield f"| run, MiB after … steps | {' | '.join(f'{mark:,}' for mark in marks)} | growth per 1,000 steps |"
+    yield f"|---{'|--:' * (MARKS + 1)}|"
+    for number, found in enumerate(runs, 1):
+        slope = 1000 * np.polyfit(marks[1:], found[1:], 1)[0]
+        yield f"| {number} | {' | '.join(f'{mib:.1f}' for mib in found)} | {slope:+.2f} |"
+
+
 def exponent(sizes, values):
     """Slope between the last two points on logarithmic scales."""
     return math.log(max(values[-1], 1e-9) / max(values[-2], 1e-9)) / math.log(sizes[-1] / sizes[-2])
@@ -204,16 +260,18 @@ def main(words=None):
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args(words)
     if options.worker:
-        print(json.dumps(measure(options.worker[0], int(options.worker[1]))))
+        stage, size = options.worker[0], int(options.worker[1])
+        print(json.dumps(steady(size) if stage == "steady" else measure(stage, size)))
         return
     found = {}
     for stage, (_, large, tiny, _) in STAGES.items():
         sizes = tiny if options.tiny else large
         found[stage] = sizes, [run(stage, size) for size in sizes]
         print(stage, found[stage], flush=True)
-    text = ["# How cost grows, on one core", "", *lines(found), "", "![growth](growth.png)", "", machine(), ""]
-    write_bytes(options.out / "growth.md", "\n".join(text).encode())
     draw(found, options.out / "growth.png")
+    text = [*lines(found), "", "![growth](growth.png)", ""]
+    text += ["Memory of a training with every cure, evaluated and saved fifty times:", "", *memory(STEPS[options.tiny])]
+    write_section(options.out / "growth.md", "How cost grows, on one core", text)
 
 
 if __name__ == "__main__":

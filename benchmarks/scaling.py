@@ -24,8 +24,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmarks.bsseval import machine
-from lib.common.files import write_bytes
+from benchmarks.page import write_section
 from lib.data.tracks import SAMPLERATE
 from lib.demucs import Demucs
 from lib.discriminator import PatchDiscriminator
@@ -179,12 +178,12 @@ def main():
     if arguments.worker:
         worker(arguments.channels, arguments.rounds)
         return
-    lines = ["# Scaling: a model, checked on two ranks", ""]
+    lines = []
     for part in (check(arguments.channels, arguments.rounds), ["", "## Predicted for GPUs", ""], prediction()):
         for line in part:
             print(line, flush=True)
             lines.append(line)
-    write_bytes(Path(__file__).with_suffix(".md"), "\n".join([*lines, "", machine(), ""]).encode())
+    write_section(Path(__file__).with_suffix(".md"), "Scaling: a model, checked on two ranks", lines)
 
 
 if __name__ == "__main__":

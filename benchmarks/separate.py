@@ -24,9 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bsseval import THREADS, machine
+from benchmarks.bsseval import THREADS
+from benchmarks.page import write_section
 from benchmarks.train import pinned
-from lib.common.files import write_bytes
 
 VARIANTS = ("original", "fp32", "bf16", "same chunks")
 REFERENCE = "plain network"  # once, for the deviations
@@ -144,9 +144,8 @@ def main():
         print(json.dumps(measure(arguments.worker, *arguments.channels, arguments.seconds, arguments.out)))
         return
     lines = table(arguments.channels, arguments.rounds, arguments.seconds)
-    title = f"# Separation of {arguments.seconds} s of stereo on one core"
-    write_bytes(Path(__file__).with_suffix(".md"), "\n".join([title, "", *lines, "", machine(), ""]).encode())
-    print(f"\n{machine()}")
+    title = f"Separation of {arguments.seconds} s of stereo on one core"
+    write_section(Path(__file__).with_suffix(".md"), title, lines)
 
 
 if __name__ == "__main__":

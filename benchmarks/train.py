@@ -23,8 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bsseval import THREADS, machine
-from lib.common.files import write_bytes
+from benchmarks.bsseval import THREADS
+from benchmarks.page import write_section
 
 ROOT = Path(__file__).parents[1]
 VARIANTS = ("original", "fp32", "bf16", "demucs 2.0.3")
@@ -227,14 +227,6 @@ def table_of_ranks(rounds=3):
     ]
 
 
-def write_section(title, lines):
-    """Replace the section `title` of benchmarks/train.md, or add it at the end."""
-    path = Path(__file__).with_suffix(".md")
-    sections = [part for part in path.read_text().split("\n# ") if not part.removeprefix("# ").startswith(title)]
-    sections.append("\n".join([title, "", *lines, "", machine(), ""]))
-    write_bytes(path, "\n# ".join(sections).encode())
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, nargs="+", default=[8, 16, 32, 64])
@@ -246,10 +238,11 @@ def main():
         return
     steps = table_of_steps(arguments.channels, arguments.rounds)
     ranks = table_of_ranks() if len(os.sched_getaffinity(0)) > 1 else []
-    print("", *ranks, "", machine(), sep="\n")
+    print("", *ranks, sep="\n")
     text = [*steps, ""]
     text += ["Two ranks, 16 channels, through `lib.train`, wall time:", "", *ranks, ""] if ranks else []
-    write_section("The training step: batch 4 of 99,668 samples, L1, one core", text[:-1])
+    title = "The training step: batch 4 of 99,668 samples, L1, one core"
+    write_section(Path(__file__).with_suffix(".md"), title, text[:-1])
 
 
 if __name__ == "__main__":
