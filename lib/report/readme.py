@@ -15,6 +15,8 @@ from lib.common.errors import UserError
 from lib.common.files import read_json, write_bytes
 from lib.common.provenance import ROOT
 from lib.common.words import signed
+from lib.config import read_note
+from lib.data.tracks import SOURCES
 from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import COLUMNS
 from lib.report.sentences import answers, discriminator
@@ -22,6 +24,8 @@ from lib.report.sentences.answers import STUDY
 from lib.report.sentences.arms import MAIN, NEGLIGIBLE, comparisons, main_findings, seed_noise
 from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
 from lib.report.tables import DIFFERENCE, PUBLISHED, TEST, complete, shown
+
+EACH_STEM = {"gain": "stem_gain_db", "equaliser": "stem_eq_db"}
 
 
 def markdown_table(table):
@@ -111,6 +115,22 @@ def _bases():
     return "\n".join(lines)
 
 
+def _carried():
+    """The carried model and other trainings for its place, on real songs: results/carried/*/songs.csv, in Markdown."""
+    lines = ["| training | steps | batch × seconds | " + " | ".join(SOURCES) + " |", "|---|--:|--:|--:|--:|--:|--:|"]
+    folders = sorted(ROOT.glob("results/carried/*/songs.csv"), key=lambda file: (file.parent.name != "l1-42", file))
+    for file in folders:
+        config = read_note(file.parent)["config"]
+        changes = [f"{kind} ±{config[field]:g} dB" for kind, field in EACH_STEM.items() if config[field]]
+        changes += ["estimates sum to the mixture"] * config["projection"]
+        name = ", ".join(["**carried**"] * (file == folders[0]) + changes or ["as carried"])
+        medians = pd.read_csv(file).groupby("stem")[["sdr", "mixture"]].median()
+        cells = [signed(medians.loc[stem, "sdr"] - medians.loc[stem, "mixture"]) for stem in SOURCES]
+        size = f"{config['batch']} × {config['seconds']:g}"
+        lines.append(f"| {name} | {config['steps']:,} | {size} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 # {file: {block: what writes it}}
 BLOCKS = {
     "README.md": {"abstract": lambda: _filled(" ".join(answers.abstract())), "answers": _answers},
@@ -123,6 +143,7 @@ BLOCKS = {
         "table": lambda: markdown_table(_table("study")),
         "sizes": _sizes,
         "bases": _bases,
+        "carried": _carried,
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),
