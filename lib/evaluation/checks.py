@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from lib.common.errors import Parser, UserError
 from lib.common.files import atomic
-from lib.common.processes import command, keep_buffers
+from lib.common.machine import cores
+from lib.common.processes import command
+from lib.common.processes import workers as processes
 from lib.common.progress import progress
 from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation.measures import MEASURES, measure
 from lib.evaluation.results import HIGHER, METRICS
-from lib.evaluation.score import score, versions
+from lib.evaluation.score import one_thread, score, versions
 
 VERSION = 1  # of the known errors and their comparison
 NOISE, CUT = -30.0, 8_000  # dB relative to the stem; Hz
@@ -54,26 +55,25 @@ def cells(tracks):
     Returns a DataFrame, a row per track, target and estimate; `counts`: whether the low-pass takes away more energy
     than the noise adds.
     """
-    rows = []
-    for number, track in enumerate(progress("check the measures", len(tracks), tracks)):
-        stems, mixture = track.stems(), track.mixture()
-        estimates = degraded(stems, mixture, seed=number)
-        errors = {name: np.square(x - stems, dtype=np.float64).sum((1, 2)) for name, x in estimates.items()}
-        counts = errors["low_passed"] > errors["noise"]
-        for name, estimate in estimates.items():
-            ratios = np.array(score(stems, estimate)).clip(-100, 100)  # the truth's are infinite
-            for k in range(len(stems)):
-                if stems[k].any():
-                    medians = dict(zip(METRICS, np.nanmedian(ratios[:, k], axis=-1), strict=True))
-                    facts = {"track": track.name, "target": track.sources[k], "estimate": name, "counts": counts[k]}
-                    rows.append(facts | medians)
-        measured = [row for estimate in estimates.values() for row in measure(stems, estimate, mixture)]
-        sounding = [
-            row for row, k in zip(measured, [*range(len(stems))] * len(ESTIMATES), strict=True) if stems[k].any()
-        ]
-        for row, values in zip(rows[-len(sounding) :], sounding, strict=True):
-            row.update(values)
-    return pd.DataFrame(rows)
+    with processes(min(cores(), len(tracks)), one_thread) as pool:
+        found = progress("check the measures", len(tracks), pool.map(_cells, enumerate(tracks)))
+        return pd.DataFrame([row for rows in found for row in rows])
+
+
+def _cells(job):
+    number, track = job
+    stems, mixture = track.stems(), track.mixture()
+    estimates = degraded(stems, mixture, seed=number)
+    errors = {name: np.square(x - stems, dtype=np.float64).sum((1, 2)) for name, x in estimates.items()}
+    counts, rows = errors["low_passed"] > errors["noise"], []
+    for name, estimate in estimates.items():
+        ratios = np.array(score(stems, estimate)).clip(-100, 100)  # the truth's are infinite
+        for k, measured in enumerate(measure(stems, estimate, mixture)):
+            if stems[k].any():
+                medians = dict(zip(METRICS, np.nanmedian(ratios[:, k], axis=-1), strict=True))
+                facts = {"track": track.name, "target": track.sources[k], "estimate": name, "counts": counts[k]}
+                rows.append(facts | medians | measured)
+    return rows
 
 
 def check(tracks):
@@ -148,8 +148,6 @@ def main(arguments=None):
     parser.add_argument("--set", default="test", metavar="NAME", help="test set of the index (default: test)")
     parser.add_argument("--tracks", type=int, default=8, help="number of its first tracks (default: 8)")
     options = parser.parse_args(arguments)
-    keep_buffers()
-    torch.set_num_threads(1)
     sets, _ = read_index(Path(options.index))
     if options.set not in sets:
         raise UserError(f"{options.index} has no set {options.set!r}; choose one of {', '.join(sets)}.")

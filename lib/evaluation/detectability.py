@@ -1,6 +1,7 @@
 """Can a discriminator that no generator has trained against tell estimates from real stems?"""
 
 import itertools
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,10 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.files import write_json
-from lib.common.progress import progress
 from lib.common.provenance import made_by
 from lib.data.tracks import SAMPLERATE, SOURCES
 from lib.evaluation.probe import batches, build_adversary, pooled_logits
-from lib.evaluation.score import estimate, identity, is_current, rounded
+from lib.evaluation.score import Job, estimate, identity, is_current, rounded
 from lib.memorisation import auc
 from lib.models.weights import load_weights
 
@@ -22,22 +22,26 @@ SECONDS = 30.0  # of each track, from its middle: all tracks are in memory at on
 SEGMENT, STEPS, BATCH, WIDTH, LR = 0.5, 100, 8, 16, 3e-4  # of the discriminator's training; SEGMENT in seconds
 
 
-def detectability(tracks, folder, *, weights=None, shifts=0):
-    """Write `folder`/detectability.json: {"auc": `fresh_auc` of the estimates of `tracks`}, their inputs and version.
+def pending(tracks, folder, *, weights=None, shifts=0):
+    """The job, if it is left, that writes `folder`/detectability.json, in a list.
 
-    Arguments as of `evaluate_set`. A set of one track gets no file: there is no other track to learn from.
+    The file holds {"auc": `fresh_auc` of the estimates of `tracks`}, their inputs and version. Arguments as of
+    `lib.evaluation.score.pending`. A set of one track gets no file: there is no other track to learn from.
     """
-    if len(tracks) < 2:
-        return
     path = Path(folder) / "detectability.json"
     wanted = {"version": VERSION} | identity(tracks, weights, shifts)
     wanted |= {"folds": FOLDS, "seed": SEED, "seconds": SECONDS}
-    if is_current(path, wanted):
-        return
-    model = load_weights(weights) if weights else None
-    name, samples = f"{path.parents[2].name}, estimates for a fresh discriminator", round(SECONDS * SAMPLERATE)
+    if len(tracks) < 2 or is_current(path, wanted):
+        return []
+    samples = min(SECONDS * SAMPLERATE, max(track.samples for track in tracks))
+    memory = 1e9 + 64 * samples * len(tracks)  # stems and estimates, twice
+    return [Job(partial(_detect, tracks, path, wanted, weights, shifts), memory)]
+
+
+def _detect(tracks, path, wanted, weights, shifts):
+    model, samples = load_weights(weights) if weights else None, round(SECONDS * SAMPLERATE)
     pairs = {}
-    for track in progress(name, len(tracks), tracks):
+    for track in tracks:
         start = max(0, (track.samples - samples) // 2)
         part = slice(start, start + samples)
         stems, mixture = track.stems()[..., part], track.mixture()[..., part]

@@ -10,7 +10,9 @@ stored value or adds one: the next run then computes these results again, and re
 
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,12 +34,27 @@ from lib.separate import separate
 METRICS = ("fast", "museval")
 
 
-def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, most_workers=None):
+class Job(NamedTuple):
+    """A piece of scoring: `work` is called without arguments and writes its files; memory: bytes that it needs."""
+
+    work: object
+    memory: float
+
+
+def evaluate_set(tracks, folder, *, most_workers=None, **options):
     """Score `tracks` (a list of `lib.data.tracks.Track`) into `folder`.
 
+    options: of `pending`. most_workers: processes at most; None: one per core.
+    """
+    folder = Path(folder)
+    work_off(pending(tracks, folder, **options), f"{folder.parent.parent.name} on {folder.name}", most_workers)
+
+
+def pending(tracks, folder, *, weights=None, metric="fast", shifts=0):
+    """The jobs that are left of scoring `tracks` into `folder`, one per track.
+
     weights: a model.safetensors, or None for an equal share of the mixture as every estimate. metric: "fast"
-    (`lib.evaluation.bsseval`) or "museval". most_workers: processes at most; None: one per core. Finished files of the
-    same inputs and versions are kept, others replaced.
+    (`lib.evaluation.bsseval`) or "museval". Finished files of the same inputs and versions are kept, others removed.
     Raises `UserError` for a test set without tracks, an unknown metric, or weights for other stems than the tracks'.
     """
     folder = Path(folder)
@@ -58,16 +75,28 @@ def evaluate_set(tracks, folder, *, weights=None, metric="fast", shifts=0, most_
     if not is_current(folder / "about.json", about):
         write_json(folder / "about.json", about | {"made_by": made_by()})
     files = [(track, *(folder / kind / f"{track.name}.json" for kind in ("tracks", "spectral"))) for track in tracks]
-    jobs = [(*job, weights, metric, shifts) for job in files if not all(file.exists() for file in job[1:])]
+    return [
+        Job(partial(_evaluate_track, (*job, weights, metric, shifts)), _memory(job[0], metric, weights))
+        for job in files
+        if not all(file.exists() for file in job[1:])
+    ]
+
+
+def work_off(jobs, label, most_workers=None):
+    """Do `jobs`, several at a time in processes of one thread, as many as cores and memory allow."""
     if not jobs:
         return
-    workers = min(most_workers or cores(), len(jobs), _affordable([job[0] for job in jobs], metric, weights))
-    label = f"{folder.parent.parent.name} on {folder.name}"
+    affordable = int(free_memory() // max(job.memory for job in jobs))
+    workers = min(most_workers or cores(), len(jobs), max(affordable, 1))
     if most_workers == 1:
-        list(progress(label, len(jobs), map(_evaluate_track, jobs)))
+        list(progress(label, len(jobs), map(_work, jobs)))
         return
-    with processes(workers, _initialise) as pool:
-        list(progress(label, len(jobs), pool.map(_evaluate_track, jobs)))
+    with processes(workers, one_thread) as pool:
+        list(progress(label, len(jobs), pool.map(_work, jobs)))
+
+
+def _work(job):
+    job.work()
 
 
 def versions():
@@ -100,16 +129,14 @@ def identity(tracks, weights, shifts):
     }
 
 
-def _affordable(tracks, metric, weights):
-    """How many tracks at once fit into free memory, one process each."""
-    longest = max(track.samples for track in tracks) / SAMPLERATE
-    needed = 1e9 + (22e6 if metric == "museval" else 6e6) * longest  # per second, measured by benchmarks/bsseval.py
-    needed += 3 * Path(weights).stat().st_size if weights else 0  # 3.4 GB at 64 channels
-    return max(1, int(free_memory() // needed))
+def _memory(track, metric, weights):
+    needed = 1e9 + (22e6 if metric == "museval" else 6e6) * track.samples / SAMPLERATE  # measured by benchmarks/bsseval
+    return needed + (3 * Path(weights).stat().st_size if weights else 0)  # 3.4 GB at 64 channels
 
 
-def _initialise():
-    torch.set_num_threads(1)  # the tracks run in parallel
+def one_thread():
+    """Prepare a process for work that runs beside the like: one thread, and kept buffers."""
+    torch.set_num_threads(1)
     keep_buffers()
 
 

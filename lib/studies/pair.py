@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def run(folder, start, cure, *, tracks, seconds, steps, seed):
-    """Train the pair and its null in `folder`/memorisation, two at a time; return (table, onsets) of the pair.
+    """Train the pair and its null in `folder`/memorisation, beside each other; return (table, onsets) of the pair.
 
     folder: of a report, with data.json; start: folder of its pre-training; cure: of `lib.runs.cures`; tracks: their
     number; seconds: the length to which they are cut. table: an evaluation a row, also written to
@@ -54,8 +54,8 @@ def run(folder, start, cure, *, tracks, seconds, steps, seed):
         config = dataclasses.replace(one.config(settings, portable(index), portable(start)), **known)
         planned.append((one, config, tables.minutes_of(index)))
     missing = [job for job in planned if not is_finished(folder / RUNS, *job)]
-    jobs = [queue.Job(job[0].name, partial(train, folder / RUNS, *job, beside=2)) for job in missing]
-    if errors := queue.run(jobs, min(2, cores())):
+    jobs = [queue.Job(job[0].name, partial(train, folder / RUNS, *job, beside=3)) for job in missing]
+    if errors := queue.run(jobs, len(jobs) if cores() > 1 else 1):
         raise UserError(f"The overfitting pair stopped: {next(iter(errors.values()))}")
     *found, null = [tables.read_run(folder / RUNS / one.name) for one, *_ in planned]
     nulls = {line["step"]: line[f"others_{seed}"] for line in null["lines"]}

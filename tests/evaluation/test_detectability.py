@@ -98,6 +98,11 @@ def weights(folder, name):
     return folder / f"{name}.safetensors"
 
 
+def _detect(tracks, folder, **options):
+    for job in detectability.pending(tracks, folder, **options):
+        job.work()
+
+
 def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkeypatch):
     tracks, calls = data.read_index(index)[0]["test"], []
 
@@ -113,15 +118,15 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
     torch.manual_seed(0)
     a, b = weights(tmp_path, "a"), weights(tmp_path, "b")
     for _ in range(2):
-        detectability.detectability(tracks, folder, weights=a)
+        _detect(tracks, folder, weights=a)
     assert len(calls) == 1 and list(calls[0]) == [track.name for track in tracks]
     stems, estimates = calls[0][tracks[0].name]
     np.testing.assert_array_equal(stems, tracks[0].stems())
     np.testing.assert_allclose(estimates, separate(load_weights(a), tracks[0].mixture()), atol=1e-6)
-    detectability.detectability(tracks, folder, weights=b)
+    _detect(tracks, folder, weights=b)
     with monkeypatch.context() as patch:
         patch.setattr(detectability, "SECONDS", 1.0)
-        detectability.detectability(tracks, mixture)
+        _detect(tracks, mixture)
     assert len(calls) == 3
     middle = (tracks[0].samples - data.SAMPLERATE) // 2
     expected = tracks[0].mixture()[:, middle : middle + data.SAMPLERATE] / 4
@@ -134,9 +139,9 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
             UserError, match="detectability.json is of another version .*; run the notebook 03-sdr-table"
         ):
             measured(tmp_path / "run")
-        detectability.detectability(tracks, folder, weights=b)
+        _detect(tracks, folder, weights=b)
         assert len(calls) == 4, "another version"
-    detectability.detectability(tracks, folder, weights=b)
+    _detect(tracks, folder, weights=b)
     assert len(calls) == 5
     table = measured(tmp_path / "run")
     assert table.groupby("track")["auc_fresh"].unique().map(list).to_dict() == {
@@ -145,5 +150,5 @@ def test_a_fresh_discriminator_is_asked_once_per_weights(index, tmp_path, monkey
     assert len(table) == 2 * 4 and table[["SDR", "lsd_8k_16k", "mrstft"]].notna().all().all()
     evaluate_set(tracks, folder, weights=a)
     assert not (folder / "detectability.json").exists()  # it was of other weights
-    detectability.detectability(tracks[:1], folder, weights=a)
+    _detect(tracks[:1], folder, weights=a)
     assert len(calls) == 5 and not (folder / "detectability.json").exists()
