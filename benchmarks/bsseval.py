@@ -12,7 +12,6 @@ included. The table is printed and written to benchmarks/bsseval.md.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -43,8 +42,20 @@ def stems(seconds):
 
 
 def resident():
-    """Resident memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    """Resident memory of this process in MiB, from which `peak` starts again."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return status("VmRSS")
+
+
+def peak():
+    """The largest resident memory of this process in MiB since `resident` was called."""
+    return status("VmHWM")  # getrusage's starts from that of the process that started this one
+
+
+def status(name):
+    """A line of /proc/self/status, memory in MiB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def music(folder, songs):
@@ -86,12 +97,10 @@ def measure(system, source):
     if system != "museval":  # museval's own peak on a second of stereo would stay in its heap
         evaluate(*short)
     references, estimates = stems(int(source)) if source.isdecimal() else np.load(source)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
     before, start = resident(), time.process_time()
     scores = evaluate(references, estimates)
     cpu = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
-    return {"cpu": cpu, "mib": peak / 2**20, "scores": np.nanmedian(scores, axis=-1).tolist()}
+    return {"cpu": cpu, "mib": peak() - before, "scores": np.nanmedian(scores, axis=-1).tolist()}
 
 
 def run(system, source, core):

@@ -15,7 +15,6 @@ import collections
 import json
 import math
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bsseval import THREADS, resident, stems
+from benchmarks.bsseval import THREADS, peak, resident, status, stems
 from benchmarks.page import write_section
 from benchmarks.train import make_tracks
 from lib.common.files import atomic, write_bytes
@@ -142,12 +141,10 @@ def measure(stage, size):
     keep_buffers()
     with tempfile.TemporaryDirectory() as folder:
         call = WORK[stage](Path(folder), size)
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is resident now
         before, start = resident(), time.process_time()
         call()
         cpu = time.process_time() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return cpu, max(peak - before, 0) / 2**20
+        return cpu, max(peak() - before, 0)
 
 
 def run(stage, size):
@@ -177,8 +174,7 @@ def steady(steps):
         def save(self):
             super().save()
             if self.step % (steps // MARKS) == 0:
-                lines = Path("/proc/self/status").read_text().splitlines()
-                found.append(next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024)
+                found.append(status("RssAnon"))
 
     torch.set_num_threads(1)
     keep_buffers()
