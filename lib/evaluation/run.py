@@ -21,4 +21,4 @@ def evaluate_run(sets, folder, systems, *, metric="fast", shifts=0, fresh_discri
                 jobs += score.pending(tracks, home / name, weights=weights, metric=metric, shifts=shifts)
         if fresh_discriminator:
             long += detectability.pending(sets["test"], home / "test", weights=weights, shifts=shifts)
-    score.work_off(long + jobs, "scores")
+    score.work_off(long + jobs, "scores", unit="jobs")
