@@ -29,7 +29,7 @@ help:  ## this list
 
 install: .venv/ready ffmpeg  ## the packages, into .venv (6 GB)
 
-report: .venv/ready ffmpeg  ## compose, train, score, write results/RUN/index.html (some 25 minutes)
+report: .venv/ready ffmpeg  ## compose, train, score, write results/RUN/index.html (17 to 25 minutes)
 	@$(PYTHON) -m lib.pipeline $(PROFILE) "run=$(RUN)" $${MUSDB:+"musdb_root=$$MUSDB"} $${SET:+--set "$$SET"}
 
 pages: .venv/ready  ## the web pages of the notebooks that are in results/RUN (default: quick), without running them

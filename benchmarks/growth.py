@@ -46,6 +46,7 @@ CURES = dict(
     spectral_share=0.2, stem_speed=0.1, stem_gain_db=3.0, stem_eq_db=3.0,
 )  # fmt: skip
 LINES = {"CPU seconds": "#000000", "peak memory": "#0072B2"}
+LEAST = {"CPU seconds": 1e-3, "peak memory": 1.0}  # of what needs no memory (MiB), there is no ratio
 SPARE = 0.2  # an exponent that is larger than expected by more is pointed out
 
 
@@ -221,6 +222,7 @@ def lines(found):
         steeper += [stage] if slope > expected + SPARE else []
     yield ""
     yield f"Steeper than expected by more than {SPARE}: {', '.join(steeper) or 'nothing'}."
+    yield "Memory for reading a batch is pages of the tracks' files, which the system takes back when it needs them."
 
 
 def draw(found, path):
@@ -234,7 +236,7 @@ def draw(found, path):
     for axis, (stage, (sizes, values)) in zip(axes, found.items(), strict=True):
         unit, *_, expected = STAGES[stage]
         for (name, colour), series in zip(LINES.items(), zip(*values, strict=True), strict=True):
-            if min(series) > 1e-3:  # of what needs no memory, there is no ratio
+            if min(series) > LEAST[name]:
                 axis.plot(sizes, np.divide(series, series[0]), "o-", color=colour, label=name)
         axis.plot(sizes, [(n / sizes[0]) ** expected for n in sizes], ":", color="#888888", label="expected")
         axis.set(xscale="log", yscale="log", title=stage, xlabel=unit, xticks=sizes, xticklabels=sizes)

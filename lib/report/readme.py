@@ -151,6 +151,7 @@ BLOCKS = {
         "separate": lambda: benchmark("separate.md", "| channels"),
         "ranks": lambda: benchmark("train.md", "| ranks"),
         "loading": lambda: benchmark("data.md", "| excerpt"),
+        "report": lambda: benchmark("report.md", "| commit"),
         "bsseval": lambda: benchmark("bsseval.md", "| signals"),
         "memory": lambda: benchmark("growth.md", "| run, MiB"),
         "gpu": lambda: benchmark("gpu.md", "With 100 channels", "| what"),

@@ -13,6 +13,6 @@ def test_it_measures_every_stage_and_draws(tmp_path):
 
 def test_what_grows_too_fast_is_named():
     found = {"score a song": ((10, 100), [(1.0, 1.0), (100.0, 1.0)]), "read a batch": ((10, 100), [(1.0, 1.0)] * 2)}
-    *table, _, last = growth.lines(found)
+    *table, _, last, _ = growth.lines(found)
     assert table[2].endswith("| 2.00 | 1 |") and table[3].endswith("| 0.00 | 0 |")
     assert last == "Steeper than expected by more than 0.2: score a song."
