@@ -86,13 +86,17 @@ def work_off(jobs, label, most_workers=None, unit="tracks"):
     """Do `jobs`, several at a time in processes of one thread, as many as cores and memory allow."""
     if not jobs:
         return
-    affordable = int(free_memory() // max(job.memory for job in jobs))
-    workers = min(most_workers or cores(), len(jobs), max(affordable, 1))
+    workers = min(most_workers or cores(), len(jobs), _affordable(jobs))
     if most_workers == 1:
         list(progress(label, len(jobs), map(_work, jobs), unit=unit))
         return
     with processes(workers, one_thread) as pool:
         list(progress(label, len(jobs), pool.map(_work, jobs), unit=unit))
+
+
+def _affordable(jobs):
+    """How many jobs at once fit into free memory."""
+    return max(1, int(free_memory() // max(job.memory for job in jobs)))
 
 
 def _work(job):
