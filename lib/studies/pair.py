@@ -55,7 +55,7 @@ def run(folder, start, cure, *, tracks, seconds, steps, seed):
         planned.append((one, config, tables.minutes_of(index)))
     missing = [job for job in planned if not is_finished(folder / RUNS, *job)]
     jobs = [queue.Job(job[0].name, partial(train, folder / RUNS, *job, beside=3)) for job in missing]
-    if errors := queue.run(jobs, len(jobs) if cores() > 1 else 1):
+    if errors := queue.run(jobs, len(planned) if cores() > 1 else 1):
         raise UserError(f"The overfitting pair stopped: {next(iter(errors.values()))}")
     *found, null = [tables.read_run(folder / RUNS / one.name) for one, *_ in planned]
     nulls = {line["step"]: line[f"others_{seed}"] for line in null["lines"]}
