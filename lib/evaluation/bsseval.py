@@ -80,7 +80,7 @@ def evaluate(references, estimates, win=44100, hop=44100):
     signal, error = np.array([true, true, target, projection]), np.array([total, spatial, interference, artifacts])
     with np.errstate(divide="ignore", invalid="ignore"):
         decibels = np.where(error == 0, np.inf, 10 * np.log10(signal / error))
-    silent = [not all(_sounding(signal[:, start : start + win]).all() for signal in signals) for start in starts]
+    silent = [not all(_sounding(x[:, start : start + win]).all() for x in signals) for start in starts]
     decibels[..., silent] = np.nan
     return tuple(decibels)
 

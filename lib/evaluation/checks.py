@@ -25,7 +25,7 @@ from lib.common.progress import progress
 from lib.data.tracks import SAMPLERATE, read_index
 from lib.evaluation.measures import MEASURES, measure
 from lib.evaluation.results import HIGHER, METRICS
-from lib.evaluation.score import one_thread, score, versions
+from lib.evaluation.score import affordable, memory, one_thread, score, versions
 
 VERSION = 1  # of the known errors and their comparison
 NOISE, CUT = -30.0, 8_000  # dB relative to the stem; Hz
@@ -55,7 +55,8 @@ def cells(tracks):
     Returns a DataFrame, a row per track, target and estimate; `counts`: whether the low-pass takes away more energy
     than the noise adds.
     """
-    with processes(min(cores(), len(tracks)), one_thread) as pool:
+    fitting = affordable([2 * memory(track) for track in tracks])  # four estimates of a track, not one
+    with processes(min(cores(), len(tracks), fitting), one_thread) as pool:
         found = progress("check the measures", len(tracks), pool.map(_cells, enumerate(tracks)))
         return pd.DataFrame([row for rows in found for row in rows])
 

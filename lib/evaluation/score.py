@@ -76,7 +76,7 @@ def pending(tracks, folder, *, weights=None, metric="fast", shifts=0):
         write_json(folder / "about.json", about | {"made_by": made_by()})
     files = [(track, *(folder / kind / f"{track.name}.json" for kind in ("tracks", "spectral"))) for track in tracks]
     return [
-        Job(partial(_evaluate_track, (*job, weights, metric, shifts)), _memory(job[0], metric, weights))
+        Job(partial(_evaluate_track, (*job, weights, metric, shifts)), memory(job[0], metric, weights))
         for job in files
         if not all(file.exists() for file in job[1:])
     ]
@@ -86,7 +86,7 @@ def work_off(jobs, label, most_workers=None, unit="tracks"):
     """Do `jobs`, several at a time in processes of one thread, as many as cores and memory allow."""
     if not jobs:
         return
-    workers = min(most_workers or cores(), len(jobs), _affordable(jobs))
+    workers = min(most_workers or cores(), len(jobs), affordable([job.memory for job in jobs]))
     if most_workers == 1:
         list(progress(label, len(jobs), map(_work, jobs), unit=unit))
         return
@@ -94,9 +94,9 @@ def work_off(jobs, label, most_workers=None, unit="tracks"):
         list(progress(label, len(jobs), pool.map(_work, jobs), unit=unit))
 
 
-def _affordable(jobs):
-    """How many jobs at once fit into free memory."""
-    return max(1, int(free_memory() // max(job.memory for job in jobs)))
+def affordable(needed):
+    """How many jobs at once fit into free memory; needed: bytes of each."""
+    return max(1, int(free_memory() // max(needed)))
 
 
 def _work(job):
@@ -133,7 +133,8 @@ def identity(tracks, weights, shifts):
     }
 
 
-def _memory(track, metric, weights):
+def memory(track, metric="fast", weights=None):
+    """Bytes that scoring `track` needs; arguments as of `pending`."""
     needed = 1e9 + (22e6 if metric == "museval" else 6e6) * track.samples / SAMPLERATE  # measured by benchmarks/bsseval
     return needed + (3 * Path(weights).stat().st_size if weights else 0)  # 3.4 GB at 64 channels
 

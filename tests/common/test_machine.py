@@ -83,8 +83,7 @@ def test_memory_is_known_where_the_system_does_not_count_free_pages(monkeypatch)
 
     monkeypatch.setattr(os, "sysconf", sysconf)
     monkeypatch.setattr(score, "free_memory", lambda: 5e9)
-    memory = score._memory(SimpleNamespace(samples=44_100 * 100), "fast", None)
-    assert score._affordable([score.Job(None, memory)]) == 3  # 1.6 GB each
+    assert score.affordable([score.memory(SimpleNamespace(samples=44_100 * 100))]) == 3  # 1.6 GB each
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])

@@ -17,7 +17,7 @@ RATE = 44_100
 class Song:
     """Two seconds of a track: rumbling stems but for hissing drums; the vocals rest."""
 
-    name, sources = "Song", ("drums", "bass", "other", "vocals")
+    name, sources, samples = "Song", ("drums", "bass", "other", "vocals"), 2 * RATE
 
     def stems(self):
         random = np.random.RandomState(0)
