@@ -48,7 +48,7 @@ class Config:
     """All parameters of one run, with the defaults of Demucs v1's paper. Raises `UserError` on a bad value."""
 
     data: str  # index written by 01-data, relative to the repository
-    start_from: str = ""  # folder of the run whose last state this one branches from
+    start_from: str = ""  # folder of a run whose last state this one branches from, or a file of weights
     tracks: int = parameter(0, NOT_NEGATIVE)  # number of training tracks, from the first on; 0: all
     seed: int = parameter(42, NOT_NEGATIVE, BELOW_2_32)  # seed of initialisation, data order and augmentation
     steps: int = parameter(75_000, ABOVE_0)  # optimizer steps

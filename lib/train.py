@@ -43,7 +43,7 @@ from lib.memorisation import measure_all
 from lib.models.cpu.prepare import prepare
 from lib.models.weights import save_weights
 from lib.runs.build import build_data, build_discriminator, build_generator
-from lib.runs.checkpoint import append_line, drop_lines_after, load_parts, save_state
+from lib.runs.checkpoint import append_line, drop_lines_after, load_parts, load_start, save_state
 from lib.runs.distributed import Means, Ranks
 from lib.runs.folders import claim
 from lib.runs.launch import FAILED, INTERRUPTED, status_line, tell_launcher
@@ -71,8 +71,7 @@ class Trainer:
         if (self.folder / "state.pt").exists():
             self._restore(self.folder / "state.pt")
         elif config.start_from:
-            start = {name: self.parts[name] for name in ("generator", "optimizer")}
-            load_parts(ROOT / config.start_from / "state.pt", start, self.device)
+            load_start(ROOT / config.start_from, self.generator, self.optimizer, self.device)
 
     def _build_networks(self):
         c = self.config

@@ -259,6 +259,18 @@ def test_a_branch_takes_up_weights_and_optimizer_and_draws_batches_of_its_own(in
     assert branch.step == 0 and not torch.equal(branch.batches(0), trainer(tiny(index), tmp_path / "other").batches(0))
 
 
+def test_a_branch_of_a_weights_file_starts_with_these_and_a_new_optimizer(index, pretrained, tmp_path):
+    file = shutil.copy(pretrained / "model.safetensors", tmp_path / "start.safetensors")
+    branch = trainer(tiny(index, start_from=str(file)), tmp_path / "l1-1")
+    wanted = load_weights(file).state_dict()
+    assert all(torch.equal(value.cpu(), wanted[name]) for name, value in branch.generator.state_dict().items())
+    assert not branch.optimizer.state_dict()["state"]
+    config, _ = claim(tiny(index, start_from=str(file)), tmp_path / "l1-2")
+    assert config.start_digest == claim(tiny(index, start_from=str(pretrained)), tmp_path / "l1-3")[0].start_digest
+    with pytest.raises(UserError, match="holds a network of another size"):
+        claim(tiny(index, start_from=str(file), channels=5), tmp_path / "l1-4")
+
+
 def test_a_run_trains_on_its_tracks_and_is_evaluated_on_all_of_each_set(index, tmp_path):
     sets, _ = read_index(index)
     run = trainer(tiny(index, tracks=3, evaluation_excerpts=6), tmp_path / "l1-1")

@@ -9,6 +9,7 @@ import torch
 from lib.common.errors import UserError
 from lib.common.files import atomic
 from lib.common.untrusted import LOG, check_archive, parse_json, read_limited, regular_file
+from lib.models.weights import load_weights
 
 
 def save_state(folder, state, keep=1):
@@ -62,6 +63,17 @@ def load_parts(path, parts, device):
             "lstm_layers agree."
         ) from error
     return state
+
+
+def load_start(place, generator, optimizer, device):
+    """Start as the run in the folder `place` ended or, if `place` is a file of weights, with these and a new optimizer.
+
+    Raises `UserError` as `load_parts` or `load_weights` does.
+    """
+    if place.is_file():
+        generator.load_state_dict(load_weights(place).state_dict())
+    else:
+        load_parts(place / "state.pt", {"generator": generator, "optimizer": optimizer}, device)
 
 
 def _earlier(folder):

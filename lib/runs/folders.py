@@ -75,7 +75,8 @@ def claim(config, folder, world_size=1):
     sets, digest = read_index(ROOT / config.data)
     config = dataclasses.replace(config, data_digest=digest, stems=[*stems_of(sets)])
     if config.start_from:
-        weights = ROOT / config.start_from / "model.safetensors"
+        weights = ROOT / config.start_from
+        weights = weights / "model.safetensors" if not weights.is_file() else weights
         start = load_weights(weights)
         check_same_stems(start.stems, config.stems, f"start_from = {config.start_from}", config.data)
         config = dataclasses.replace(config, start_digest=hashlib.sha256(weights.read_bytes()).hexdigest()[:16])
