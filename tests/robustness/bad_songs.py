@@ -239,6 +239,6 @@ CASES = [
          "free some space or choose another folder."),
     Case("the drawn page lies in a read-only folder", "python -m lib.draw_audio …/locked/page.html", "Cannot write "
          "…/locked/page.html: Permission denied; free some space or choose another folder."),
-    Case("no run to take weights from", "python -m lib.evaluation.bundle …/nowhere …/real",
+    Case("no run to take weights from", "python -m lib.evaluation.bundle …/nowhere --songs …/real",
          "…/nowhere holds no finished training; give the folder of one, such as results/carried/l1-42."),
 ]  # fmt: skip
