@@ -19,13 +19,15 @@ from lib.config import read_note
 from lib.data.tracks import SOURCES
 from lib.evaluation.results import ARMS, arms_table
 from lib.evaluation.stats import COLUMNS
+from lib.models.weights import BUNDLED
 from lib.report.sentences import answers, discriminator
 from lib.report.sentences.answers import STUDY
 from lib.report.sentences.arms import MAIN, NEGLIGIBLE, comparisons, main_findings, seed_noise
 from lib.report.sentences.discriminator import gan_runs, verdict_sentences, verdicts
 from lib.report.tables import DIFFERENCE, PUBLISHED, TEST, complete, shown
 
-EACH_STEM = {"gain": "stem_gain_db", "equaliser": "stem_eq_db"}
+EACH_STEM = {"gain ±{:g} dB": "stem_gain_db", "equaliser ±{:g} dB": "stem_eq_db", "speed ±{:.0%}": "stem_speed"}
+FIRST = "l1-42"  # of results/carried: the training from which others began
 
 
 def markdown_table(table):
@@ -115,20 +117,37 @@ def _bases():
     return "\n".join(lines)
 
 
-def _carried():
-    """The carried model and other trainings for its place, on real songs: results/carried/*/songs.csv, in Markdown."""
-    lines = ["| training | steps | batch × seconds | " + " | ".join(SOURCES) + " |", "|---|--:|--:|--:|--:|--:|--:|"]
-    folders = sorted(ROOT.glob("results/carried/*/songs.csv"), key=lambda file: (file.parent.name != "l1-42", file))
-    for file in folders:
-        config = read_note(file.parent)["config"]
-        changes = [f"{kind} ±{config[field]:g} dB" for kind, field in EACH_STEM.items() if config[field]]
-        changes += ["estimates sum to the mixture"] * config["projection"]
-        name = ", ".join(["**carried**"] * (file == folders[0]) + changes or ["as carried"])
+def _carried(scores="songs.csv"):
+    """The carried model and what was tried for its place, in Markdown: SDR above the mixture ÷ 4.
+
+    scores: of results/carried/*, the files of `lib.evaluation.songs` to read.
+    """
+    lines = ["| weights | steps | batch × seconds | " + " | ".join(SOURCES) + " |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for file in sorted(ROOT.glob(f"results/carried/*/{scores}"), key=_place):
         medians = pd.read_csv(file).groupby("stem")[["sdr", "mixture"]].median()
         cells = [signed(medians.loc[stem, "sdr"] - medians.loc[stem, "mixture"]) for stem in SOURCES]
-        size = f"{config['batch']} × {config['seconds']:g}"
-        lines.append(f"| {name} | {config['steps']:,} | {size} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*_weights(file.parent), *cells])} |")
     return "\n".join(lines)
+
+
+def _place(file):
+    """What sorts the rows of `_carried`: the first training, other trainings, then what was made of them."""
+    return file.parent.name != FIRST, not read_note(file.parent), file
+
+
+def _weights(folder):
+    """The first cells of a row of `_carried`: what the weights are, and a training's steps, batch and seconds."""
+    if note := read_note(folder):
+        config = note["config"]
+        changes = ["**first**"] * (folder.name == FIRST) + ["from the first"] * bool(config["start_from"])
+        changes += [kind.format(config[field]) for kind, field in EACH_STEM.items() if config.get(field)]
+        changes += ["estimates sum to the mixture"] * config["projection"]
+        return ", ".join(changes), f"{config['steps']:,}", f"{config['batch']} × {config['seconds']:g}"
+    about = BUNDLED.with_suffix(".json")
+    made = read_json(folder / about.name)
+    words = ["**carried**"] * (made == read_json(about))
+    words += ["mean of the first and those from it" if len(made["mean of"]) > 1 else "the first"]
+    return ", ".join(words + ["calibrated"] * ("calibrated on" in made)), "", ""
 
 
 # {file: {block: what writes it}}
@@ -144,6 +163,8 @@ BLOCKS = {
         "sizes": _sizes,
         "bases": _bases,
         "carried": _carried,
+        "excerpt": lambda: _carried("excerpt.csv"),
+        "other styles": lambda: _carried("other-styles.csv"),
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),

@@ -308,15 +308,18 @@ def folded(summary, table):
 
 
 def transfer(table, variants, songs=True):
-    """SDR in dB on real songs after trainings on several data sets; a row per song and stem, and the median over songs.
+    """SDR in dB on real songs after trainings on several data sets; a row per song and stem, and over several songs.
 
     table: of `lib.studies.transfer`; variants: {variant: its name in the table}. Columns: the mixture ÷ 4, the mean
-    over seeds of each variant, and their standard deviation over seeds. songs: whether to show every song.
+    over seeds of each variant, and their standard deviation over seeds. songs: whether to show every song. Over several
+    songs, a row is the median of each set, or the mean over the songs of all.
     """
     rows = table[table["variant"].isin(variants)]
+    means = rows.groupby(["variant", "seed", "stem"])[["sdr", "mixture"]].mean().reset_index()
     medians = rows.groupby(["set", "variant", "seed", "stem"])[["sdr", "mixture"]].median().reset_index()
     medians["song"] = medians["set"].map("Median over the {}".format)
-    rows = pd.concat([rows[rows["set"] == rows["set"].iloc[0]]] * songs + [medians])
+    means["song"] = f"Mean over all {rows['song'].nunique()} songs"
+    rows = pd.concat([rows[rows["set"] == rows["set"].iloc[0]]] * songs + [means, medians])
     values = rows.groupby(["song", "stem", "variant"], sort=False)["sdr"].agg(["mean", "std"]).unstack()
     mixture = rows.groupby(["song", "stem"], sort=False)["mixture"].first()
     columns = {"mixture ÷ 4": mixture} | {name: values["mean", key] for key, name in variants.items()}
