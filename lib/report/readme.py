@@ -164,7 +164,7 @@ BLOCKS = {
         "bases": _bases,
         "carried": _carried,
         "excerpt": lambda: _carried("excerpt.csv"),
-        "other styles": lambda: _carried("other-styles.csv"),
+        "styles": lambda: _carried("other-styles.csv"),
     },
     "docs/speed.md": {
         "train": lambda: benchmark("train.md", "| channels"),
