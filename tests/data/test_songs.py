@@ -332,7 +332,7 @@ def test_memory_does_not_grow_with_the_song(tmp_path):
     use, peak = {}, {}
     for minutes in (1, 10):
         soundfile.write(tmp_path / "song.flac", np.tile(tone(60, 44_100, 2), (minutes, 1)), 44_100)
-        command = [sys.executable, "-c", WATCHED, str(tmp_path / "song.flac"), "--out", str(tmp_path)]
+        command = [sys.executable, "-c", WATCHED, str(tmp_path / "song.flac"), "--out", str(tmp_path), "--overwrite"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         lines = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("part ")]
         use[minutes], peak[minutes] = np.array(lines, float).T
