@@ -14,10 +14,11 @@ from lib.common.files import write_bytes, write_json
 from lib.common.processes import command
 from lib.common.provenance import portable
 from lib.config import read_note
-from lib.data.tracks import read_index
+from lib.data.tracks import read_index, stems_of
 from lib.evaluation import calibrate
 from lib.evaluation.songs import QUIET, measure
 from lib.models.weights import BUNDLED, load_weights, save_weights
+from lib.runs.folders import check_same_stems
 
 
 def average(arms):
@@ -42,7 +43,8 @@ def average(arms):
 def bundle(arms, folders, index=None, out=BUNDLED.parent):
     """Write both files into `out` from the mean of `arms`, calibrated on the test songs of `index` if it is given.
 
-    Raises `UserError` as `average` does, for an `index` without test songs, and when a folder holds no songs.
+    Raises `UserError` as `average` does, for an `index` without test songs or with other stems, and when a folder holds
+    no songs.
     """
     model, matrix = average(arms), None
     if index:
@@ -50,6 +52,7 @@ def bundle(arms, folders, index=None, out=BUNDLED.parent):
         sets, digest = read_index(index)
         if not sets.get("test"):
             raise UserError(f"{index} holds no test songs; give the data.json of a run.")
+        check_same_stems(model.stems, stems_of(sets), arms[0], index)
         matrix = calibrate.fit(model, sets["test"])
         calibrate.fold(model, matrix)
     with tempfile.TemporaryDirectory() as scratch:
