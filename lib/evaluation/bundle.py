@@ -1,7 +1,7 @@
 """Make the generator that this repository carries; `python -m lib.evaluation.bundle --help` explains it.
 
-Writes corpus.safetensors, weights in half precision, and corpus.json: their origin, and their scores on the songs of
-each FOLDER (as of `lib.evaluation.songs`), none of which the trainings have heard.
+It writes corpus.safetensors, weights in half precision, and corpus.json, which says where they come from and how they
+score on the songs of each FOLDER (`lib.evaluation.songs`). No training may have heard these songs.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from lib.runs.folders import check_same_stems
 def average(arms):
     """The generator whose weights are the mean of those of `arms`, folders of trainings of the same network.
 
-    Trainings that begin with the same weights stay near enough for that, and their mean holds better on other data
+    Trainings that begin with the same weights stay so near to each other that their mean is a generator as well
     (Wortsman et al., *Model soups*, arXiv 2203.05482). Raises `UserError` for a folder that holds no finished training,
     or another network.
     """
@@ -69,7 +69,6 @@ def bundle(arms, folders, index=None, out=BUNDLED.parent):
         note["calibrated on"] = {"test songs of": portable(index), "digest": digest, "matrix": matrix.round(4).tolist()}
     note["measure"] = f"SDR in dB, median over the seconds in which the stem is above {QUIET:g} dB"
     note["songs"] = {song: _scores(rows) for table in tables for song, rows in table.groupby("song")}
-    Path(out).mkdir(parents=True, exist_ok=True)
     write_bytes(Path(out, BUNDLED.name), packed)
     write_json(Path(out, BUNDLED.name).with_suffix(".json"), note)
 

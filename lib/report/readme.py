@@ -144,8 +144,9 @@ def _weights(folder):
         changes += ["estimates sum to the mixture"] * config["projection"]
         return ", ".join(changes), f"{config['steps']:,}", f"{config['batch']} × {config['seconds']:g}"
     about = BUNDLED.with_suffix(".json")
-    made = read_json(folder / about.name)
-    words = ["**carried**"] * (made == read_json(about))
+    carried = not (folder / about.name).exists()  # its description stands beside the bundled weights
+    made = read_json(about if carried else folder / about.name)
+    words = ["**carried**"] * carried
     words += ["mean of the first and those from it" if len(made["mean of"]) > 1 else "the first"]
     return ", ".join(words + ["calibrated"] * ("calibrated on" in made)), "", ""
 
